@@ -1,0 +1,1 @@
+"""Hot loops: numbers in, numbers out. Imports numpy, math and numba, nothing else."""

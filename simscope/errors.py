@@ -1,0 +1,39 @@
+"""Errors and warnings: one clear sentence that names the value, the limit and the remedy."""
+
+from __future__ import annotations
+
+
+class SimscopeError(ValueError):
+    """Base of every error simscope raises on bad input; the command line exits with code 2."""
+
+
+class RecipeError(SimscopeError):
+    """A recipe does not describe a possible experiment."""
+
+
+class OpticsError(SimscopeError):
+    """The optics asked for cannot be computed, or not to the accuracy asked for."""
+
+
+class SampleError(SimscopeError):
+    """Emitters, structures or photophysics are impossible or empty."""
+
+
+class CameraError(SimscopeError):
+    """Camera settings, maps or counts are impossible."""
+
+
+class DatasetError(SimscopeError):
+    """A dataset file is missing, foreign, incomplete, in the way, or cannot be written."""
+
+
+class EvaluationError(SimscopeError):
+    """Tables to be compared lack columns, or a bound cannot be computed."""
+
+
+class TrainingError(SimscopeError):
+    """A network cannot be built, trained or applied as asked."""
+
+
+class SimscopeWarning(UserWarning):
+    """Something is recorded that a careful user would want to know; the result stands."""

@@ -1,0 +1,121 @@
+"""Base of every recipe model: frozen, unknown keys forbidden, limits checked, numbers drawable."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.fields import FieldInfo
+
+from simscope.recipe.distributions import Distribution, distribution_schema, parse_distribution
+
+Scope = Literal["dataset", "sample", "emitter"]
+
+
+class Per:
+    """Marks a number as drawable and says how often: per dataset, per sample or per emitter."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+
+def parse_number(value: Any) -> Any:
+    """A float or a distribution from what stands in a recipe."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        raise ValueError(
+            f"{value!r} is not a number: give a number or a distribution such as {{uniform: [0, 1]}}"
+        )
+    return parse_distribution(value) if isinstance(value, dict) else value
+
+
+Number = Annotated[
+    float | Distribution, BeforeValidator(parse_number), WithJsonSchema(distribution_schema())
+]
+PerDataset = Annotated[Number, Per("dataset")]
+PerSample = Annotated[Number, Per("sample")]
+PerEmitter = Annotated[Number, Per("emitter")]
+
+
+def number(
+    description: str,
+    *,
+    unit: str,
+    default: Any = ...,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """Field of a physical number with its unit and the limits any value or draw must obey."""
+    limits = {"gt": gt, "ge": ge, "lt": lt, "le": le}
+    extra: dict[str, Any] = {"unit": unit}
+    extra.update({name: limit for name, limit in limits.items() if limit is not None})
+    return Field(default, description=f"{description} [{unit}]", json_schema_extra=extra)
+
+
+class Model(BaseModel):
+    """Frozen record that forbids unknown keys and checks limits of numbers and distributions."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suggest_known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        for key in data:
+            if key not in cls.model_fields:
+                raise ValueError(unknown_key(key, cls.model_fields))
+        return data
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Model:
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            low, high = _support(value)
+            if low is None or high is None:
+                continue
+            _check_number(name, value, low, high, field)
+        return self
+
+
+def unknown_key(key: Any, known: Any) -> str:
+    """Sentence that names an unknown key and the nearest known ones."""
+    names = list(known)
+    near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+    return f"unknown key {key!r}; {hint}"
+
+
+def _support(value: Any) -> tuple[float | None, float | None]:
+    if isinstance(value, Distribution):
+        return value.likely_range()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value), float(value)
+    return None, None
+
+
+def _check_number(name: str, value: Any, low: float, high: float, field: FieldInfo) -> None:
+    extra = field.json_schema_extra
+    limits = extra if isinstance(extra, dict) else {}
+    shown = value.label() if isinstance(value, Distribution) else f"{value:g}"
+    if math.isnan(low) or math.isnan(high):
+        raise ValueError(f"{name}={shown} is not a number: give a finite value")
+    if not isinstance(value, Distribution) and math.isinf(low):
+        raise ValueError(f"{name}={shown} is not finite: give a finite value")
+    remedy = "bound the distribution" if isinstance(value, Distribution) else "change the value"
+    checks = {
+        "gt": (lambda limit: low > limit, "is not above"),
+        "ge": (lambda limit: low >= limit, "is below"),
+        "lt": (lambda limit: high < limit, "is not below"),
+        "le": (lambda limit: high <= limit, "is above"),
+    }
+    for kind, (holds, verdict) in checks.items():
+        limit = limits.get(kind)
+        if isinstance(limit, int | float) and not holds(limit):
+            unit = limits.get("unit", "")
+            raise ValueError(f"{name}={shown} {verdict} the limit {limit:g} {unit}: {remedy}")

@@ -1,0 +1,234 @@
+"""The recipe: one frozen record of a whole experiment, lossless in YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from simscope.errors import RecipeError
+from simscope.recipe.acquisition import Acquisition, Rendering
+from simscope.recipe.base import Model, Per, Scope, unknown_key
+from simscope.recipe.camera import Camera
+from simscope.recipe.distributions import Distribution
+from simscope.recipe.optics import Optics, ZernikeWavefront
+from simscope.recipe.sample import Background, Photophysics, Structure, UniformBackground
+from simscope.recipe.text import parse_yaml, to_yaml
+
+SCHEMA_VERSION = 1
+
+
+class Recipe(Model):
+    """A whole experiment: optics, camera, acquisition, molecules, photophysics, background."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str = Field("unnamed", min_length=1, max_length=200, description="short name")
+    description: str = Field("", description="what this experiment is")
+    optics: Optics = Field(default_factory=Optics)
+    camera: Camera
+    acquisition: Acquisition
+    structure: Structure
+    photophysics: Photophysics
+    background: Background = Field(default_factory=UniformBackground)
+    rendering: Rendering = Field(default_factory=Rendering)
+
+    @property
+    def pixel_nm(self) -> float:
+        """Camera pixel in the sample [nm]."""
+        return self.camera.pixel_pitch_um * 1000.0 / self.optics.magnification
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the canonical JSON form."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON text: sorted keys, no spaces."""
+        return json.dumps(self.written(), sort_keys=True, separators=(",", ":"))
+
+    def to_yaml(self) -> str:
+        """YAML text that :meth:`from_yaml` reads back to an equal recipe."""
+        return to_yaml(self.written())
+
+    def written(self) -> dict[str, Any]:
+        """Plain nested dictionaries without absent values."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @classmethod
+    def from_dict(cls, data: Any, *, source: str = "recipe") -> Recipe:
+        """Recipe from nested dictionaries.
+
+        Raises
+        ------
+        RecipeError
+            With the path, the bad key or value and the remedy, one line a problem.
+        """
+        if not isinstance(data, dict):
+            raise RecipeError(
+                f"{source} holds {type(data).__name__}, not a mapping of keys: fix it"
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise RecipeError(f"{source}: {describe(error)}") from None
+
+    @classmethod
+    def from_yaml(cls, text: str, *, source: str = "recipe") -> Recipe:
+        """Recipe from YAML text; errors as in :meth:`from_dict`."""
+        return cls.from_dict(parse_yaml(text, source), source=source)
+
+    def replace(self, path: str, value: Any) -> Recipe:
+        """A new recipe with the value at a dotted path changed.
+
+        Raises
+        ------
+        RecipeError
+            If the path does not exist or the value does not fit.
+        """
+        data = self.written()
+        parts = path.split(".")
+        here: Any = data
+        model: Any = self
+        for depth, part in enumerate(parts):
+            _require_part(model, part, ".".join(parts[:depth]))
+            key = _existing_key(here, part)
+            if depth == len(parts) - 1:
+                here[key] = value.written() if isinstance(value, Distribution | Model) else value
+                if value is None:
+                    del here[key]
+                break
+            model = getattr(model, part, None) if isinstance(model, Model) else None
+            here = here.setdefault(key, {})
+            if not isinstance(here, dict):
+                raise RecipeError(f"{path}: {'.'.join(parts[: depth + 1])} is a value, not a group")
+        return type(self).from_dict(data, source=f"replace({path!r})")
+
+    def drawables(self) -> Iterator[tuple[str, Scope, Distribution]]:
+        """Path, scope and distribution of every number that is drawn."""
+        yield from _walk(self, "")
+
+    def drawn(self, scope: Scope) -> dict[str, Distribution]:
+        """Distributions of one scope by path."""
+        return {path: dist for path, where, dist in self.drawables() if where == scope}
+
+
+def _walk(model: Model, prefix: str) -> Iterator[tuple[str, Scope, Distribution]]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        path = f"{prefix}{name}"
+        if isinstance(value, Model):
+            yield from _walk(value, f"{path}.")
+        elif isinstance(value, Distribution):
+            yield path, _scope(model, name, field), value
+        elif isinstance(value, dict) and isinstance(model, ZernikeWavefront):
+            for index, coefficient in value.items():
+                if isinstance(coefficient, Distribution):
+                    yield f"{path}.{index}", "sample", coefficient
+
+
+def _scope(model: Model, name: str, field: Any) -> Scope:
+    marks = [mark for mark in field.metadata if isinstance(mark, Per)]
+    if marks:
+        return marks[0].scope
+    annotation = str(type(model).__annotations__.get(name, ""))
+    for word, scope in (("PerEmitter", "emitter"), ("PerSample", "sample")):
+        if word in annotation:
+            return scope  # type: ignore[return-value]
+    return "dataset"
+
+
+def _require_part(model: Any, part: str, where: str) -> None:
+    if isinstance(model, Model) and part not in type(model).model_fields:
+        raise RecipeError(f"{where or 'recipe'}: {unknown_key(part, type(model).model_fields)}")
+
+
+def _existing_key(group: dict[Any, Any], part: str) -> Any:
+    return next((key for key in group if str(key) == part), part)
+
+
+def describe(error: ValidationError) -> str:
+    """One line a problem: path, what is wrong, what to do."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"] if not _is_tag(part))
+        message = problem["msg"].removeprefix("Value error, ")
+        value = problem.get("input")
+        if problem["type"] == "missing":
+            message = "is missing: add it"
+        elif not problem["type"].startswith("value_error") and not isinstance(value, dict):
+            message = f"{message} (got {value!r})"
+        lines.append(f"{path}: {message}" if path else message)
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _is_tag(part: Any) -> bool:
+    text = str(part)
+    return text in _TAGS or "[" in text or text in ("float", "int", "str")
+
+
+_TAGS = {
+    "ccd", "emccd", "scmos", "uniform", "filaments", "table", "bead", "snapshot", "blinking",
+    "tetrapod", "vortex", "file", "FocusStack",
+}  # fmt: skip
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with simscope."""
+    folder = resources.files("simscope.recipe.packaged")
+    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
+    """Recipe from a packaged name or a YAML file; file references follow the recipe's folder.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such recipe or it does not describe a possible experiment.
+    """
+    if isinstance(name_or_path, Recipe):
+        return name_or_path
+    name = str(name_or_path)
+    if name in packaged_recipes():
+        text = (
+            resources.files("simscope.recipe.packaged").joinpath(f"{name}.yaml").read_text("utf8")
+        )
+        return Recipe.from_yaml(text, source=name)
+    path = Path(name_or_path)
+    if not path.is_file():
+        import difflib
+
+        near = difflib.get_close_matches(name, packaged_recipes(), n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise RecipeError(
+            f"no recipe {name!r}: {hint}packaged are {', '.join(packaged_recipes())}, "
+            "or give the path of a YAML file"
+        )
+    try:
+        text = path.read_text("utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read recipe {name}: {error}") from None
+    data = parse_yaml(text, name)
+    if isinstance(data, dict):
+        _anchor_files(data, path.resolve().parent)
+    return Recipe.from_dict(data, source=name)
+
+
+def _anchor_files(group: dict[str, Any], folder: Path) -> None:
+    for key, value in group.items():
+        if isinstance(value, dict):
+            _anchor_files(value, folder)
+        elif key in ("path", "maps_path") and isinstance(value, str):
+            group[key] = str((folder / value).resolve())
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe, for editors."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema

@@ -1,0 +1,144 @@
+"""What a recipe says of the sample: where molecules sit, how they shine, what glows behind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from simscope.recipe.base import Model, PerEmitter, PerSample, number
+
+
+class UniformStructure(Model):
+    """Molecules spread evenly over the field of view, by density or by count."""
+
+    kind: Literal["uniform"] = "uniform"
+    density_per_um2: PerSample | None = number(
+        "molecules per area; the number in a sample is Poisson",
+        unit="1/um^2",
+        default=None,
+        ge=0,
+        le=1e4,
+    )
+    count: PerSample | None = number(
+        "molecules in a sample, rounded to a whole number",
+        unit="1",
+        default=None,
+        ge=0,
+        le=1e7,
+    )
+    z_nm: PerEmitter = number("height above the coverslip", unit="nm", default=0.0, ge=-1e5, le=1e5)
+    margin_nm: float = number(
+        "how far beyond the frame molecules are placed", unit="nm", default=0.0, ge=0, le=1e6
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> UniformStructure:
+        if (self.density_per_um2 is None) == (self.count is None):
+            raise ValueError("give either density_per_um2 or count, one of the two")
+        return self
+
+
+class FilamentStructure(Model):
+    """Labelled worm-like filaments, such as microtubules with antibody linkers."""
+
+    kind: Literal["filaments"] = "filaments"
+    count: PerSample = number("filaments in a sample", unit="1", default=3.0, ge=0, le=1e4)
+    labels_per_um: PerSample = number(
+        "labels along a filament; their number is Poisson", unit="1/um", default=50.0, ge=0, le=1e5
+    )
+    radius_nm: float = number("radius of the tube", unit="nm", default=12.5, ge=0, le=1000)
+    linker_nm: PerEmitter = number(
+        "distance of the fluorophore from the tube's surface",
+        unit="nm",
+        default=10.0,
+        ge=0,
+        le=1000,
+    )
+    persistence_um: float = number(
+        "persistence length of the projected path", unit="um", default=50.0, gt=0, le=1e5
+    )
+    z_nm: PerSample = number(
+        "height of each filament's axis, drawn per filament",
+        unit="nm",
+        default=50.0,
+        ge=-1e5,
+        le=1e5,
+    )
+
+
+class TableStructure(Model):
+    """Molecules from a file: ThunderSTORM-layout CSV, an HDF5 table, or .npy of x, y, z in nm."""
+
+    kind: Literal["table"] = "table"
+    path: str = Field(description=".csv, .h5/.hdf5 or .npy file with positions in nm")
+    dataset: str | None = Field(None, description="dataset or group inside an HDF5 file")
+    shift_x_nm: float = number("added to every x", unit="nm", default=0.0)
+    shift_y_nm: float = number("added to every y", unit="nm", default=0.0)
+    shift_z_nm: float = number("added to every z", unit="nm", default=0.0)
+
+
+class BeadStructure(Model):
+    """One point source near the middle of the frame."""
+
+    kind: Literal["bead"] = "bead"
+    x_nm: PerSample = number("offset from the frame's middle", unit="nm", default=0.0)
+    y_nm: PerSample = number("offset from the frame's middle", unit="nm", default=0.0)
+    z_nm: PerSample = number("height above the coverslip", unit="nm", default=0.0, ge=-1e5, le=1e5)
+
+
+Structure = Annotated[
+    UniformStructure | FilamentStructure | TableStructure | BeadStructure,
+    Field(discriminator="kind"),
+]
+
+
+class Snapshot(Model):
+    """Every frame is on its own: each molecule shines with a freshly drawn number of photons."""
+
+    kind: Literal["snapshot"] = "snapshot"
+    photons: PerEmitter = number(
+        "mean photons of a molecule in a frame, drawn for every molecule and frame",
+        unit="photons",
+        ge=0,
+        le=1e7,
+    )
+    active_fraction: PerSample = number(
+        "share of the molecules that shine in a frame", unit="1", default=1.0, ge=0, le=1
+    )
+
+
+class Blinking(Model):
+    """Continuous-time Markov chain: on, dark (short), off (long), bleached."""
+
+    kind: Literal["blinking"] = "blinking"
+    photons_per_s: PerEmitter = number(
+        "photon flux at the camera while on, drawn once per molecule",
+        unit="photons/s",
+        gt=0,
+        le=1e9,
+    )
+    on_to_dark_per_s: PerSample = number("rate", unit="1/s", default=0.0, ge=0, le=1e7)
+    dark_to_on_per_s: PerSample = number("rate", unit="1/s", default=0.0, ge=0, le=1e7)
+    on_to_off_per_s: PerSample = number("rate", unit="1/s", default=10.0, ge=0, le=1e7)
+    off_to_on_per_s: PerSample = number("rate", unit="1/s", default=0.1, ge=0, le=1e7)
+    on_to_bleached_per_s: PerSample = number("rate", unit="1/s", default=0.0, ge=0, le=1e7)
+    start: Literal["equilibrium", "on", "off"] = Field(
+        "equilibrium",
+        description="state at time 0; equilibrium ignores bleaching",
+    )
+
+
+Photophysics = Annotated[Snapshot | Blinking, Field(discriminator="kind")]
+
+
+class UniformBackground(Model):
+    """The same expected background light in every pixel."""
+
+    kind: Literal["uniform"] = "uniform"
+    photons_per_pixel: PerSample = number(
+        "background photons per pixel and frame", unit="photons/px", default=0.0, ge=0, le=1e7
+    )
+
+
+Background = UniformBackground
