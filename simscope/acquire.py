@@ -1,17 +1,42 @@
 """From recipe to images: the one place that knows the order of the stages.
 
-``Simulator(recipe, seed)[i]`` depends on the recipe, the seed and *i* alone. Parameters of a batch
-are drawn as arrays first, then emitters are placed, their light per frame is worked out, rendered,
-the background added, and the camera read out.
+``Simulator(recipe, seed)[i]`` depends on the recipe, the seed and *i* alone. Parameters of a run of
+samples are drawn as arrays first, then emitters are placed, their light per frame is worked out,
+rendered, the background added, and the camera read out.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
+
+from simscope import camera as cameras
+from simscope import optics as opticses
+from simscope import sample as samples_of
+from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
+from simscope.keys import Key
+from simscope.recipe import Blinking, FocusStack, Recipe, load_recipe
+from simscope.recipe.draws import (
+    COEFFICIENT,
+    draw_dataset,
+    draw_samples,
+    parameter_units,
+    per_sample,
+)
+from simscope.sample import Molecules, Shining
+
+Floats = npt.NDArray[np.float64]
+Parameters = dict[str, Floats]
 
 EMITTER_DTYPE = np.dtype(
     [
@@ -23,6 +48,8 @@ EMITTER_DTYPE = np.dtype(
         ("photons", np.float32),
     ]
 )
+MAX_SAMPLES = 2**32
+CHUNK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -44,3 +71,348 @@ class Chunk:
     emitter_offsets: npt.NDArray[np.int64]
     saturated_pixels: int
     expected_photons: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Whole samples ``start`` to ``start + len(images)`` with their truth.
+
+    ``images`` is uint16 ``(samples, *sample_shape)`` [ADU]; emitters and offsets as in ``Chunk``;
+    ``parameters`` holds float64 ``(samples,)`` by recipe path.
+    """
+
+    start: int
+    images: npt.NDArray[np.uint16]
+    emitters: npt.NDArray[Any]
+    emitter_offsets: npt.NDArray[np.int64]
+    parameters: Parameters
+    expected_photons: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One acquisition: image [ADU], emitters (frame counted from 0 in the sample), parameters."""
+
+    index: int
+    image: npt.NDArray[np.uint16]
+    emitters: npt.NDArray[Any]
+    parameters: dict[str, float]
+
+
+class Simulator:
+    """Samples of a recipe as a pure function of (recipe, seed, index).
+
+    Parameters
+    ----------
+    recipe
+        A recipe, the name of a packaged one, or the path of a YAML file.
+    seed
+        Whole number in ``[0, 2**63 - 1]``.
+    threads
+        Threads of the kernels; results do not depend on it. All cores if None.
+    cache
+        Folder for PSF tables; the user's cache folder if None.
+
+    Raises
+    ------
+    RecipeError, OpticsError, SampleError, CameraError
+        If the recipe cannot be computed.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe | str | Path,
+        seed: int,
+        *,
+        threads: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self.recipe = load_recipe(recipe)
+        self.key = Key(seed)
+        self.seed = self.key.seed
+        self.threads = _checked_threads(threads)
+        self.resolved, self._dataset_draws = draw_dataset(self.recipe, self.key)
+        self.warnings: list[str] = []
+        with self._recording():
+            self.maps = cameras.camera_maps(
+                self.resolved.camera, self.resolved.acquisition.shape, self.key
+            )
+            self._renderer = self._choose_renderer(cache)
+
+    @property
+    def frames_per_sample(self) -> int:
+        """Two-dimensional images in a sample: frames of a movie or planes of a stack."""
+        return self._planes if self._is_stack else self.resolved.acquisition.frames
+
+    @property
+    def sample_axes(self) -> str:
+        """Axes of a sample's image, such as ``yx``, ``tyx`` or ``zyx``."""
+        if self._is_stack:
+            return "zyx"
+        return "tyx" if self.resolved.acquisition.frames > 1 else "yx"
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of a sample's image."""
+        shape = self.resolved.acquisition.shape
+        return shape if self.sample_axes == "yx" else (self.frames_per_sample, *shape)
+
+    @cached_property
+    def parameter_names(self) -> dict[str, str]:
+        """Unit of every number drawn per dataset or per sample, by recipe path."""
+        return parameter_units(self.recipe)
+
+    @property
+    def table(self) -> opticses.SplineTable | None:
+        """The PSF table, or None where every sample has optics of its own."""
+        renderer = self._renderer
+        return renderer.table if isinstance(renderer, TableRenderer) else None
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Derived numbers of the rendering: window, energy left out, table error."""
+        return self._renderer.report
+
+    def __getitem__(self, index: int) -> Sample:
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise SimscopeError(f"sample index {index!r} is not a whole number: use an int")
+        index = int(index)
+        batch = self.batch(index, index + 1)
+        emitters = batch.emitters.copy()
+        emitters["frame"] -= index * self.frames_per_sample
+        values = {path: float(value[0]) for path, value in batch.parameters.items()}
+        return Sample(index, batch.images[0], emitters, values)
+
+    def parameters(self, start: int, stop: int) -> Parameters:
+        """Every number drawn for samples ``start`` to ``stop``, float64 ``(samples,)`` by path."""
+        indices = _indices(start, stop)
+        constant = {
+            path: np.full(len(indices), value) for path, value in self._dataset_draws.items()
+        }
+        return constant | draw_samples(self.resolved, self.key, indices)
+
+    def batch(self, start: int, stop: int, *, expected: bool = False) -> Batch:
+        """Whole samples ``start`` to ``stop``; ``expected`` adds the noiseless images."""
+        chunk = self._window(_indices(start, stop), 0, self.frames_per_sample, expected=expected)
+        shape = (stop - start, *self.sample_shape)
+        clean = chunk.expected_photons
+        return Batch(
+            start,
+            chunk.images.reshape(shape),
+            chunk.emitters,
+            chunk.emitter_offsets,
+            self.parameters(start, stop),
+            None if clean is None else clean.reshape(shape),
+        )
+
+    def chunks(
+        self, start: int, stop: int, *, max_bytes: int = CHUNK_BYTES, expected: bool = False
+    ) -> Iterator[Chunk]:
+        """Samples ``start`` to ``stop`` in order, a bounded piece at a time.
+
+        Short samples come several to a chunk; a movie larger than ``max_bytes`` comes by windows of
+        frames, with the state of its molecules carried along, so that memory stays flat.
+        """
+        frames = self.frames_per_sample
+        frame_bytes = 4 * math.prod(self.resolved.acquisition.shape)
+        room = max(1, max_bytes // frame_bytes)
+        if frames <= room:
+            step = room // frames
+            for first in range(start, stop, step):
+                indices = _indices(first, min(first + step, stop))
+                yield self._window(indices, 0, frames, expected=expected)
+            return
+        for index in range(start, stop):
+            indices = _indices(index, index + 1)
+            state = self._begin(indices)
+            for first in range(0, frames, room):
+                last = min(first + room, frames)
+                yield self._window(indices, first, last, expected=expected, state=state)
+
+    def _window(
+        self,
+        indices: npt.NDArray[np.int64],
+        first: int,
+        last: int,
+        *,
+        expected: bool,
+        state: _Run | None = None,
+    ) -> Chunk:
+        """Frames ``first`` to ``last`` of the given samples, from molecules to counts."""
+        with _threads(self.threads), self._recording():
+            run = self._begin(indices) if state is None else state
+            shining = self._shine(run, first, last)
+            photons = self._renderer.render(run, shining, first, last)
+            self._add_background(photons, run, last - first)
+            images, saturated = self._read_out(photons, run, first, last)
+        shape = (len(indices), last - first, *self.resolved.acquisition.shape)
+        total = int(saturated.sum())
+        if total:
+            self._record(
+                f"{total} saturated pixels in samples {indices[0]} to {indices[-1]}: "
+                "lower photons or e_per_adu's gain, or raise bit_depth or full_well_e"
+            )
+        return Chunk(
+            int(indices[0]),
+            int(indices[-1]) + 1,
+            first,
+            last,
+            images.reshape(shape),
+            self._truth(run, shining, first, last),
+            shining.offsets,
+            total,
+            photons.reshape(shape) if expected else None,
+        )
+
+    def _begin(self, indices: npt.NDArray[np.int64]) -> _Run:
+        drawn = draw_samples(self.resolved, self.key, indices)
+        molecules = samples_of.place(self.resolved, self.key, indices, drawn)
+        return _Run(indices, drawn, molecules, {})
+
+    def _shine(self, run: _Run, first: int, last: int) -> Shining:
+        shine = (
+            samples_of.shine_blinking
+            if isinstance(self.resolved.photophysics, Blinking)
+            else samples_of.shine_snapshot
+        )
+        return shine(
+            self.resolved,
+            self.key,
+            run.indices,
+            run.drawn,
+            run.molecules,
+            first,
+            last,
+            carried=run.carried,
+        )
+
+    def _add_background(self, photons: npt.NDArray[np.float32], run: _Run, frames: int) -> None:
+        path = "background.photons_per_pixel"
+        level = per_sample(self.resolved, run.drawn, path, len(run.indices)).astype(np.float32)
+        photons += np.repeat(level, frames)[:, None, None]
+
+    def _read_out(
+        self, photons: npt.NDArray[np.float32], run: _Run, first: int, last: int
+    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
+        frames = last - first
+        varied = {
+            path.removeprefix("camera."): np.repeat(value, frames)
+            for path, value in run.drawn.items()
+            if path.startswith("camera.")
+        }
+        return cameras.detect(
+            photons,
+            self.resolved.camera,
+            self.maps,
+            self.key,
+            sample_index=np.repeat(run.indices, frames),
+            frame_index=np.tile(np.arange(first, last), len(run.indices)),
+            exposure_s=self.resolved.acquisition.exposure_ms * 1e-3,
+            parameters=varied or None,
+        )
+
+    def _truth(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[Any]:
+        """Emitter table of a window: one row per molecule and frame in which it shines."""
+        molecules, who = run.molecules, shining.molecule
+        table = np.empty(len(who), EMITTER_DTYPE)
+        sample = run.indices[molecules.sample[who]]
+        within = shining.frame - molecules.sample[who] * (last - first)
+        table["frame"] = sample * self.frames_per_sample + first + within
+        table["id"] = molecules.id[who]
+        for axis in ("x_nm", "y_nm", "z_nm"):
+            table[axis] = getattr(molecules, axis)[who]
+        table["photons"] = shining.photons
+        return table
+
+    @property
+    def _is_stack(self) -> bool:
+        return isinstance(self.recipe.acquisition.focus_nm, FocusStack)
+
+    @property
+    def _planes(self) -> int:
+        focus = self.recipe.acquisition.focus_nm
+        return focus.planes if isinstance(focus, FocusStack) else 1
+
+    def _choose_renderer(self, cache: Path | None) -> TableRenderer | ExactRenderer:
+        wavefront = self.resolved.optics.wavefront
+        own_optics = wavefront is not None and wavefront.drawn
+        fixed_focus = isinstance(self.resolved.acquisition.focus_nm, float | int)
+        if fixed_focus and not own_optics:
+            return TableRenderer(self.resolved, cache)
+        return ExactRenderer(self.resolved)
+
+    def _record(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Keep every warning raised inside in ``self.warnings`` and pass it on once."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SimscopeWarning)
+            yield
+        for warning in caught:
+            known = str(warning.message) in self.warnings
+            if issubclass(warning.category, SimscopeWarning):
+                self._record(str(warning.message))
+            if not known:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+
+
+@dataclass
+class _Run:
+    """Samples under way: their draws, molecules, and what photophysics carries between windows."""
+
+    indices: npt.NDArray[np.int64]
+    drawn: Parameters
+    molecules: Molecules
+    carried: dict[str, Any]
+
+
+class TableRenderer:
+    """Renders from one B-spline table: the same optics for every sample."""
+
+    def __init__(self, recipe: Recipe, cache: Path | None) -> None:
+        low, high = samples_of.height_range_nm(recipe)
+        focus = recipe.acquisition.focus_nm
+        assert isinstance(focus, float | int)
+        rendering = recipe.rendering
+        self.shape = recipe.acquisition.shape
+        self.table = opticses.build_table(
+            recipe.optics,
+            focus_nm=float(focus),
+            z_min_nm=low,
+            z_max_nm=high,
+            pixel_nm=recipe.pixel_nm,
+            window_px=rendering.window_px,
+            max_window_px=rendering.max_window_px,
+            accuracy=rendering.accuracy,
+            accept_energy_loss=rendering.accept_energy_loss,
+            cache=cache,
+        )
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Window, table error and energy left out."""
+        return {
+            "rendering": "table",
+            "window_px": self.table.window_px,
+            "table_error": float(self.table.error),
+            "energy_left_out_max": float(np.max(self.table.energy_left_out)),
+        }
+
+    def render(
+        self, run: _Run, shining: Shining, first: int, last: int
+    ) -> npt.NDArray[np.float32]:
+        """Expected photons, float32 ``(samples * frames, y, x)``."""
+        molecules, who = run.molecules, shining.molecule
+        return self.table.render(
+            molecules.x_nm[who],
+            molecules.y_nm[who],
+            molecules.z_nm[who],
+            shining.photons,
+            shining.offsets,
+            self.shape,
+        )

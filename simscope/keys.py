@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simscope.errors import SimscopeError
-from simscope.kernels import variates
+from simscope.kernels.addressed import uniform_at
 
 MAX_SEED = 2**63 - 1
 
@@ -58,9 +58,24 @@ class Key:
         return np.uint32(low), np.uint32(high)
 
     def uniform(
-        self, elements: int, *, sample: int = 0, step: int = 0, draw: int = 0
+        self,
+        element: npt.ArrayLike,
+        *,
+        sample: npt.ArrayLike = 0,
+        step: npt.ArrayLike = 0,
+        draw: int = 0,
     ) -> npt.NDArray[np.float64]:
-        """Uniform variates in (0, 1), shape ``(elements,)``, 52 random bits each."""
-        out = np.empty(elements, np.float64)
-        variates.fill_uniform(out, np.uint32(step), np.uint32(sample), np.uint32(draw), *self.words)
+        """Uniform variates in (0, 1), 52 random bits each, one for every counter.
+
+        ``element``, ``sample`` and ``step`` broadcast against each other and are taken as unsigned
+        32-bit words.
+        """
+        element, sample, step = np.broadcast_arrays(element, sample, step)
+        out = np.empty(element.shape, np.float64)
+        uniform_at(
+            out.ravel(),
+            *(np.ascontiguousarray(word, np.int64).ravel() for word in (element, step, sample)),
+            np.uint32(draw),
+            *self.words,
+        )
         return out

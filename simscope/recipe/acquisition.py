@@ -55,7 +55,8 @@ class Acquisition(Model):
             )
         if isinstance(self.focus_nm, FocusStack) and self.frames > 1:
             raise ValueError(
-                f"frames={self.frames} with a focus stack: a stack is one frame a plane; set frames: 1"
+                f"frames={self.frames} with a focus stack: a stack is one frame a plane; "
+                "set frames: 1"
             )
         return self
 

@@ -25,7 +25,8 @@ def parse_number(value: Any) -> Any:
     """A float or a distribution from what stands in a recipe."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         raise ValueError(
-            f"{value!r} is not a number: give a number or a distribution such as {{uniform: [0, 1]}}"
+            f"{value!r} is not a number: give a number "
+            "or a distribution such as {uniform: [0, 1]}"
         )
     return parse_distribution(value) if isinstance(value, dict) else value
 

@@ -20,13 +20,11 @@ from simscope.recipe.optics import Optics, ZernikeWavefront
 from simscope.recipe.sample import Background, Photophysics, Structure, UniformBackground
 from simscope.recipe.text import parse_yaml, to_yaml
 
-SCHEMA_VERSION = 1
-
 
 class Recipe(Model):
     """A whole experiment: optics, camera, acquisition, molecules, photophysics, background."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str = Field("unnamed", min_length=1, max_length=200, description="short name")
     description: str = Field("", description="what this experiment is")
     optics: Optics = Field(default_factory=Optics)
@@ -98,7 +96,7 @@ class Recipe(Model):
             _require_part(model, part, ".".join(parts[:depth]))
             key = _existing_key(here, part)
             if depth == len(parts) - 1:
-                here[key] = value.written() if isinstance(value, Distribution | Model) else value
+                here[key] = _plain(value)
                 if value is None:
                     del here[key]
                 break
@@ -140,6 +138,14 @@ def _scope(model: Model, name: str, field: Any) -> Scope:
         if word in annotation:
             return scope  # type: ignore[return-value]
     return "dataset"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Distribution):
+        return value.written()
+    if isinstance(value, Model):
+        return value.model_dump(mode="json", exclude_none=True)
+    return value
 
 
 def _require_part(model: Any, part: str, where: str) -> None:

@@ -58,12 +58,15 @@ class FilamentStructure(Model):
     persistence_um: float = number(
         "persistence length of the projected path", unit="um", default=50.0, gt=0, le=1e5
     )
-    z_nm: PerSample = number(
+    z_nm: PerEmitter = number(
         "height of each filament's axis, drawn per filament",
         unit="nm",
         default=50.0,
         ge=-1e5,
         le=1e5,
+    )
+    margin_nm: float = number(
+        "how far beyond the frame molecules are kept", unit="nm", default=1000.0, ge=0, le=1e6
     )
 
 
@@ -76,6 +79,9 @@ class TableStructure(Model):
     shift_x_nm: float = number("added to every x", unit="nm", default=0.0)
     shift_y_nm: float = number("added to every y", unit="nm", default=0.0)
     shift_z_nm: float = number("added to every z", unit="nm", default=0.0)
+    margin_nm: float = number(
+        "how far beyond the frame molecules are kept", unit="nm", default=1000.0, ge=0, le=1e6
+    )
 
 
 class BeadStructure(Model):

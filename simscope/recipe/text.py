@@ -63,7 +63,7 @@ def parse_yaml(text: str, source: str) -> Any:
     if re.search(r"(^|[\s\[{,:-])[&*][A-Za-z0-9_]", text):
         raise RecipeError(f"{source} uses YAML anchors or aliases: write the values out")
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
+        return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         message = " ".join(str(error).split())
         raise RecipeError(f"{source} is not valid YAML: {message}") from None

@@ -1,0 +1,1 @@
+"""The recipes that come with simscope, one YAML file each."""

@@ -1,0 +1,75 @@
+"""simscope: a physics-based microscope simulator with exact ground truth.
+
+Everything is imported on first use, so ``import simscope`` costs next to nothing and never pulls in
+PyTorch, matplotlib or CuPy by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simscope import camera, evaluate, learn, optics, sample, show
+    from simscope.acquire import Batch, Sample, Simulator
+    from simscope.dataset import Dataset, generate, open_dataset
+    from simscope.errors import SimscopeError, SimscopeWarning
+    from simscope.keys import Key
+    from simscope.optics import psf
+    from simscope.recipe import Optics, Recipe, load_recipe, packaged_recipes
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Batch": "simscope.acquire",
+    "Dataset": "simscope.dataset",
+    "Key": "simscope.keys",
+    "Optics": "simscope.recipe",
+    "Recipe": "simscope.recipe",
+    "Sample": "simscope.acquire",
+    "SimscopeError": "simscope.errors",
+    "SimscopeWarning": "simscope.errors",
+    "Simulator": "simscope.acquire",
+    "generate": "simscope.dataset",
+    "load_recipe": "simscope.recipe",
+    "open_dataset": "simscope.dataset",
+    "packaged_recipes": "simscope.recipe",
+    "psf": "simscope.optics",
+}
+_ROOMS = {"camera", "evaluate", "learn", "optics", "sample", "show"}
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Key",
+    "Optics",
+    "Recipe",
+    "Sample",
+    "SimscopeError",
+    "SimscopeWarning",
+    "Simulator",
+    "__version__",
+    "camera",
+    "evaluate",
+    "generate",
+    "learn",
+    "load_recipe",
+    "open_dataset",
+    "optics",
+    "packaged_recipes",
+    "psf",
+    "sample",
+    "show",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"simscope.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'simscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

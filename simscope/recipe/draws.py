@@ -1,0 +1,115 @@
+"""Drawing a recipe's numbers: once per dataset, per sample, or per emitter.
+
+Each path in the recipe has its own stream, so adding one drawn number changes no other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from simscope.keys import Key
+from simscope.recipe.base import Model, Scope
+from simscope.recipe.distributions import Distribution
+from simscope.recipe.optics import ZernikeWavefront
+from simscope.recipe.recipe import Recipe
+
+Floats = npt.NDArray[np.float64]
+SCOPES: tuple[Scope, Scope] = ("dataset", "sample")
+COEFFICIENT = "optics.wavefront.coefficients_nm."
+
+
+def draw_dataset(recipe: Recipe, key: Key) -> tuple[Recipe, dict[str, float]]:
+    """The recipe with numbers drawn once per dataset put in, and those numbers by path."""
+    drawn: dict[str, float] = {}
+    for path, distribution in recipe.drawn("dataset").items():
+        value = float(distribution.quantile(_stream(key, path).uniform([0]))[0])
+        recipe = recipe.replace(path, value)
+        drawn[path] = value
+    return recipe, drawn
+
+
+def draw_samples(recipe: Recipe, key: Key, samples: npt.NDArray[np.int64]) -> dict[str, Floats]:
+    """Numbers drawn per sample by path, each of shape ``(samples,)``."""
+    drawn = {
+        path: distribution.quantile(_stream(key, path).uniform(0, sample=samples))
+        for path, distribution in recipe.drawn("sample").items()
+    }
+    wavefront = recipe.optics.wavefront
+    if wavefront is not None and wavefront.random_modes:
+        drawn.update(_random_direction(wavefront, drawn, key, samples))
+    return drawn
+
+
+def draw_emitters(
+    value: float | Distribution,
+    key: Key,
+    path: str,
+    *,
+    element: npt.ArrayLike,
+    sample: npt.ArrayLike,
+    step: npt.ArrayLike = 0,
+) -> Floats:
+    """One value per emitter: the constant, or a draw at each counter; broadcast shape."""
+    if isinstance(value, Distribution):
+        uniform = _stream(key, path).uniform(element, sample=sample, step=step)
+        return np.asarray(value.quantile(uniform), np.float64)
+    shape = np.broadcast_shapes(np.shape(element), np.shape(sample), np.shape(step))
+    return np.full(shape, float(value))
+
+
+def per_sample(recipe: Recipe, drawn: dict[str, Floats], path: str, samples: int) -> Floats:
+    """Value at a path for each sample, drawn or constant, shape ``(samples,)``."""
+    if path in drawn:
+        return drawn[path]
+    value: Any = recipe
+    for part in path.split("."):
+        value = getattr(value, part)
+    return np.full(samples, float(value))
+
+
+def parameter_units(recipe: Recipe) -> dict[str, str]:
+    """Unit of every number drawn per dataset or per sample, by path."""
+    units = {
+        path: _unit(recipe, path)
+        for scope in SCOPES
+        for path in recipe.drawn(scope)
+    }
+    wavefront = recipe.optics.wavefront
+    if wavefront is not None:
+        units.update({f"{COEFFICIENT}{mode}": "nm" for mode in sorted(wavefront.random_modes)})
+    return units
+
+
+def _stream(key: Key, path: str) -> Key:
+    return key.child("parameters").child(path)
+
+
+def _random_direction(
+    wavefront: ZernikeWavefront, drawn: dict[str, Floats], key: Key, samples: npt.NDArray[np.int64]
+) -> dict[str, Floats]:
+    """Coefficients [nm] of a random direction whose root sum of squares is ``rms_nm``."""
+    modes = wavefront.random_modes
+    stream = _stream(key, "optics.wavefront.random_modes")
+    uniform = stream.uniform(np.array(modes)[None, :], sample=samples[:, None])
+    direction = special.ndtri(uniform)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    constant = wavefront.rms_nm
+    rms = drawn["optics.wavefront.rms_nm"] if isinstance(constant, Distribution) else constant
+    values = direction * np.broadcast_to(np.asarray(rms, np.float64), samples.shape)[:, None]
+    return {f"{COEFFICIENT}{mode}": values[:, k] for k, mode in enumerate(modes)}
+
+
+def _unit(recipe: Recipe, path: str) -> str:
+    model: Any = recipe
+    *groups, last = path.split(".")
+    for part in groups:
+        model = getattr(model, part) if isinstance(model, Model) else model
+    if isinstance(model, dict):
+        return "nm"
+    extra = type(model).model_fields[last].json_schema_extra
+    unit = extra.get("unit") if isinstance(extra, dict) else None
+    return str(unit) if unit else "nm"

@@ -1,0 +1,123 @@
+"""When molecules shine: independent snapshots, or a continuous-time Markov chain of states.
+
+Blinking follows the usual four-state picture of single-molecule localisation microscopy (e.g.
+Dempsey et al. 2011, Nat. Methods 8:1027): *on*, *dark* (short-lived, returns by itself), *off*
+(long-lived) and *bleached*. The photons of a frame are the flux times the exact time spent *on*
+within the exposure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simscope.keys import Key
+from simscope.recipe import Blinking, Recipe, Snapshot
+from simscope.recipe.draws import draw_emitters, per_sample
+from simscope.sample.structures import Molecules
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+ON, DARK, OFF, BLEACHED = range(4)
+
+
+@dataclass(frozen=True)
+class Shining:
+    """Light of molecules per frame, sorted by frame, then by molecule.
+
+    ``frame`` counts from 0 over the samples of a run (``sample * frames + t``), ``molecule`` is the
+    row in :class:`Molecules`, ``photons`` the expected photons (float32) in that frame, and
+    ``offsets`` (int64, frames + 1) says where each frame begins.
+    """
+
+    frame: Ints
+    molecule: Ints
+    photons: npt.NDArray[np.float32]
+    offsets: Ints
+
+
+def shine_snapshot(
+    recipe: Recipe,
+    key: Key,
+    indices: Ints,
+    drawn: dict[str, Floats],
+    molecules: Molecules,
+    first: int,
+    last: int,
+    *,
+    carried: dict[str, Any] | None = None,
+) -> Shining:
+    """Independent frames: every molecule shines with fresh photons (or not, by its share)."""
+    photophysics = recipe.photophysics
+    assert isinstance(photophysics, Snapshot)
+    frames = last - first
+    frame, molecule = _every_frame(molecules, len(indices), frames)
+    sample = indices[molecules.sample[molecule]]
+    step = first + frame % frames
+    share = per_sample(recipe, drawn, "photophysics.active_fraction", len(indices))
+    if np.any(share < 1.0):
+        uniform = key.child("photophysics/active").uniform(
+            molecules.id[molecule], sample=sample, step=step
+        )
+        shines = uniform < share[molecules.sample[molecule]]
+        frame, molecule, sample, step = (part[shines] for part in (frame, molecule, sample, step))
+    photons = draw_emitters(
+        photophysics.photons,
+        key,
+        "photophysics.photons",
+        element=molecules.id[molecule],
+        sample=sample,
+        step=step,
+    )
+    return _shining(frame, molecule, photons, len(indices) * frames)
+
+
+def _every_frame(molecules: Molecules, samples: int, frames: int) -> tuple[Ints, Ints]:
+    """Frame and molecule of every pair, frame by frame."""
+    counts = np.bincount(molecules.sample, minlength=samples)
+    first_molecule = np.cumsum(counts) - counts
+    per_frame = np.repeat(counts, frames)
+    frame = np.repeat(np.arange(samples * frames), per_frame)
+    within = np.arange(len(frame)) - np.repeat(np.cumsum(per_frame) - per_frame, per_frame)
+    return frame, first_molecule[frame // frames] + within
+
+
+def _shining(frame: Ints, molecule: Ints, photons: Floats, frames: int) -> Shining:
+    offsets = np.zeros(frames + 1, np.int64)
+    np.cumsum(np.bincount(frame, minlength=frames), out=offsets[1:])
+    return Shining(frame, molecule, photons.astype(np.float32), offsets)
+
+
+def rate_matrix(photophysics: Blinking, rates: dict[str, float]) -> Floats:
+    """Transition rates [1/s], shape ``(4, 4)``: row = from, column = to; zero diagonal."""
+    matrix = np.zeros((4, 4))
+    matrix[ON, DARK] = rates["on_to_dark_per_s"]
+    matrix[DARK, ON] = rates["dark_to_on_per_s"]
+    matrix[ON, OFF] = rates["on_to_off_per_s"]
+    matrix[OFF, ON] = rates["off_to_on_per_s"]
+    matrix[ON, BLEACHED] = rates["on_to_bleached_per_s"]
+    return matrix
+
+
+def start_probabilities(photophysics: Blinking, rates: dict[str, float]) -> Floats:
+    """Probability of each state at time 0; ``equilibrium`` is that of on, dark and off alone.
+
+    Detailed balance of a star-shaped scheme: every dark state has ``k_in / k_out`` of the time in
+    *on*; a state without exit takes all.
+    """
+    weights = np.zeros(4)
+    if photophysics.start != "equilibrium":
+        weights[ON if photophysics.start == "on" else OFF] = 1.0
+        return weights
+    weights[ON] = 1.0
+    for state, name in ((DARK, "dark"), (OFF, "off")):
+        enter, leave = rates[f"on_to_{name}_per_s"], rates[f"{name}_to_on_per_s"]
+        if enter > 0:
+            weights[state] = enter / leave if leave > 0 else np.inf
+    if np.isinf(weights).any():
+        weights = np.isinf(weights).astype(float)
+    return weights / weights.sum()

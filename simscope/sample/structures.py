@@ -1,0 +1,276 @@
+"""Where molecules are: even spread, filaments, a user's table, a single bead."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from simscope.errors import SampleError
+from simscope.keys import Key
+from simscope.recipe import (
+    BeadStructure,
+    Distribution,
+    FilamentStructure,
+    Recipe,
+    TableStructure,
+    UniformStructure,
+)
+from simscope.recipe.distributions import poisson_quantile
+from simscope.recipe.draws import draw_emitters, per_sample
+from simscope.sample.tables import read_positions
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+PATH_STEP_NM = 50.0
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """Molecules of a run of samples, sample by sample.
+
+    ``sample`` counts from 0 within the run, ``id`` from 0 within the sample; positions [nm] are
+    float32, exactly as they are rendered and written.
+    """
+
+    sample: Ints
+    id: Ints
+    x_nm: npt.NDArray[np.float32]
+    y_nm: npt.NDArray[np.float32]
+    z_nm: npt.NDArray[np.float32]
+
+    @property
+    def size(self) -> int:
+        """Number of molecules."""
+        return len(self.id)
+
+
+def place(recipe: Recipe, key: Key, samples: Ints, drawn: dict[str, Floats]) -> Molecules:
+    """Molecules of the given samples.
+
+    Raises
+    ------
+    SampleError
+        If a table cannot be read or holds no molecule in view.
+    """
+    structure = recipe.structure
+    if isinstance(structure, UniformStructure):
+        return _place_uniform(structure, recipe, key, samples, drawn)
+    if isinstance(structure, FilamentStructure):
+        return _place_filaments(structure, recipe, key, samples, drawn)
+    if isinstance(structure, TableStructure):
+        return _place_table(structure, recipe, len(samples))
+    return _place_bead(structure, recipe, samples, drawn)
+
+
+def height_range_nm(recipe: Recipe) -> tuple[float, float]:
+    """Lowest and highest emitter height that can occur [nm].
+
+    Raises
+    ------
+    SampleError
+        If a distribution of heights has no bounds.
+    """
+    structure = recipe.structure
+    if isinstance(structure, TableStructure):
+        z = _table_positions(structure)[:, 2]
+        low, high = float(z.min()), float(z.max())
+    else:
+        low, high = _range(structure.z_nm, "structure.z_nm")
+    if isinstance(structure, FilamentStructure):
+        reach = structure.radius_nm + _range(structure.linker_nm, "structure.linker_nm")[1]
+        low, high = low - reach, high + reach
+    return float(np.float32(low)), float(np.float32(high))
+
+
+def _range(value: float | Distribution, path: str) -> tuple[float, float]:
+    if not isinstance(value, Distribution):
+        return float(value), float(value)
+    low, high = value.support()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise SampleError(
+            f"{path}={value.label()} has no bounds: give min and max so that the PSF can be tabled"
+        )
+    return low, high
+
+
+def _frame_nm(recipe: Recipe) -> tuple[float, float]:
+    height, width = recipe.acquisition.shape
+    return height * recipe.pixel_nm, width * recipe.pixel_nm
+
+
+def _ragged(counts: Ints) -> tuple[Ints, Ints]:
+    """Row of the run and index within the row for ragged rows of the given lengths."""
+    row = np.repeat(np.arange(len(counts)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    return row, np.arange(len(row)) - first
+
+
+def _place_uniform(
+    structure: UniformStructure,
+    recipe: Recipe,
+    key: Key,
+    samples: Ints,
+    drawn: dict[str, Floats],
+) -> Molecules:
+    height, width = _frame_nm(recipe)
+    margin = structure.margin_nm
+    if structure.count is not None:
+        counts = np.rint(per_sample(recipe, drawn, "structure.count", len(samples)))
+    else:
+        density = per_sample(recipe, drawn, "structure.density_per_um2", len(samples))
+        area_um2 = (height + 2 * margin) * (width + 2 * margin) * 1e-6
+        uniform = key.child("structure/count").uniform(0, sample=samples)
+        counts = poisson_quantile(density * area_um2, uniform)
+    row, element = _ragged(counts.astype(np.int64))
+    sample = samples[row]
+    x = key.child("structure/x").uniform(element, sample=sample)
+    y = key.child("structure/y").uniform(element, sample=sample)
+    z = draw_emitters(structure.z_nm, key, "structure.z_nm", element=element, sample=sample)
+    return _molecules(
+        row, element, x * (width + 2 * margin) - margin, y * (height + 2 * margin) - margin, z
+    )
+
+
+def _place_bead(
+    structure: BeadStructure, recipe: Recipe, samples: Ints, drawn: dict[str, Floats]
+) -> Molecules:
+    height, width = _frame_nm(recipe)
+    count = len(samples)
+    x, y, z = (per_sample(recipe, drawn, f"structure.{axis}_nm", count) for axis in "xyz")
+    return _molecules(np.arange(count), np.zeros(count, np.int64), width / 2 + x, height / 2 + y, z)
+
+
+def _place_table(structure: TableStructure, recipe: Recipe, samples: int) -> Molecules:
+    positions = _table_positions(structure)
+    keep = _in_view(positions[:, 0], positions[:, 1], recipe, structure.margin_nm)
+    if not keep.any():
+        low, high = positions.min(axis=0), positions.max(axis=0)
+        height, width = _frame_nm(recipe)
+        raise SampleError(
+            f"{structure.path}: none of {len(positions)} molecules lies in the frame of "
+            f"{width:g} x {height:g} nm (x {low[0]:g} to {high[0]:g}, y {low[1]:g} to "
+            f"{high[1]:g}): use shift_x_nm, shift_y_nm or a larger shape"
+        )
+    ids = np.flatnonzero(keep)
+    row = np.repeat(np.arange(samples), len(ids))
+    x, y, z = (np.tile(positions[ids, axis], samples) for axis in range(3))
+    return _molecules(row, np.tile(ids, samples), x, y, z)
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: str, dataset: str | None) -> Floats:
+    return read_positions(path, dataset=dataset)
+
+
+def _table_positions(structure: TableStructure) -> Floats:
+    shift = np.array([structure.shift_x_nm, structure.shift_y_nm, structure.shift_z_nm])
+    return _read_once(structure.path, structure.dataset) + shift
+
+
+def _in_view(x: Floats, y: Floats, recipe: Recipe, margin: float) -> npt.NDArray[np.bool_]:
+    height, width = _frame_nm(recipe)
+    inside_x = (x >= -margin) & (x < width + margin)
+    return inside_x & (y >= -margin) & (y < height + margin)
+
+
+def _place_filaments(
+    structure: FilamentStructure,
+    recipe: Recipe,
+    key: Key,
+    samples: Ints,
+    drawn: dict[str, Floats],
+) -> Molecules:
+    counts = np.rint(per_sample(recipe, drawn, "structure.count", len(samples))).astype(np.int64)
+    rates = per_sample(recipe, drawn, "structure.labels_per_um", len(samples))
+    row, element = _ragged(counts)
+    parts = [
+        _filament_labels(structure, recipe, key, int(samples[r]), int(e), float(rates[r]))
+        for r, e in zip(row, element, strict=True)
+    ]
+    lengths = np.array([len(part) for part in parts], np.int64)
+    positions = np.concatenate([np.empty((0, 3)), *parts])
+    sample_row = np.repeat(row, lengths)
+    _, ids = _ragged(np.bincount(sample_row, minlength=len(samples)).astype(np.int64))
+    keep = _in_view(positions[:, 0], positions[:, 1], recipe, structure.margin_nm)
+    return _molecules(sample_row[keep], ids[keep], *positions[keep].T)
+
+
+def _filament_labels(
+    structure: FilamentStructure,
+    recipe: Recipe,
+    key: Key,
+    sample: int,
+    filament: int,
+    labels_per_um: float,
+) -> Floats:
+    """Labels of one filament, shape ``(labels, 3)`` [nm], on a tube around a worm-like path."""
+    path = _worm_path(structure, recipe, key, sample, filament)
+    here = key.child("structure/labels")
+    length_um = (len(path) - 1) * PATH_STEP_NM * 1e-3
+    mean = np.array([labels_per_um * length_um])
+    count = int(poisson_quantile(mean, here.uniform([filament], sample=sample))[0])
+    along, around = (
+        here.child(name).uniform(filament, sample=sample, step=np.arange(count))
+        for name in ("along", "around")
+    )
+    axis_z = draw_emitters(structure.z_nm, key, "structure.z_nm", element=filament, sample=sample)
+    linker = draw_emitters(
+        structure.linker_nm,
+        key,
+        "structure.linker_nm",
+        element=filament,
+        sample=sample,
+        step=np.arange(count),
+    )
+    place_on_path = along * (len(path) - 1)
+    segment = np.minimum(place_on_path.astype(np.int64), len(path) - 2)
+    step = path[segment + 1] - path[segment]
+    centre = path[segment] + (place_on_path - segment)[:, None] * step
+    normal = np.stack([-step[:, 1], step[:, 0]], axis=1) / PATH_STEP_NM
+    radius = structure.radius_nm + linker
+    sideways = (radius * np.cos(2 * np.pi * around))[:, None] * normal
+    upward = radius * np.sin(2 * np.pi * around)
+    return np.column_stack([centre + sideways, axis_z + upward])
+
+
+def _worm_path(
+    structure: FilamentStructure, recipe: Recipe, key: Key, sample: int, filament: int
+) -> Floats:
+    """Projected worm-like chain through a random point of the frame, shape ``(points, 2)`` [nm].
+
+    Kratky-Porod in two dimensions: the tangent angle performs a random walk of variance
+    ``step / persistence`` a step.
+    """
+    height, width = _frame_nm(recipe)
+    reach = math.hypot(height, width) + structure.margin_nm
+    steps = max(2, math.ceil(reach / PATH_STEP_NM))
+    here = key.child("structure/path")
+    start_x, start_y, heading = here.child("start").uniform(
+        filament, sample=sample, step=np.arange(3)
+    )
+    bends = special.ndtri(here.uniform(filament, sample=sample, step=np.arange(2 * steps)))
+    bends *= math.sqrt(PATH_STEP_NM / (structure.persistence_um * 1e3))
+    halves = []
+    for side in (0, 1):
+        angle = 2 * np.pi * heading + side * np.pi + np.cumsum(bends[side * steps :][:steps])
+        moves = PATH_STEP_NM * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        halves.append(np.cumsum(moves, axis=0))
+    middle = np.zeros((1, 2))
+    path = np.concatenate([halves[1][::-1], middle, halves[0]])
+    return path + np.array([start_x * width, start_y * height])
+
+
+def _molecules(row: Ints, element: Ints, x: Floats, y: Floats, z: Floats) -> Molecules:
+    return Molecules(
+        sample=row.astype(np.int64),
+        id=element.astype(np.int64),
+        x_nm=x.astype(np.float32),
+        y_nm=y.astype(np.float32),
+        z_nm=z.astype(np.float32),
+    )

@@ -1,0 +1,133 @@
+"""The house keeps its floors: imports only point down, and heavy packages stay in their rooms."""
+
+import ast
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = {
+    "kernels": -1,
+    "errors": 0,
+    "keys": 0,
+    "recipe": 0,
+    "optics": 1,
+    "sample": 1,
+    "camera": 1,
+    "acquire": 2,
+    "evaluate": 2,
+    "dataset": 3,
+    "learn": 4,
+    "show": 4,
+    "cli": 5,
+    "demo": 5,
+    "__main__": 5,
+}
+ONLY_HOME = {"torch": {"learn"}, "matplotlib": {"show"}, "h5py": {"dataset"}}
+LAZY_GUESTS = {("simscope/sample/tables.py", "h5py")}
+NEIGHBOURS = {"optics", "sample", "camera"}
+KERNELS_MAY = {"numpy", "math", "numba", "llvmlite", "simscope"}
+
+
+def python_files():
+    files = [path for path in (ROOT / "simscope").rglob("*.py") if "kernels" not in path.parts]
+    return sorted(files) + sorted((ROOT / "kernels").glob("*.py"))
+
+
+def room_of(path):
+    relative = path.relative_to(ROOT)
+    if relative.parts[0] == "kernels":
+        return "kernels"
+    return relative.parts[1].removesuffix(".py")
+
+
+def imported_modules(path, *, top_level_only=False):
+    tree = ast.parse(path.read_text("utf8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "simscope":
+                yield from (f"simscope.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def inner_rooms(path):
+    for module in imported_modules(path):
+        parts = module.split(".")
+        if parts[0] == "simscope" and len(parts) > 1 and parts[1] in FLOORS:
+            yield parts[1]
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down_the_floors(path):
+    here = room_of(path)
+    if here == "__init__":
+        return
+    for room in inner_rooms(path):
+        assert FLOORS[room] <= FLOORS[here], f"{path}: floor {FLOORS[here]} imports {room}"
+        if here in NEIGHBOURS and room in NEIGHBOURS:
+            assert room == here, f"{path}: {here} imports its neighbour {room}"
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_packages_stay_in_their_rooms(path):
+    relative = str(path.relative_to(ROOT))
+    for module in imported_modules(path):
+        package = module.split(".")[0]
+        allowed = ONLY_HOME.get(package)
+        if allowed is None or room_of(path) in allowed:
+            continue
+        assert (relative, package) in LAZY_GUESTS, f"{relative} imports {package}"
+        assert package not in {m.split(".")[0] for m in imported_modules(path, top_level_only=True)}
+
+
+def test_kernels_import_only_numbers_and_numba():
+    for path in (ROOT / "kernels").glob("*.py"):
+        packages = {module.split(".")[0] for module in imported_modules(path)}
+        assert packages <= KERNELS_MAY, f"{path.name}: {packages - KERNELS_MAY}"
+        for module in imported_modules(path):
+            if module.startswith("simscope"):
+                assert module.startswith("simscope.kernels"), f"{path.name} imports {module}"
+
+
+def test_nothing_imports_kernels_as_a_top_level_package():
+    own = list((ROOT / "tests").glob("*.py")) + list((ROOT / "benchmarks").glob("*.py"))
+    for path in python_files() + own:
+        assert all(module.split(".")[0] != "kernels" for module in imported_modules(path)), path
+
+
+def test_import_simscope_pulls_in_nothing_heavy():
+    code = (
+        "import sys, simscope; "
+        "print([m for m in ('torch', 'matplotlib', 'cupy', 'numba', 'h5py') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_recipes_and_simulator_do_not_need_torch_or_matplotlib():
+    code = (
+        "import sys, simscope; simscope.Simulator; simscope.open_dataset; simscope.evaluate; "
+        "print([m for m in ('torch', 'matplotlib', 'cupy') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_pickle_eval_or_global_random_state():
+    forbidden = ("pickle", "np.random.seed", "numpy.random.seed", "random.seed(", "allow_pickle=True")
+    assert sysconfig.get_python_version() >= "3.11"
+    for path in python_files():
+        text = path.read_text("utf8")
+        for word in forbidden:
+            assert word not in text.replace("never pickle", "").replace("No pickle", ""), (path, word)
+        calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
+        names = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+        assert not names & {"eval", "exec", "__import__"}, path
