@@ -1,0 +1,15 @@
+"""Judging: matching, scores, and the Cramér-Rao bound."""
+
+from simscope.evaluate.crlb import bound_from_information, fisher_information
+from simscope.evaluate.matching import Matches, match
+from simscope.evaluate.score import Score, efficiency, score
+
+__all__ = [
+    "Matches",
+    "Score",
+    "bound_from_information",
+    "efficiency",
+    "fisher_information",
+    "match",
+    "score",
+]

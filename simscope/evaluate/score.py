@@ -1,0 +1,107 @@
+"""How well a table of localisations agrees with the truth, as the 2016 challenge judges it.
+
+Sage et al. 2019, *Nat. Methods* 16:387: precision, recall, Jaccard index, root mean square errors
+of the matched pairs, and the efficiency that weighs detection against localisation. Counts are
+pooled over all frames.
+
+A share of nothing counts as 1, since no mistake was made: the precision of an empty result, the
+recall of an empty truth, the Jaccard index of two empty tables. Errors over no pair are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from simscope.evaluate.matching import Matches, match
+from simscope.evaluate.tables import Floats
+
+LATERAL_WEIGHT_PER_NM = 1.0
+AXIAL_WEIGHT_PER_NM = 0.5
+
+
+@dataclass(frozen=True)
+class Score:
+    """Counts, shares and errors [nm] of one comparison; ``matches`` has the pairs of rows."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    precision: float
+    recall: float
+    jaccard: float
+    rmse_lateral_nm: float
+    rmse_axial_nm: float
+    matches: Matches = field(repr=False, compare=False)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        wrong = self.false_positives + self.false_negatives
+        return _share(2 * self.true_positives, 2 * self.true_positives + wrong)
+
+    @property
+    def efficiency_lateral(self) -> float:
+        """Efficiency [%], 100 for a perfect result (Sage et al. 2019, Methods)."""
+        return efficiency(self.jaccard, self.rmse_lateral_nm, LATERAL_WEIGHT_PER_NM)
+
+    @property
+    def efficiency_axial(self) -> float:
+        """Efficiency [%] with the axial error; NaN without z."""
+        return efficiency(self.jaccard, self.rmse_axial_nm, AXIAL_WEIGHT_PER_NM)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers for JSON: no pairs of rows, None where there is no number."""
+        numbers = {name: value for name, value in vars(self).items() if name != "matches"}
+        numbers |= {
+            "f1": self.f1,
+            "efficiency_lateral": self.efficiency_lateral,
+            "efficiency_axial": self.efficiency_axial,
+        }
+        return {name: None if math.isnan(value) else value for name, value in numbers.items()}
+
+
+def efficiency(jaccard: float, rmse_nm: float, weight_per_nm: float) -> float:
+    """Efficiency [%]: ``100 - sqrt((100 - 100 J)^2 + (weight * rmse)^2)`` (Sage et al. 2019)."""
+    return 100.0 - math.hypot(100.0 - 100.0 * jaccard, weight_per_nm * rmse_nm)
+
+
+def score(
+    found: Any, truth: Any, radius_nm: float = 250.0, axial_radius_nm: float | None = None
+) -> Score:
+    """Agreement of ``found`` with ``truth``: shares in [0, 1], errors in nm.
+
+    Tables (structured array, dict of arrays, data frame) have columns ``frame, x_nm, y_nm`` and
+    ``z_nm`` if ``axial_radius_nm`` is given; without it z is not looked at. The lateral RMSE is
+    ``sqrt(mean(dx^2 + dy^2))`` over matched pairs.
+
+    Raises
+    ------
+    EvaluationError
+        If a radius is not positive or a table lacks a column or holds NaN.
+    """
+    matches = match(found, truth, radius_nm, axial_radius_nm)
+    hits = len(matches)
+    extra, missed = matches.found_count - hits, matches.truth_count - hits
+    return Score(
+        true_positives=hits,
+        false_positives=extra,
+        false_negatives=missed,
+        precision=_share(hits, hits + extra),
+        recall=_share(hits, hits + missed),
+        jaccard=_share(hits, hits + extra + missed),
+        rmse_lateral_nm=_root_mean_square(matches.lateral_nm),
+        rmse_axial_nm=math.nan if matches.axial_nm is None else _root_mean_square(matches.axial_nm),
+        matches=matches,
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0
+
+
+def _root_mean_square(values: Floats) -> float:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else math.nan
