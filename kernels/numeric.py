@@ -146,11 +146,11 @@ def log64(x):
     f = float64_of_bits(bits - (k << FRACTION_BITS_64)) - 1.0
     s = f / (2.0 + f)
     z = s * s
-    remainder = polynomial(z, LOG_64) * z
-    half_square = 0.5 * f * f
+    half_f = 0.5 * f
+    inner = fma(polynomial(z, LOG_64), z, half_f * f)
     k = f64(k)
-    small = fma(s, half_square + remainder, k * LN2_LOW)
-    return fma(k, LN2_HIGH, f - (half_square - small))
+    small = fma(s, inner, k * LN2_LOW)
+    return fma(k, LN2_HIGH, f - fma(half_f, f, -small))
 
 
 LOG2_E = 1.4426950408889634073599
@@ -176,8 +176,8 @@ def exp64(x):
     n = np.floor(fma(within, LOG2_E, 0.5))
     r = fma(n, -LN2_EXP_LOW, fma(n, -LN2_EXP_HIGH, within))
     z = r * r
-    odd = polynomial(z, EXP_P_64) * r
-    value = fma(2.0, odd / (polynomial(z, EXP_Q_64) - odd), 1.0)
+    p = polynomial(z, EXP_P_64)
+    value = fma(2.0, (p * r) / fma(-p, r, polynomial(z, EXP_Q_64)), 1.0)
     power = float64_of_bits((np.int64(n) + EXPONENT_BIAS_64) << FRACTION_BITS_64)
     return select(x < EXP_LOWEST_64, 0.0, value * power)
 
