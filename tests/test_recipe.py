@@ -1,0 +1,168 @@
+"""Recipes say what they mean, refuse what they do not, and survive YAML."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simscope.errors import RecipeError
+from simscope.recipe import Optics, Recipe, load_recipe, packaged_recipes, recipe_schema
+from simscope.recipe.distributions import KINDS
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_packaged_recipe_survives_yaml_and_json(name):
+    recipe = load_recipe(name)
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    assert Recipe.from_dict(json.loads(recipe.to_json())) == recipe
+    assert Recipe.from_yaml(recipe.to_yaml()).sha256 == recipe.sha256
+
+
+def test_packaged_recipes_are_the_promised_ones():
+    assert set(packaged_recipes()) >= {"smlm-3d-tetrapod", "smlm-2d-dense", "psf-zernike"}
+    tetrapod = load_recipe("smlm-3d-tetrapod")
+    assert tetrapod.pixel_nm == pytest.approx(110.0)
+    assert tetrapod.optics.na == 1.45
+    assert tetrapod.acquisition.shape == (121, 121)
+    assert tetrapod.photophysics.photons.mean() == pytest.approx(9000)
+
+
+@pytest.mark.parametrize("name", ["smlm-2d-dense", "smlm-2d-dense-emccd"])
+def test_dense_recipes_have_hundred_nanometre_pixels_and_two_thousand_photons(name):
+    recipe = load_recipe(name)
+    assert recipe.pixel_nm == pytest.approx(100.0)
+    assert recipe.photophysics.photons.mean() == pytest.approx(2000)
+    assert recipe.structure.density_per_um2.support() == (0.5, 5.0)
+
+
+def test_different_recipes_have_different_hashes():
+    recipe = load_recipe("smlm-2d-dense")
+    assert recipe.replace("camera.read_noise_e", 1.31).sha256 != recipe.sha256
+
+
+def test_a_recipe_is_frozen():
+    recipe = load_recipe("smlm-2d-dense")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.optics.na = 1.2
+
+
+BAD = [
+    ("camera.red_noise_e", 1.0, ["camera", "red_noise_e", "read_noise_e"]),
+    ("camra.read_noise_e", 1.0, ["camra", "camera"]),
+    ("optics.na", 1.6, ["na=1.6", "n_immersion=1.518", "lower na"]),
+    ("optics.na", float("nan"), ["na=nan", "not a number"]),
+    ("optics.na", float("inf"), ["na=inf", "not finite"]),
+    ("optics.na", "wide", ["optics.na", "'wide'", "not a number"]),
+    ("camera.qe", True, ["camera.qe", "True", "not a number"]),
+    ("camera.qe", {"normal": [0.9, 0.1]}, ["qe=normal", "limit 1", "bound the distribution"]),
+    ("camera.qe", {"unifrm": [0.9, 1.0]}, ["unknown distribution 'unifrm'", "uniform"]),
+    ("camera.qe", {"uniform": [0.9, 0.1]}, ["low=0.9", "high=0.1"]),
+    ("camera.qe", {"uniform": [0.9]}, ["uniform takes 2 numbers"]),
+    ("camera.bit_depth", 24, ["camera.bit_depth", "16"]),
+    ("photophysics.photons", -3, ["photons=-3", "limit 0"]),
+    ("acquisition.shape", [0, 64], ["shape=[0, 64]", "1 to 16384"]),
+    ("acquisition.frames", 0, ["acquisition.frames", "greater than or equal to 1"]),
+    ("acquisition.interval_ms", 1.0, ["interval_ms=1", "exposure_ms=20"]),
+    ("optics.mask", {"kind": "tetrapd"}, ["optics.mask", "tetrapd", "tetrapod"]),
+    ("optics.mask", {"kind": "tetrapod", "zrange": 1}, ["optics.mask", "zrange", "z_range_nm"]),
+    ("optics.wavefront", {"coefficients_nm": {-1: 3.0}}, ["OSA index -1"]),
+    ("optics.wavefront", {"random_modes": [3, 4]}, ["rms_nm=0"]),
+    ("optics.wavefront", {"random_modes": [3, 3], "rms_nm": 5}, ["named twice"]),
+    ("structure.count", 5, ["density_per_um2 or count"]),
+    ("rendering.window_px", 32, ["window_px=32", "odd"]),
+    ("optics.coverslip_um", -1.0, ["coverslip_um=-1", "limit 0"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), BAD, ids=[f"{p}={v}" for p, v, _ in BAD])
+def test_bad_value_is_named_with_limit_and_remedy(path, value, words):
+    with pytest.raises(RecipeError) as error:
+        load_recipe("smlm-2d-dense").replace(path, value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_parts_are_all_named_at_once():
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_dict({"name": "nothing"})
+    for part in ("camera", "acquisition", "structure", "photophysics"):
+        assert f"{part}: is missing" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("a: 1\na: 2", "twice"),
+        ("[1, 2", "not valid YAML"),
+        ("a: &x 1\nb: *x", "anchors"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("just words", "not a mapping"),
+        ("? [1, 2]\n: 3", "key must be"),
+    ],
+)
+def test_hostile_or_broken_yaml_is_refused(text, word):
+    with pytest.raises(RecipeError, match=word):
+        Recipe.from_yaml(text)
+
+
+def test_exponent_without_a_point_is_a_number():
+    text = load_recipe("smlm-2d-dense").to_yaml().replace("accuracy: 1.0e-06", "accuracy: 1e-6")
+    assert Recipe.from_yaml(text).optics.accuracy == 1e-6
+
+
+def test_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(RecipeError, match="smlm-2d-dense"):
+        load_recipe("smlm-2d-dens")
+
+
+def test_file_references_follow_the_recipe_folder(tmp_path):
+    recipe = load_recipe("smlm-2d-dense").replace(
+        "optics.mask", {"kind": "file", "path": "mask.npy", "na_per_pixel": 0.03}
+    )
+    folder = tmp_path / "Ordner mit Ümlaut"
+    folder.mkdir()
+    (folder / "r.yaml").write_text(recipe.to_yaml(), "utf8")
+    assert load_recipe(folder / "r.yaml").optics.mask.path == str(folder / "mask.npy")
+
+
+def test_replace_can_set_and_clear_optional_groups():
+    recipe = load_recipe("smlm-2d-dense").replace("optics.mask", {"kind": "tetrapod"})
+    assert recipe.optics.mask.z_range_nm == 4000
+    assert recipe.replace("optics.mask", None).optics.mask is None
+    assert recipe.replace("optics.wavefront.coefficients_nm", {6: 20.0}).optics.wavefront.modes == (
+        6,
+    )
+
+
+def test_schema_is_json_and_names_every_group():
+    schema = json.loads(json.dumps(recipe_schema()))
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+
+
+def test_every_number_states_its_unit():
+    fields = Optics.model_fields
+    for name in ("na", "wavelength_nm", "coverslip_um", "working_distance_um"):
+        assert f"[{fields[name].json_schema_extra['unit']}]" in fields[name].description
+
+
+def test_design_values_default_to_the_actual_ones():
+    optics = Optics(n_immersion=1.515, coverslip_um=165.0).resolved()
+    assert optics.n_immersion_design == 1.515
+    assert optics.coverslip_design_um == 165.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    low=st.floats(0.1, 10),
+    span=st.floats(0.01, 50),
+)
+def test_any_distribution_survives_yaml(kind, low, span):
+    arguments = {
+        "choice": [low, low + span],
+        "exponential": low,
+        "poisson": low,
+    }.get(kind, [low, low + span])
+    recipe = load_recipe("psf-zernike").replace("structure.x_nm", {kind: arguments})
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
