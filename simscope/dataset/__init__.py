@@ -1,0 +1,7 @@
+"""Datasets on disk: HDF5 files with images, exact truth, drawn parameters and the recipe."""
+
+from simscope.dataset.generation import generate
+from simscope.dataset.read import Dataset, open_dataset
+from simscope.dataset.tables import read_localizations, write_localizations
+
+__all__ = ["Dataset", "generate", "open_dataset", "read_localizations", "write_localizations"]

@@ -1,0 +1,150 @@
+"""Emitter tables to and from files: ThunderSTORM's CSV layout, or HDF5 columns.
+
+ThunderSTORM (Ovesny et al. 2014, Bioinformatics 30:2389) counts frames from 1; everything inside
+simscope counts from 0. Positions share the origin: the outer corner of the first pixel.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from simscope.errors import DatasetError
+from simscope.sample.tables import read_csv_columns
+
+GROUP = "localizations"
+CSV_HEADER = '"id","frame","x [nm]","y [nm]","z [nm]","intensity [photon]"'
+UNITS = {"x_nm": "nm", "y_nm": "nm", "z_nm": "nm", "photons": "photons"}
+_TYPES = {"frame": np.int64, "id": np.int64}
+
+
+def write_localizations(
+    path: str | os.PathLike[str], table: npt.NDArray[Any], *, force: bool = False
+) -> Path:
+    """Path of a new ``.csv`` or ``.h5`` file with an emitter table.
+
+    ``table`` is a structured array with ``frame`` (from 0), ``x_nm``, ``y_nm`` and optionally
+    ``z_nm``, ``photons``. CSV holds these alone (absent ones as 0), HDF5 every column.
+
+    Raises
+    ------
+    DatasetError
+        If the file exists (unless ``force``), cannot be written, or a column is missing or not
+        finite.
+    """
+    path = Path(path)
+    names = _columns(table)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".h5", ".hdf5"):
+        raise DatasetError(f"{path}: unknown kind {suffix!r}; use .csv or .h5")
+    if path.exists() and not force:
+        raise DatasetError(f"{path} exists: choose another name, or overwrite it with --force")
+    part = path.with_name(path.name + ".part")
+    try:
+        if suffix == ".csv":
+            _write_csv(part, table, names)
+        else:
+            _write_hdf5(part, table, names)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DatasetError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
+def read_localizations(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Emitter table of a CSV or HDF5 file: structured array, frames from 0, lengths in nm.
+
+    Has ``frame``, ``x_nm``, ``y_nm`` and whatever of ``id``, ``z_nm``, ``photons`` and further
+    columns the file holds. CSV files count frames from 1. A table may have no rows.
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing, unreadable, or lacks a column.
+    SampleError
+        If a CSV field is not a finite number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"no table {path}: check the path")
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        columns = _read_csv(path)
+    elif suffix in (".h5", ".hdf5"):
+        columns = _read_hdf5(path)
+    else:
+        raise DatasetError(f"{path}: unknown kind {suffix!r}; use .csv or .h5")
+    types = [(name, _TYPES.get(name, np.float64)) for name in columns]
+    table = np.empty(len(columns["frame"]), np.dtype(types))
+    for name, values in columns.items():
+        table[name] = values
+    _columns(table)
+    return table
+
+
+def _columns(table: npt.NDArray[Any]) -> tuple[str, ...]:
+    names = tuple(table.dtype.names or ())
+    missing = {"frame", "x_nm", "y_nm"} - set(names)
+    if missing:
+        raise DatasetError(f"emitter table lacks {sorted(missing)}; its columns are {list(names)}")
+    for name in names:
+        if not np.all(np.isfinite(table[name])):
+            raise DatasetError(f"emitter table has a {name} that is not finite: remove such rows")
+    return names
+
+
+def _write_csv(path: Path, table: npt.NDArray[Any], names: tuple[str, ...]) -> None:
+    zeros = np.zeros(len(table))
+    rows = [np.arange(1, len(table) + 1), table["frame"] + 1, table["x_nm"], table["y_nm"]]
+    rows += [table[name] if name in names else zeros for name in ("z_nm", "photons")]
+    formats = ["%d", "%d", "%.3f", "%.3f", "%.3f", "%.2f"]
+    np.savetxt(path, np.column_stack(rows), formats, delimiter=",", header=CSV_HEADER, comments="")
+
+
+def _read_csv(path: Path) -> dict[str, npt.NDArray[Any]]:
+    if _is_header_only(path):
+        names = ("id", "frame", "x_nm", "y_nm", "z_nm", "photons")
+        return {name: np.empty(0) for name in names}
+    columns = dict(read_csv_columns(path))
+    missing = {"frame", "x_nm", "y_nm"} - set(columns)
+    if missing:
+        raise DatasetError(f"{path} lacks {sorted(missing)}; its columns are {list(columns)}")
+    frame = columns["frame"]
+    if np.any(frame < 1) or np.any(frame != np.round(frame)):
+        raise DatasetError(f"{path} has frame {frame.min():g}: CSV frames are whole and from 1")
+    columns["frame"] = frame - 1
+    return columns
+
+
+def _is_header_only(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(CSV_HEADER) + 8).decode("utf8", "replace").strip() == CSV_HEADER
+
+
+def _write_hdf5(path: Path, table: npt.NDArray[Any], names: tuple[str, ...]) -> None:
+    with h5py.File(path, "w") as file:
+        group = file.create_group(GROUP)
+        for name in names:
+            column = group.create_dataset(name, data=table[name])
+            column.attrs["unit"] = UNITS.get(name, "1")
+
+
+def _read_hdf5(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with h5py.File(path, "r") as file:
+            group = file.get(GROUP)
+            if group is None:
+                raise DatasetError(f"{path} holds {sorted(file)}, no {GROUP}: give a table")
+            columns = {name: item[()] for name, item in group.items()}
+    except OSError as error:
+        cause = " ".join(str(error).split())
+        raise DatasetError(f"{path} is no readable HDF5 file: {cause}") from None
+    if "frame" not in columns or len({values.shape for values in columns.values()}) != 1:
+        raise DatasetError(f"{path} is no emitter table: its columns differ or lack frame")
+    return columns
