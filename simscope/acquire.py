@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +20,22 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from simscope import camera as cameras
 from simscope import optics as opticses
 from simscope import sample as samples_of
 from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.keys import Key
-from simscope.recipe import Blinking, FocusStack, Recipe, load_recipe
+from simscope.recipe import (
+    BeadStructure,
+    Blinking,
+    Distribution,
+    FocusStack,
+    Recipe,
+    ZernikeWavefront,
+    load_recipe,
+)
 from simscope.recipe.draws import (
     COEFFICIENT,
     draw_dataset,
@@ -403,9 +413,7 @@ class TableRenderer:
             "energy_left_out_max": float(np.max(self.table.energy_left_out)),
         }
 
-    def render(
-        self, run: _Run, shining: Shining, first: int, last: int
-    ) -> npt.NDArray[np.float32]:
+    def render(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
         """Expected photons, float32 ``(samples * frames, y, x)``."""
         molecules, who = run.molecules, shining.molecule
         return self.table.render(
@@ -416,3 +424,173 @@ class TableRenderer:
             shining.offsets,
             self.shape,
         )
+
+
+class ExactRenderer:
+    """Renders every emitter from the pupil: samples differ in wavefront or focus."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.shape = recipe.acquisition.shape
+        self.pixel_nm = recipe.pixel_nm
+        focus = recipe.acquisition.focus_nm
+        self.planes_nm = focus.positions_nm if isinstance(focus, FocusStack) else None
+        self.window_px = self._window()
+        self.model = opticses.PupilModel(
+            recipe.optics,
+            shape=(self.window_px, self.window_px),
+            pixel_nm=self.pixel_nm,
+            z_nm=samples_of.height_range_nm(recipe),
+            focus_nm=_focus_range_nm(focus),
+            reach_nm=0.5 * self.pixel_nm,
+            wavefront_limit_nm=_wavefront_limits_nm(recipe.optics.wavefront),
+            accuracy=recipe.rendering.accuracy,
+        )
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Window and pupil sampling."""
+        return {
+            "rendering": "exact",
+            "window_px": self.window_px,
+            "pupil_nodes_across": self.model.nodes_across,
+        }
+
+    def render(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
+        """Expected photons, float32 ``(samples * frames, y, x)``."""
+        frames = last - first
+        out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
+        rows_of = shining.offsets[::frames]
+
+        def one_sample(row: int) -> None:
+            rows = slice(rows_of[row], rows_of[row + 1])
+            if rows.start < rows.stop:
+                self._render_sample(run, shining, row, rows, frames, out)
+
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(numba.get_num_threads()) as pool:
+            list(pool.map(one_sample, range(len(run.indices))))
+        return out
+
+    def _render_sample(
+        self,
+        run: _Run,
+        shining: Shining,
+        row: int,
+        rows: slice,
+        frames: int,
+        out: npt.NDArray[np.float32],
+    ) -> None:
+        """Add one sample's emitters to its frames, in table order."""
+        who, frame = shining.molecule[rows], shining.frame[rows]
+        focus = self._focus_nm(run, row, frame - row * frames)
+        place = np.stack([run.molecules.y_nm[who], run.molecules.x_nm[who]]) / self.pixel_nm
+        corner = np.floor(place).astype(np.int64)
+        shift = (place - corner - 0.5) * self.pixel_nm
+        distinct, back = np.unique(
+            np.stack([run.molecules.z_nm[who], focus, shift[1], shift[0]]),
+            axis=1,
+            return_inverse=True,
+        )
+        wavefront = {
+            mode: float(run.drawn[f"{COEFFICIENT}{mode}"][row]) for mode in self.model.modes
+        }
+        patches = self.model.images(*distinct, wavefront_nm=wavefront)
+        for k, photons in enumerate(shining.photons[rows]):
+            patch = np.float32(photons) * patches[back[k]].astype(np.float32)
+            _add_patch(out[frame[k]], patch, corner[0, k], corner[1, k])
+
+    def _focus_nm(self, run: _Run, row: int, plane: npt.NDArray[np.int64]) -> Floats:
+        if self.planes_nm is not None:
+            return self.planes_nm[plane]
+        focus = per_sample(self.recipe, run.drawn, "acquisition.focus_nm", len(run.indices))
+        return np.full(len(plane), focus[row])
+
+    def _window(self) -> int:
+        """Side of the patch around an emitter's pixel: the whole frame if it may be."""
+        rendering, structure = self.recipe.rendering, self.recipe.structure
+        if isinstance(rendering.window_px, int):
+            return rendering.window_px
+        span = max(self.shape)
+        if isinstance(structure, BeadStructure):
+            farthest = max(_largest(structure.x_nm), _largest(structure.y_nm)) / self.pixel_nm
+            reach = min(span / 2 + farthest, span)
+        else:
+            reach = span
+        return int(min(2 * math.ceil(reach) + 1, rendering.max_window_px | 1))
+
+
+def _add_patch(
+    frame: npt.NDArray[np.float32], patch: npt.NDArray[np.float32], row: int, column: int
+) -> None:
+    """Add a patch centred on pixel (row, column), the parts outside the frame left out."""
+    half = patch.shape[0] // 2
+    top, left = row - half, column - half
+    y0, y1 = max(top, 0), min(top + patch.shape[0], frame.shape[0])
+    x0, x1 = max(left, 0), min(left + patch.shape[1], frame.shape[1])
+    if y0 < y1 and x0 < x1:
+        frame[y0:y1, x0:x1] += patch[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def _largest(value: float | Distribution) -> float:
+    low, high = value.support() if isinstance(value, Distribution) else (value, value)
+    return max(abs(low), abs(high))
+
+
+def _focus_range_nm(focus: float | Distribution | FocusStack) -> tuple[float, float]:
+    if isinstance(focus, FocusStack):
+        return min(focus.start_nm, focus.stop_nm), max(focus.start_nm, focus.stop_nm)
+    if not isinstance(focus, Distribution):
+        return float(focus), float(focus)
+    low, high = focus.support()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise RecipeError(
+            f"acquisition.focus_nm={focus.label()} has no bounds: give min and max so that the "
+            "pupil can be sampled for it"
+        )
+    return low, high
+
+
+def _wavefront_limits_nm(wavefront: ZernikeWavefront | None) -> dict[int, float]:
+    """Largest coefficient of every mode drawn per sample [nm]."""
+    if wavefront is None:
+        return {}
+    limits = {mode: _largest(wavefront.rms_nm) for mode in wavefront.random_modes}
+    for mode, value in wavefront.coefficients_nm.items():
+        if isinstance(value, Distribution):
+            limits[mode] = _largest(value)
+    for mode, limit in limits.items():
+        if not math.isfinite(limit):
+            raise RecipeError(
+                f"wavefront coefficient {mode} has no bounds: give min and max so that the pupil "
+                "can be sampled for it"
+            )
+    return limits
+
+
+def _indices(start: int, stop: int) -> npt.NDArray[np.int64]:
+    if not 0 <= start < stop <= MAX_SAMPLES:
+        raise SimscopeError(
+            f"samples {start} to {stop} do not lie in order within [0, {MAX_SAMPLES}]: "
+            "ask for at least one sample from 0 up"
+        )
+    return np.arange(start, stop, dtype=np.int64)
+
+
+def _checked_threads(threads: int | None) -> int:
+    most = numba.config.NUMBA_NUM_THREADS
+    if threads is None:
+        return int(most)
+    if not 1 <= threads <= most:
+        raise SimscopeError(f"threads={threads} lies outside [1, {most}]: choose in that range")
+    return threads
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Run numba kernels on ``count`` threads inside."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(count)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

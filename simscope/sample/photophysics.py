@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simscope.kernels import blink
 from simscope.keys import Key
 from simscope.recipe import Blinking, Recipe, Snapshot
 from simscope.recipe.draws import draw_emitters, per_sample
@@ -23,6 +24,13 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 ON, DARK, OFF, BLEACHED = range(4)
+RATES = (
+    "on_to_dark_per_s",
+    "dark_to_on_per_s",
+    "on_to_off_per_s",
+    "off_to_on_per_s",
+    "on_to_bleached_per_s",
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,70 @@ def _shining(frame: Ints, molecule: Ints, photons: Floats, frames: int) -> Shini
     return Shining(frame, molecule, photons.astype(np.float32), offsets)
 
 
-def rate_matrix(photophysics: Blinking, rates: dict[str, float]) -> Floats:
+def shine_blinking(
+    recipe: Recipe,
+    key: Key,
+    indices: Ints,
+    drawn: dict[str, Floats],
+    molecules: Molecules,
+    first: int,
+    last: int,
+    *,
+    carried: dict[str, Any] | None = None,
+) -> Shining:
+    """Blinking movie: photons of a frame are the flux times the exact on-time in its exposure.
+
+    ``carried`` keeps the state of every molecule between windows, which must follow each other.
+    """
+    photophysics = recipe.photophysics
+    assert isinstance(photophysics, Blinking)
+    carried = {} if carried is None else carried
+    if "molecules" not in carried:
+        carried["molecules"] = _start_blinking(recipe, key, indices, drawn, molecules)
+    interval_ms = recipe.acquisition.interval_ms or recipe.acquisition.exposure_ms
+    times = (interval_ms * 1e-3, recipe.acquisition.exposure_ms * 1e-3)
+    stream = key.child("photophysics/blink").words
+    parts = []
+    for row, (begin, rates, state) in enumerate(carried["molecules"]):
+        who, frame, on_s, _ = blink.bright_frames(
+            *state, rates, ON, first, last - first, *times, indices[row], *stream
+        )
+        parts.append((frame - first + row * (last - first), begin + who.astype(np.int64), on_s))
+    frame, molecule, on_s = (np.concatenate(part) for part in zip(*parts, strict=True))
+    flux = draw_emitters(
+        photophysics.photons_per_s,
+        key,
+        "photophysics.photons_per_s",
+        element=molecules.id[molecule],
+        sample=indices[molecules.sample[molecule]],
+    )
+    return _shining(frame, molecule, flux * on_s, len(indices) * (last - first))
+
+
+def _start_blinking(
+    recipe: Recipe, key: Key, indices: Ints, drawn: dict[str, Floats], molecules: Molecules
+) -> list[tuple[int, Floats, tuple[npt.NDArray[Any], ...]]]:
+    """First molecule, rates and (state, next time, transitions) of every sample at time 0."""
+    photophysics = recipe.photophysics
+    assert isinstance(photophysics, Blinking)
+    values = {
+        name: per_sample(recipe, drawn, f"photophysics.{name}", len(indices)) for name in RATES
+    }
+    counts = np.bincount(molecules.sample, minlength=len(indices))
+    begins = np.cumsum(counts) - counts
+    stream = key.child("photophysics/blink").words
+    started = []
+    for row, count in enumerate(counts):
+        rates = {name: float(value[row]) for name, value in values.items()}
+        matrix = rate_matrix(rates)
+        state = (np.empty(count, np.int8), np.empty(count), np.empty(count, np.uint32))
+        chance = start_probabilities(photophysics.start, rates)
+        blink.start_molecules(*state, chance, matrix, np.uint32(indices[row]), *stream)
+        started.append((int(begins[row]), matrix, state))
+    return started
+
+
+def rate_matrix(rates: dict[str, float]) -> Floats:
     """Transition rates [1/s], shape ``(4, 4)``: row = from, column = to; zero diagonal."""
     matrix = np.zeros((4, 4))
     matrix[ON, DARK] = rates["on_to_dark_per_s"]
@@ -103,15 +174,15 @@ def rate_matrix(photophysics: Blinking, rates: dict[str, float]) -> Floats:
     return matrix
 
 
-def start_probabilities(photophysics: Blinking, rates: dict[str, float]) -> Floats:
+def start_probabilities(start: str, rates: dict[str, float]) -> Floats:
     """Probability of each state at time 0; ``equilibrium`` is that of on, dark and off alone.
 
     Detailed balance of a star-shaped scheme: every dark state has ``k_in / k_out`` of the time in
     *on*; a state without exit takes all.
     """
     weights = np.zeros(4)
-    if photophysics.start != "equilibrium":
-        weights[ON if photophysics.start == "on" else OFF] = 1.0
+    if start != "equilibrium":
+        weights[ON if start == "on" else OFF] = 1.0
         return weights
     weights[ON] = 1.0
     for state, name in ((DARK, "dark"), (OFF, "off")):
