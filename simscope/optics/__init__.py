@@ -1,0 +1,38 @@
+"""How light forms an image: objective and media, pupil, Zernike modes, masks, fast tables."""
+
+from simscope.optics.interfaces import Objective, objective_of
+from simscope.optics.masks import mask_phase
+from simscope.optics.pupil import PupilModel, psf, pupil_phase
+from simscope.optics.zernike import (
+    fringe_to_nm,
+    fringe_to_osa,
+    nm_to_fringe,
+    nm_to_noll,
+    nm_to_osa,
+    noll_to_nm,
+    noll_to_osa,
+    osa_to_fringe,
+    osa_to_nm,
+    osa_to_noll,
+    zernike,
+)
+
+__all__ = [
+    "Objective",
+    "PupilModel",
+    "fringe_to_nm",
+    "fringe_to_osa",
+    "mask_phase",
+    "nm_to_fringe",
+    "nm_to_noll",
+    "nm_to_osa",
+    "noll_to_nm",
+    "noll_to_osa",
+    "objective_of",
+    "osa_to_fringe",
+    "osa_to_nm",
+    "osa_to_noll",
+    "psf",
+    "pupil_phase",
+    "zernike",
+]

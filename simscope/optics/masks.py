@@ -1,0 +1,124 @@
+"""Phase masks in the pupil: what each adds to the phase of the light, in radians.
+
+Pupil coordinates (kx, ky) are in units of NA: the pupil is the disc of radius NA. A positive
+phase that grows with kx moves the image towards +x. Masks are phase only; they are read in radians
+at the emission wavelength.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import scipy.ndimage
+from numpy.typing import NDArray
+
+from simscope.errors import OpticsError
+from simscope.optics.zernike import zernike
+
+FloatArray = NDArray[np.float64]
+
+TETRAPOD_MODES = ((2, 2), (4, 2), (6, 2))
+"""Zernike modes (n, m) of the Tetrapod, all odd under a quarter turn."""
+
+TETRAPOD_RAD = (2.4, -1.6, 0.0)
+
+
+def mask_phase(mask: Any, kx: FloatArray, ky: FloatArray, *, na: float) -> FloatArray:
+    """Phase of ``mask`` at pupil points [rad], shape of ``kx`` and ``ky`` (units of NA).
+
+    ``mask`` is one of the recipe's mask models or None. Raises OpticsError if the mask cannot be
+    read, is not a finite square, or does not cover the pupil.
+    """
+    if mask is None:
+        return np.zeros(np.broadcast_shapes(kx.shape, ky.shape))
+    if mask.kind == "vortex":
+        return mask.charge * np.arctan2(ky, kx)
+    if mask.kind == "tetrapod":
+        return tetrapod_phase(mask.z_range_nm, kx / na, ky / na)
+    if mask.kind == "file":
+        values = load_mask(mask.path, mask.variable)
+        return array_phase(values, mask.na_per_pixel, kx, ky, na=na)
+    raise OpticsError(f"mask kind {mask.kind!r} is unknown: use tetrapod, vortex or file")
+
+
+def tetrapod_phase(z_range_nm: float, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Phase of the Tetrapod [rad] at pupil points in units of the pupil radius.
+
+    Sources: Shechtman et al., Phys. Rev. Lett. 113, 133902 (2014); Nano Lett. 15, 4194 (2015).
+    """
+    rho, theta = np.hypot(x, y), np.arctan2(y, x)
+    scale = z_range_nm / 4000.0
+    phase = np.zeros(rho.shape)
+    for (n, m), coefficient in zip(TETRAPOD_MODES, TETRAPOD_RAD, strict=True):
+        phase += scale * coefficient * zernike(n, m, rho, theta)
+    return phase
+
+
+def load_mask(path: str | Path, variable: str | None = None) -> FloatArray:
+    """Phase mask from a .npy or .mat file [rad], square float64 array ``[row = ky, col = kx]``.
+
+    ``variable`` names the array in a .mat file; it may be left out if there is only one.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise OpticsError(f"mask file {str(path)!r} does not exist: check mask.path")
+    if file.suffix == ".npy":
+        values = np.load(file, allow_pickle=False)
+    elif file.suffix == ".mat":
+        values = _load_mat(file, variable)
+    else:
+        raise OpticsError(f"mask file {str(path)!r} is neither .npy nor .mat: convert it")
+    return check_mask(values, str(path))
+
+
+def _load_mat(file: Path, variable: str | None) -> NDArray[Any]:
+    contents = scipy.io.loadmat(file)
+    names = sorted(name for name in contents if not name.startswith("__"))
+    if variable is None and len(names) == 1:
+        variable = names[0]
+    if variable not in names:
+        raise OpticsError(
+            f"mask variable {variable!r} is not in {file.name}, which holds {names}: "
+            "set mask.variable to one of them"
+        )
+    return np.asarray(contents[variable])
+
+
+def check_mask(values: NDArray[Any], name: str) -> FloatArray:
+    """The mask as float64 [rad]; raises OpticsError unless it is a finite real square."""
+    if values.ndim != 2 or values.shape[0] != values.shape[1]:
+        raise OpticsError(f"mask {name!r} has shape {values.shape}: it must be a square 2-D array")
+    if values.dtype.kind not in "fiu":
+        raise OpticsError(f"mask {name!r} holds {values.dtype}: it must hold real phases [rad]")
+    if not np.isfinite(values).all():
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        raise OpticsError(f"mask {name!r} holds {bad} values that are not finite: repair the file")
+    return values.astype(np.float64)
+
+
+def array_phase(
+    values: FloatArray, na_per_pixel: float, kx: FloatArray, ky: FloatArray, *, na: float
+) -> FloatArray:
+    """Phase of a pixelated mask [rad] at pupil points in units of NA, by cubic interpolation.
+
+    The unit phasor is interpolated, so wrapped phases (jumps of 2 pi) do no harm. The mask's
+    middle lies on the optical axis; one pixel spans ``na_per_pixel``. Raises OpticsError if the
+    mask does not reach the pupil edge.
+    """
+    size = values.shape[0]
+    reach = 0.5 * size * na_per_pixel
+    if reach < na:
+        raise OpticsError(
+            f"the mask spans {reach:.4g} of NA from the axis but the pupil has na={na:g}: "
+            "raise na_per_pixel or use a larger mask"
+        )
+    middle = 0.5 * (size - 1)
+    place = np.broadcast_arrays(ky / na_per_pixel + middle, kx / na_per_pixel + middle)
+    real, imaginary = (
+        scipy.ndimage.map_coordinates(part, place, order=3, mode="nearest")
+        for part in (np.cos(values), np.sin(values))
+    )
+    return np.arctan2(imaginary, real)
