@@ -105,3 +105,10 @@ def fill_gamma(out, shape, step, sample, draw, k0, k1):
     """Fill ``out`` with gamma variates of this positive shape and scale 1, one per element."""
     for i in range(out.size):
         out[i] = gamma(shape, np.uint32(i), step, sample, draw, k0, k1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill_lognormal(out, sigma_log, step, sample, draw, k0, k1):
+    """Fill ``out`` with ``exp(sigma_log * normal)``, median 1, one per element."""
+    for i in range(out.size):
+        out[i] = exp64(sigma_log * normal(np.uint32(i), step, sample, draw, k0, k1))
