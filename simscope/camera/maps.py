@@ -120,7 +120,11 @@ def _from_file(camera: SCMOS, path: Path, shape: tuple[int, int]) -> CameraMaps:
                 "crop the map or change the frame"
             )
     relative = _relative_read_noise(camera, arrays["read_noise_e"], path)
-    return CameraMaps(gain=arrays["gain"], offset_adu=arrays["offset_adu"], read_noise=relative)
+    return CameraMaps(
+        gain=_as_map(arrays["gain"], shape),
+        offset_adu=_as_map(arrays["offset_adu"], shape),
+        read_noise=_as_map(relative, shape),
+    )
 
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[np.float64]]:
