@@ -437,7 +437,7 @@ class ExactRenderer:
         self.planes_nm = focus.positions_nm if isinstance(focus, FocusStack) else None
         self.window_px = self._window()
         self.model = opticses.PupilModel(
-            recipe.optics,
+            recipe.optics.model_copy(update={"wavefront": _constant(recipe.optics.wavefront)}),
             shape=(self.window_px, self.window_px),
             pixel_nm=self.pixel_nm,
             z_nm=samples_of.height_range_nm(recipe),
@@ -548,6 +548,18 @@ def _focus_range_nm(focus: float | Distribution | FocusStack) -> tuple[float, fl
             "pupil can be sampled for it"
         )
     return low, high
+
+
+def _constant(wavefront: ZernikeWavefront | None) -> ZernikeWavefront | None:
+    """The part of a wavefront that is the same in every sample."""
+    if wavefront is None:
+        return None
+    fixed = {
+        mode: value
+        for mode, value in wavefront.coefficients_nm.items()
+        if not isinstance(value, Distribution)
+    }
+    return ZernikeWavefront(coefficients_nm=fixed) if fixed else None
 
 
 def _wavefront_limits_nm(wavefront: ZernikeWavefront | None) -> dict[int, float]:
