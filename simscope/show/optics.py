@@ -1,0 +1,127 @@
+"""The PSF in one picture: planes through focus, xy and xz cuts, and the pupil's phase."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from simscope.errors import OpticsError
+from simscope.optics import psf, pupil_phase
+from simscope.recipe import Optics
+from simscope.show import style
+
+PLANES = 7
+XZ_PLANES = 121
+
+Floats = npt.NDArray[np.float64]
+
+
+@style.styled
+def psf_figure(
+    optics: Optics,
+    *,
+    z_nm: tuple[float, float] = (0.0, 0.0),
+    focus_nm: tuple[float, float] = (-1000.0, 1000.0),
+    pixel_nm: float = 100.0,
+    side_um: float = 4.0,
+) -> Figure:
+    """Montage of seven planes, an xz cut and an xy cut, and the pupil phase [rad].
+
+    Emitter height ``z_nm`` and objective position ``focus_nm`` run from the first to the second
+    value of each pair, together; one of the two must vary. Every montage panel has its own scale,
+    with the peak (share of the photons in the brightest pixel) noted.
+
+    Raises
+    ------
+    OpticsError
+        If neither height nor focus varies, or the optics are impossible.
+    """
+    varies, label = _axis(z_nm, focus_nm)
+    planes = _stack(optics, z_nm, focus_nm, PLANES, pixel_nm, side_um)
+    fine_nm = min(pixel_nm / 2.0, 50.0)
+    cut = _stack(optics, z_nm, focus_nm, XZ_PLANES, fine_nm, side_um)
+    figure = style.new_figure(9.2, 5.0)
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.75))
+    top, bottom = halves
+    _montage(top.subplots(1, PLANES), planes, np.linspace(*varies, PLANES), label, side_um)
+    left, middle, right = bottom.subplots(1, 3, width_ratios=(1.0, 1.0, 1.12))
+    _xy_cut(left, cut, np.linspace(*varies, XZ_PLANES), label, side_um)
+    _xz_cut(middle, cut, varies, label, side_um)
+    _phase(right, optics)
+    return figure
+
+
+def _axis(
+    z_nm: tuple[float, float], focus_nm: tuple[float, float]
+) -> tuple[tuple[float, float], str]:
+    if z_nm[0] != z_nm[1]:
+        return z_nm, "emitter height z"
+    if focus_nm[0] != focus_nm[1]:
+        return focus_nm, "objective position"
+    raise OpticsError(
+        f"z_nm={z_nm} and focus_nm={focus_nm} both stand still: give one of them a range"
+    )
+
+
+def _stack(
+    optics: Optics,
+    z_nm: tuple[float, float],
+    focus_nm: tuple[float, float],
+    planes: int,
+    pixel_nm: float,
+    side_um: float,
+) -> Floats:
+    side = 2 * int(side_um * 500.0 / pixel_nm) + 1
+    heights, positions = np.linspace(*z_nm, planes), np.linspace(*focus_nm, planes)
+    return psf(optics, heights, positions, (side, side), pixel_nm)
+
+
+def _montage(
+    panels: npt.NDArray[np.object_], planes: Floats, values: Floats, label: str, side_um: float
+) -> None:
+    for axes, plane, value in zip(panels, planes, values, strict=True):
+        style.bare(axes)
+        axes.imshow(plane, cmap=style.LIGHT, vmin=0, extent=(0, side_um, side_um, 0))
+        axes.set_title(f"{value:+.0f} nm", pad=3)
+        axes.set_xlabel(f"peak {plane.max():.2g}", fontsize=7.5, color=style.SOFT)
+    style.scale_bar(panels[0], side_um, side_um)
+    panels[0].set_ylabel(label, fontsize=8)
+
+
+def _xy_cut(axes: Axes, cut: Floats, values: Floats, label: str, side_um: float) -> None:
+    brightest = int(np.argmax(cut.max(axis=(1, 2))))
+    half = 0.5 * side_um
+    shown = axes.imshow(cut[brightest], cmap=style.LIGHT, vmin=0, extent=(-half, half, half, -half))
+    axes.set_title(f"xy, sharpest: {label} {values[brightest]:+.0f} nm")
+    axes.set_xlabel("x [µm]")
+    axes.set_ylabel("y [µm]")
+    style.note_range(shown, axes, "share of photons per pixel")
+
+
+def _xz_cut(
+    axes: Axes, cut: Floats, varies: tuple[float, float], label: str, side_um: float
+) -> None:
+    half = 0.5 * side_um
+    low, high = varies[0] / 1000.0, varies[1] / 1000.0
+    middle = cut[:, cut.shape[1] // 2, :]
+    axes.imshow(
+        np.sqrt(np.maximum(middle, 0.0)), cmap=style.LIGHT, vmin=0, origin="lower",
+        extent=(-half, half, low, high), aspect="auto" if high - low > 3 * side_um else "equal",
+    )  # fmt: skip
+    axes.set_title("xz at y = 0, square-root scale")
+    axes.set_xlabel("x [µm]")
+    axes.set_ylabel(f"{label} [µm]")
+
+
+def _phase(axes: Axes, optics: Optics) -> None:
+    phase, na = pupil_phase(optics)
+    limit = max(float(np.nanmax(np.abs(phase))), 0.1)
+    shown = axes.imshow(phase, cmap=style.PHASE, vmin=-limit, vmax=limit, extent=(-na, na, na, -na))
+    axes.set_title("pupil phase of mask and wavefront")
+    axes.set_xlabel("$k_x$ / k  [NA]")
+    axes.set_ylabel("$k_y$ / k  [NA]")
+    style.note_range(shown, axes, "phase [rad]")

@@ -1,0 +1,156 @@
+"""A report as one HTML file: text, tables and pictures inside, nothing fetched from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from simscope.show.style import png_bytes, write_new
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    words: str
+
+    def to_html(self) -> str:
+        """The paragraph as HTML."""
+        return f"<p>{html.escape(self.words)}</p>"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text shown as it stands, such as a recipe; folded away under a title if given."""
+
+    words: str
+    fold: str | None = None
+
+    def to_html(self) -> str:
+        """The text as HTML."""
+        block = f"<pre>{html.escape(self.words)}</pre>"
+        if self.fold is None:
+            return block
+        return f"<details><summary>{html.escape(self.fold)}</summary>{block}</details>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headers; numbers should come formatted."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def to_html(self) -> str:
+        """The table as HTML."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.headers)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows
+        )
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with a caption that says what is seen."""
+
+    figure: Figure
+    caption: str
+
+    def to_html(self) -> str:
+        """The figure as an embedded PNG."""
+        data = base64.b64encode(png_bytes(self.figure)).decode("ascii")
+        caption = html.escape(self.caption)
+        return (
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+
+Block = Text | Code | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    def to_html(self) -> str:
+        """The section as HTML."""
+        inside = "\n".join(block.to_html() for block in self.blocks)
+        return f"<section><h2>{html.escape(self.title)}</h2>\n{inside}</section>"
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    title: str,
+    summary: str,
+    sections: Sequence[Section],
+    *,
+    force: bool = False,
+) -> Path:
+    """Path of the HTML file written.
+
+    Raises
+    ------
+    SimscopeError
+        If the file exists (unless ``force``) or cannot be written.
+    """
+    body = "\n".join(section.to_html() for section in sections)
+    page = _PAGE.format(
+        title=html.escape(title), summary=html.escape(summary), style=_STYLE, body=body
+    )
+    return write_new(path, page.encode(), force=force)
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{title}</h1><p class="summary">{summary}</p></header>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+_STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.5rem 4rem; color: #1f2933;
+  background: #fff; font: 16px/1.55 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .4rem; }
+h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-bottom: .3rem;
+  border-bottom: 1px solid #d9e2ec; }
+.summary { font-size: 1.05rem; color: #52606d; margin: 0; }
+p { max-width: 46rem; }
+figure { margin: 1.2rem 0; }
+figure img { max-width: 100%; height: auto; display: block; }
+figcaption, caption { color: #52606d; font-size: .88rem; margin-top: .4rem; max-width: 46rem; }
+caption { text-align: left; margin: 0 0 .4rem; }
+table { border-collapse: collapse; margin: 1.2rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem 1rem .35rem 0; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; font-size: .88rem; border-bottom: 1.5px solid #1f2933;
+  vertical-align: bottom; }
+tbody tr + tr td { border-top: 1px solid #e4e7eb; }
+pre { background: #f5f7fa; padding: .9rem 1rem; overflow-x: auto; font-size: .82rem;
+  line-height: 1.45; border-radius: 4px; }
+summary { cursor: pointer; color: #0b6e99; }
+"""

@@ -1,0 +1,162 @@
+"""One look for every picture: fonts, colours, scale bars, and saving without global state."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from simscope.errors import SimscopeError
+
+TRUTH = "#ff9f1c"
+FOUND = "#2ec4b6"
+MISSED = "#ff4d6d"
+FALSE = "#c77dff"
+INK = "#1f2933"
+SOFT = "#7b8794"
+SERIES = ("#0b6e99", "#d1495b", "#6a994e", "#8d5fd3")
+
+COUNTS = "gray"
+LIGHT = "inferno"
+PHASE = "RdBu_r"
+
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.titlecolor": INK,
+    "axes.labelsize": 9.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "text.color": INK,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "image.interpolation": "nearest",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+DPI = 150
+
+Arguments = ParamSpec("Arguments")
+
+
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Decorator: the figure is drawn in simscope's style, whatever the user's own settings."""
+
+    @functools.wraps(draw)
+    def draw_in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return draw_in_style
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty figure with its own canvas, unknown to pyplot."""
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Path of the PNG file written.
+
+    Raises
+    ------
+    SimscopeError
+        If the file exists (unless ``force``) or cannot be written.
+    """
+    return write_new(path, png_bytes(figure), force=force)
+
+
+def write_new(path: str | os.PathLike[str], content: bytes, *, force: bool = False) -> Path:
+    """Path of a new file with this content, written whole or not at all.
+
+    Raises
+    ------
+    SimscopeError
+        If the file exists (unless ``force``) or cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise SimscopeError(f"{path} exists: choose another name, or overwrite it with --force")
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise SimscopeError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
+def height_map() -> Colormap:
+    """Colours for heights: the light part of viridis, readable on black."""
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.3, 1.0, 256))
+    return LinearSegmentedColormap.from_list("heights", shades)
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks and frame off a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def scale_bar(axes: Axes, width_um: float, height_um: float, *, colour: str = "white") -> None:
+    """Draw a bar of a round length about a quarter of the picture wide, in data units of um."""
+    length = round_length(0.25 * width_um)
+    thickness = 0.018 * height_um
+    left, top = 0.95 * width_um - length, 0.93 * height_um
+    axes.add_patch(Rectangle((left, top), length, thickness, color=colour, lw=0))
+    axes.text(
+        left + 0.5 * length, top - 0.02 * height_um, f"{length:g} µm",
+        color=colour, ha="center", va="bottom", fontsize=7,
+    )  # fmt: skip
+
+
+def round_length(length: float) -> float:
+    """Largest of 1, 2, 5 times a power of ten that is not above ``length``."""
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(max(step * power for step in (1.0, 2.0, 5.0) if step * power <= length * 1.0001))
+
+
+def grey_range(images: Any) -> tuple[float, float]:
+    """Black and white level [ADU] that show nearly all pixels and cut off no background."""
+    low, high = np.percentile(np.asarray(images), (0.1, 99.8))
+    return float(low), float(max(high, low + 1.0))
+
+
+def note_range(image: Any, axes: Axes | Sequence[Axes], label: str) -> None:
+    """Colour bar beside the pictures."""
+    figure: Any = (axes if isinstance(axes, Axes) else axes[0]).get_figure()
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=28, pad=0.015)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
