@@ -297,9 +297,8 @@ class Simulator:
         )
 
     def _add_background(self, photons: npt.NDArray[np.float32], run: _Run, frames: int) -> None:
-        path = "background.photons_per_pixel"
-        level = per_sample(self.resolved, run.drawn, path, len(run.indices)).astype(np.float32)
-        photons += np.repeat(level, frames)[:, None, None]
+        level = samples_of.background_photons(self.resolved, self.key, run.indices, run.drawn)
+        photons += np.repeat(level, frames, axis=0)
 
     def _read_out(
         self, photons: npt.NDArray[np.float32], run: _Run, first: int, last: int
@@ -589,9 +588,9 @@ def _indices(start: int, stop: int) -> npt.NDArray[np.int64]:
 
 
 def _checked_threads(threads: int | None) -> int:
-    most = numba.config.NUMBA_NUM_THREADS
+    most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
-        return int(most)
+        return most
     if not 1 <= threads <= most:
         raise SimscopeError(f"threads={threads} lies outside [1, {most}]: choose in that range")
     return threads

@@ -73,11 +73,7 @@ def per_sample(recipe: Recipe, drawn: dict[str, Floats], path: str, samples: int
 
 def parameter_units(recipe: Recipe) -> dict[str, str]:
     """Unit of every number drawn per dataset or per sample, by path."""
-    units = {
-        path: _unit(recipe, path)
-        for scope in SCOPES
-        for path in recipe.drawn(scope)
-    }
+    units = {path: _unit(recipe, path) for scope in SCOPES for path in recipe.drawn(scope)}
     wavefront = recipe.optics.wavefront
     if wavefront is not None:
         units.update({f"{COEFFICIENT}{mode}": "nm" for mode in sorted(wavefront.random_modes)})

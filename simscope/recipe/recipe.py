@@ -179,7 +179,7 @@ def _is_tag(part: Any) -> bool:
 
 _TAGS = {
     "ccd", "emccd", "scmos", "uniform", "filaments", "table", "bead", "snapshot", "blinking",
-    "tetrapod", "vortex", "file", "FocusStack",
+    "smooth", "tetrapod", "vortex", "file", "FocusStack",
 }  # fmt: skip
 
 

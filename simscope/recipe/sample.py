@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from simscope.recipe.base import Model, PerEmitter, PerSample, number
 
@@ -147,4 +147,34 @@ class UniformBackground(Model):
     )
 
 
-Background = UniformBackground
+class SmoothBackground(Model):
+    """Background that varies smoothly over the frame, as out-of-focus cells do; one per sample."""
+
+    kind: Literal["smooth"] = "smooth"
+    photons_per_pixel: PerSample = number(
+        "mean background photons per pixel and frame",
+        unit="photons/px",
+        default=0.0,
+        ge=0,
+        le=1e7,
+    )
+    contrast: PerSample = number(
+        "spread of the logarithm of the background over the frame",
+        unit="1",
+        default=0.3,
+        ge=0,
+        le=2,
+    )
+    scale_um: float = number(
+        "distance over which the background varies", unit="um", default=5.0, gt=0, le=1e4
+    )
+
+
+def _background_kind(value: Any) -> Any:
+    return value.get("kind", "uniform") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+Background = Annotated[
+    Annotated[UniformBackground, Tag("uniform")] | Annotated[SmoothBackground, Tag("smooth")],
+    Discriminator(_background_kind),
+]

@@ -1,11 +1,13 @@
 """Where the fluorophores are, and when they shine."""
 
+from simscope.sample.background import background_photons
 from simscope.sample.photophysics import Shining, shine_blinking, shine_snapshot
 from simscope.sample.structures import Molecules, height_range_nm, place
 
 __all__ = [
     "Molecules",
     "Shining",
+    "background_photons",
     "height_range_nm",
     "place",
     "shine_blinking",

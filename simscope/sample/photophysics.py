@@ -152,11 +152,15 @@ def _start_blinking(
     counts = np.bincount(molecules.sample, minlength=len(indices))
     begins = np.cumsum(counts) - counts
     stream = key.child("photophysics/blink").words
-    started = []
+    started: list[tuple[int, Floats, tuple[npt.NDArray[Any], ...]]] = []
     for row, count in enumerate(counts):
         rates = {name: float(value[row]) for name, value in values.items()}
         matrix = rate_matrix(rates)
-        state = (np.empty(count, np.int8), np.empty(count), np.empty(count, np.uint32))
+        state: tuple[npt.NDArray[Any], ...] = (
+            np.empty(count, np.int8),
+            np.empty(count, np.float64),
+            np.empty(count, np.uint32),
+        )
         chance = start_probabilities(photophysics.start, rates)
         blink.start_molecules(*state, chance, matrix, np.uint32(indices[row]), *stream)
         started.append((int(begins[row]), matrix, state))
