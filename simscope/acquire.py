@@ -409,7 +409,7 @@ class TableRenderer:
             "rendering": "table",
             "window_px": self.table.window_px,
             "table_error": float(self.table.error),
-            "energy_left_out_max": float(np.max(self.table.energy_left_out)),
+            "energy_left_out_max": float(self.table.energy_left_out[:, 1].max()),
         }
 
     def render(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
