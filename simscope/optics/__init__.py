@@ -3,6 +3,7 @@
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import mask_phase
 from simscope.optics.pupil import PupilModel, psf, pupil_phase
+from simscope.optics.table import SplineTable, build_table
 from simscope.optics.zernike import (
     fringe_to_nm,
     fringe_to_osa,
@@ -20,6 +21,8 @@ from simscope.optics.zernike import (
 __all__ = [
     "Objective",
     "PupilModel",
+    "SplineTable",
+    "build_table",
     "fringe_to_nm",
     "fringe_to_osa",
     "mask_phase",

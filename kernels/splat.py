@@ -1,0 +1,164 @@
+"""Add emitters to frames from a table of cubic B-spline coefficients.
+
+The table holds one image of a unit emitter, integrated over pixels, as a separable cubic B-spline
+over height, row and column. Its lateral nodes lie ``per_pixel`` to a pixel and are stored phase by
+phase, ``table[plane, row phase, column phase, row, column]``, so that the values of neighbouring
+pixels are neighbours in memory and every loop below is a plain sum of four rows.
+
+Layout: lateral node ``i`` (phase ``i % per_pixel``, place ``i // per_pixel``) lies
+``(i - 1) / per_pixel - window / 2`` pixels from the emitter; height node ``i`` lies ``i - 1`` steps
+above the lowest height. A table with one plane holds an image that does not depend on height.
+
+Every pixel adds its emitters in the order of the table, one rounding per operation, so the result
+does not depend on the number of threads.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+f32 = np.float32
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def spline_weights(t):
+    """Weights of the four nearest cubic B-splines at fraction ``t`` in [0, 1] of a step."""
+    s = f32(1.0) - t
+    sixth = f32(1.0 / 6.0)
+    w0 = s * s * s * sixth
+    w1 = ((f32(3.0) * t - f32(6.0)) * t * t + f32(4.0)) * sixth
+    w2 = ((f32(3.0) * s - f32(6.0)) * s * s + f32(4.0)) * sixth
+    return w0, w1, w2, t * t * t * sixth
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def blend_planes(table, height, plane):
+    """Write to ``plane`` the lateral coefficients at ``height`` steps above the lowest."""
+    lowest = min(max(int(math.floor(height)), 0), table.shape[0] - 4)
+    w0, w1, w2, w3 = spline_weights(f32(height - lowest))
+    c0 = table[lowest]
+    c1 = table[lowest + 1]
+    c2 = table[lowest + 2]
+    c3 = table[lowest + 3]
+    for i in range(plane.size):
+        plane[i] = (w0 * c0[i] + w1 * c1[i]) + (w2 * c2[i] + w3 * c3[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def blend_rows(plane, per_pixel, places, width, step, first, last, rows):
+    """Write to ``rows[column phase]`` the coefficients along x of pixel rows first to last - 1.
+
+    ``step`` is the emitter's distance in nodes from the lower edge of its pixel's far neighbour,
+    in [0, per_pixel].
+    """
+    node = int(math.floor(step))
+    w0, w1, w2, w3 = spline_weights(f32(step - node))
+    size = (last - first) * width
+    for phase in range(per_pixel):
+        a0 = row_start(node, phase, per_pixel, places, width, first)
+        a1 = row_start(node + 1, phase, per_pixel, places, width, first)
+        a2 = row_start(node + 2, phase, per_pixel, places, width, first)
+        a3 = row_start(node + 3, phase, per_pixel, places, width, first)
+        p0 = plane[a0 : a0 + size]
+        p1 = plane[a1 : a1 + size]
+        p2 = plane[a2 : a2 + size]
+        p3 = plane[a3 : a3 + size]
+        out = rows[phase]
+        for i in range(size):
+            out[i] = (w0 * p0[i] + w1 * p1[i]) + (w2 * p2[i] + w3 * p3[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def row_start(node, phase, per_pixel, places, width, first):
+    """Index into a flat plane of pixel row ``first`` seen from lateral node ``node``."""
+    part = (node % per_pixel) * per_pixel + phase
+    return (part * places + node // per_pixel + first) * width
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_rows(rows, per_pixel, width, step, photons, low, high, target):
+    """Add ``photons`` times the row values of pixels low to high - 1 to ``target`` (rows, x)."""
+    node = int(math.floor(step))
+    w0, w1, w2, w3 = spline_weights(f32(step - node))
+    w0 *= photons
+    w1 *= photons
+    w2 *= photons
+    w3 *= photons
+    b0 = rows[node % per_pixel]
+    b1 = rows[(node + 1) % per_pixel]
+    b2 = rows[(node + 2) % per_pixel]
+    b3 = rows[(node + 3) % per_pixel]
+    o0 = node // per_pixel + low
+    o1 = (node + 1) // per_pixel + low
+    o2 = (node + 2) // per_pixel + low
+    o3 = (node + 3) // per_pixel + low
+    count = high - low
+    for r in range(target.shape[0]):
+        base = r * width
+        r0 = b0[base + o0 : base + o0 + count]
+        r1 = b1[base + o1 : base + o1 + count]
+        r2 = b2[base + o2 : base + o2 + count]
+        r3 = b3[base + o3 : base + o3 + count]
+        line = target[r]
+        for i in range(count):
+            line[i] += (w0 * r0[i] + w1 * r1[i]) + (w2 * r2[i] + w3 * r3[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_emitter(table, per_pixel, window, places, width, x, y, height, photons, frame, plane, rows):
+    """Add one emitter at (x, y) pixels to a frame; what lies outside the frame is clipped."""
+    left = int(math.floor(x)) - window // 2
+    top = int(math.floor(y)) - window // 2
+    first = max(0, -top)
+    last = min(window, frame.shape[0] - top)
+    low = max(0, -left)
+    high = min(padded_window(window), frame.shape[1] - left)
+    if first >= last or low >= min(high, window):
+        return
+    if table.shape[0] == 1:
+        lateral = table[0]
+    else:
+        blend_planes(table, height, plane)
+        lateral = plane
+    step_y = (1.0 - (y - math.floor(y))) * per_pixel
+    step_x = (1.0 - (x - math.floor(x))) * per_pixel
+    blend_rows(lateral, per_pixel, places, width, step_y, first, last, rows)
+    target = frame[top + first : top + last, left + low : left + high]
+    add_rows(rows, per_pixel, width, step_x, photons, low, high, target)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def padded_window(window):
+    """Window width rounded up to whole vectors of 8; the table is zero there."""
+    return (window + 7) // 8 * 8
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def splat_frames(table, per_pixel, window, offsets, x, y, height, photons, out, first, last):
+    """Add the emitters of frames first to last - 1 to ``out``, in the order given."""
+    planes, _, _, places, width = table.shape
+    flat = table.reshape(planes, per_pixel * per_pixel * places * width)
+    plane = np.empty(flat.shape[1], np.float32)
+    rows = np.empty((per_pixel, window * width), np.float32)
+    for frame in range(first, last):
+        for e in range(offsets[frame], offsets[frame + 1]):
+            add_emitter(
+                flat, per_pixel, window, places, width,
+                x[e], y[e], height[e], photons[e], out[frame], plane, rows,
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def splat(table, per_pixel, window, offsets, x, y, height, photons, out, threads):
+    """Add emitters to frames ``out`` (frames, y, x) [photons], ``threads`` blocks side by side.
+
+    Emitters of frame f are those from ``offsets[f]`` to ``offsets[f + 1] - 1``. ``x``, ``y`` are
+    float64 in pixels from the outer corner of the first; ``height`` float64 in steps above the
+    lowest height of the table; ``photons`` float32. ``table`` float32 as described above.
+    """
+    frames = out.shape[0]
+    for block in prange(threads):
+        first = block * frames // threads
+        last = (block + 1) * frames // threads
+        splat_frames(table, per_pixel, window, offsets, x, y, height, photons, out, first, last)

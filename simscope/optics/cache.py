@@ -1,0 +1,80 @@
+"""Finished tables on disk, under a hash of everything they depend on.
+
+Files are written to the side and moved into place, so that processes can share the folder; a file
+that cannot be read is rebuilt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simscope.errors import SimscopeWarning
+from simscope.optics.masks import load_mask
+
+TABLE_VERSION = 1
+"""Raised whenever the same request would give another table."""
+
+
+def default_cache_dir() -> Path:
+    """Folder for tables: ``$SIMSCOPE_CACHE``, or ``simscope`` in the user's cache folder."""
+    chosen = os.environ.get("SIMSCOPE_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "simscope"
+
+
+def table_key(optics: Any, request: dict[str, Any]) -> str:
+    """Hash of optics, request, mask contents and version: 40 hex digits."""
+    described = {
+        "version": TABLE_VERSION,
+        "optics": optics.resolved().model_dump(mode="json"),
+        "request": request,
+    }
+    digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=20)
+    if optics.mask is not None and optics.mask.kind == "file":
+        digest.update(load_mask(optics.mask.path, optics.mask.variable).tobytes())
+    return digest.hexdigest()
+
+
+def load_arrays(folder: Path, key: str) -> dict[str, NDArray[Any]] | None:
+    """Stored arrays by name, or None if there are none or they cannot be read (with a warning)."""
+    path = folder / f"psf-{key}.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        warnings.warn(
+            f"cached table {path.name} is damaged ({error}): building it again",
+            SimscopeWarning,
+            stacklevel=3,
+        )
+        return None
+
+
+def save_arrays(folder: Path, key: str, arrays: dict[str, NDArray[Any]]) -> None:
+    """Store arrays under ``key`` in one step; only warns where the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, side = tempfile.mkstemp(dir=folder, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(side, folder / f"psf-{key}.npz")
+    except OSError as error:
+        warnings.warn(
+            f"the table cannot be cached in {folder} ({error}): set SIMSCOPE_CACHE",
+            SimscopeWarning,
+            stacklevel=3,
+        )
