@@ -44,12 +44,12 @@ def psf_figure(
     planes = _stack(optics, z_nm, focus_nm, PLANES, pixel_nm, side_um)
     fine_nm = min(pixel_nm / 2.0, 50.0)
     cut = _stack(optics, z_nm, focus_nm, XZ_PLANES, fine_nm, side_um)
-    figure = style.new_figure(9.2, 5.0)
-    halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.75))
+    figure = style.new_figure(9.4, 4.6)
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.8), hspace=0.0)
     top, bottom = halves
     _montage(top.subplots(1, PLANES), planes, np.linspace(*varies, PLANES), label, side_um)
-    left, middle, right = bottom.subplots(1, 3, width_ratios=(1.0, 1.0, 1.12))
-    _xy_cut(left, cut, np.linspace(*varies, XZ_PLANES), label, side_um)
+    left, middle, right = bottom.subplots(1, 3, gridspec_kw={"wspace": 0.08})
+    _xy_cut(left, cut, np.linspace(*varies, XZ_PLANES), label, side_um, fine_nm)
     _xz_cut(middle, cut, varies, label, side_um)
     _phase(right, optics)
     return figure
@@ -92,14 +92,16 @@ def _montage(
     panels[0].set_ylabel(label, fontsize=8)
 
 
-def _xy_cut(axes: Axes, cut: Floats, values: Floats, label: str, side_um: float) -> None:
+def _xy_cut(
+    axes: Axes, cut: Floats, values: Floats, label: str, side_um: float, pixel_nm: float
+) -> None:
     brightest = int(np.argmax(cut.max(axis=(1, 2))))
     half = 0.5 * side_um
     shown = axes.imshow(cut[brightest], cmap=style.LIGHT, vmin=0, extent=(-half, half, half, -half))
-    axes.set_title(f"xy, sharpest: {label} {values[brightest]:+.0f} nm")
+    axes.set_title(f"xy at {label} {values[brightest]:+.0f} nm")
     axes.set_xlabel("x [µm]")
     axes.set_ylabel("y [µm]")
-    style.note_range(shown, axes, "share of photons per pixel")
+    style.note_range(shown, axes, f"share of photons per {pixel_nm:g} nm pixel")
 
 
 def _xz_cut(
@@ -110,8 +112,9 @@ def _xz_cut(
     middle = cut[:, cut.shape[1] // 2, :]
     axes.imshow(
         np.sqrt(np.maximum(middle, 0.0)), cmap=style.LIGHT, vmin=0, origin="lower",
-        extent=(-half, half, low, high), aspect="auto" if high - low > 3 * side_um else "equal",
+        extent=(-half, half, low, high), aspect="auto",
     )  # fmt: skip
+    axes.set_box_aspect(1.0)
     axes.set_title("xz at y = 0, square-root scale")
     axes.set_xlabel("x [µm]")
     axes.set_ylabel(f"{label} [µm]")
@@ -121,7 +124,8 @@ def _phase(axes: Axes, optics: Optics) -> None:
     phase, na = pupil_phase(optics)
     limit = max(float(np.nanmax(np.abs(phase))), 0.1)
     shown = axes.imshow(phase, cmap=style.PHASE, vmin=-limit, vmax=limit, extent=(-na, na, na, -na))
-    axes.set_title("pupil phase of mask and wavefront")
+    flat = not np.nanmax(np.abs(phase)) > 0.0
+    axes.set_title("pupil phase: flat, no mask" if flat else "pupil phase of mask and wavefront")
     axes.set_xlabel("$k_x$ / k  [NA]")
     axes.set_ylabel("$k_y$ / k  [NA]")
     style.note_range(shown, axes, "phase [rad]")
