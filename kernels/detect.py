@@ -267,15 +267,15 @@ def detect_unit(
         k1,
         adu[frame, start:end],
     )
-    clipped[unit, 0] = saturated
-    clipped[unit, 1] = cut
+    clipped[frame, stripe, 0] = saturated
+    clipped[frame, stripe, 1] = cut
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def detect_serial(photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, clipped):
     """Counts of all frames on the calling thread; see :func:`detect_parallel`."""
-    stripes = clipped.shape[0] // photons.shape[0]
-    for unit in range(clipped.shape[0]):
+    stripes = clipped.shape[1]
+    for unit in range(clipped.shape[0] * stripes):
         detect_unit(
             unit,
             stripes,
@@ -302,10 +302,10 @@ def detect_parallel(photons, maps, multiplies, parameters, top, step, sample, k0
     (frame, 7): qe, dark_e (dark current and clock-induced charge), em_gain, read_noise_e,
     e_per_adu, baseline_adu, full_well_e; ``top`` highest code; ``step`` frame in the sample and
     ``sample``, uint32 (frame,); ``adu`` uint16 (frame, pixel); ``clipped`` int64
-    (frame * stripes, 2): pixels cut at the top (well or converter) and at zero.
+    (frame, stripe, 2): pixels cut at the top (well or converter) and at zero.
     """
-    stripes = clipped.shape[0] // photons.shape[0]
-    for unit in prange(clipped.shape[0]):
+    stripes = clipped.shape[1]
+    for unit in prange(clipped.shape[0] * stripes):
         detect_unit(
             unit,
             stripes,

@@ -107,12 +107,10 @@ def test_exp64_vanishes_far_below_zero_and_is_one_at_zero():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.floats(1e-30, 1e30, width=32))
-def test_log32_errs_by_at_most_one_and_a_half_ulp(x):
-    if x != 1:
-        assert ulps(numeric.log32(np.float32(x)), math.log(x), np.float32) <= 1.5
-    else:
-        assert numeric.log32(np.float32(x)) == 0
+@given(st.floats(2.0**-100, 2.0**100, width=32).filter(lambda x: x != 1))
+def test_log32_errs_by_at_most_one_ulp(x):
+    assert ulps(numeric.log32(np.float32(x)), math.log(x), np.float32) <= 1
+    assert numeric.log32(np.float32(1)) == 0
 
 
 @settings(max_examples=200, deadline=None)
@@ -134,11 +132,12 @@ def test_normal_quantile_inverts_the_normal_distribution(tail, upper):
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_float32_normal_of_a_word_is_the_quantile_of_its_middle(word):
-    # Giles states 3.5e-7 for single precision; the product and the logarithm add as much.
-    expected = special.ndtri((word + 0.5) / 2**32)
-    if word >= 2**31:
-        expected = -special.ndtri((2**32 - 1 - word + 0.5) / 2**32)
-    assert numeric.normal32(np.uint32(word)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    # Giles fitted arguments that float32 can tell from 1, tails above 2^-25 (error 3.5e-7; rounding
+    # adds as much); further out, where one draw in 1e7 lands, the error grows to 4e-4.
+    tail = (min(word, 2**32 - 1 - word) + 0.5) / 2**32
+    expected = special.ndtri(tail) * (-1 if word >= 2**31 else 1)
+    tolerance = 1e-6 if tail > 2.0**-25 else 4e-4
+    assert numeric.normal32(np.uint32(word)) == pytest.approx(expected, rel=tolerance, abs=1e-9)
 
 
 @settings(max_examples=200, deadline=None)

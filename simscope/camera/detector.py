@@ -92,8 +92,8 @@ def detect(
     table = _parameter_table(camera, frames, exposure_s, parameters)
     _check_electrons(images, table)
     adu = np.empty((frames, pixels), np.uint16)
-    clipped = np.zeros((frames * max(1, -(-pixels // kernel.STRIPE)), 2), np.int64)
-    threaded = len(clipped) > 1 and numba.get_num_threads() > 1
+    clipped = np.zeros((frames, -(-pixels // kernel.STRIPE), 2), np.int64)
+    threaded = clipped.size > 2 and numba.get_num_threads() > 1
     run = kernel.detect_parallel if threaded else kernel.detect_serial
     run(
         images.reshape(frames, pixels),
@@ -107,7 +107,7 @@ def detect(
         adu,
         clipped,
     )
-    cut_high, cut_low = clipped.reshape(frames, -1, 2).sum(axis=1).T
+    cut_high, cut_low = clipped.sum(axis=1).T
     if cut_low.sum() > NOTABLE_CUT * adu.size:
         warnings.warn(_cut_message(float(table[:, 5].min())), SimscopeWarning, stacklevel=2)
     return adu.reshape(images.shape), cut_high

@@ -1,0 +1,170 @@
+"""Poisson variates are exact in distribution for every mean.
+
+The vector path may only settle a count when no completion of the 52 bits could give another one;
+the tests look beside every edge of the distribution, where it would go wrong first. Goodness of
+fit uses fixed counters; each test would fail with probability 1e-4 for a randomly picked key.
+"""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_noise import philox4x32_10, poisson_quantile, unit_interval
+from scipy import stats
+
+from simscope.kernels import poisson
+
+FALSE_ALARM = 1e-4
+STREAM = tuple(np.uint32(w) for w in (2, 40, 0, 987, 654))
+STREAM_INTS = (2, 40, 0, 987, 654)
+needs_speed = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="a million draws need compiled kernels"
+)
+
+
+def drawn(means, dtype=np.int64):
+    out = np.empty(len(means), dtype)
+    poisson.fill_poisson(out, np.asarray(means), *STREAM)
+    return out
+
+
+def chi_square(counts, mean):
+    """p value of the counts against the Poisson law, classes of at least 20 expected counts."""
+    low, high = stats.poisson.ppf([1e-9, 1 - 1e-9], mean)
+    step = max(1, int((high - low) / 200))
+    edges = np.arange(low, high + step, step)  # class: edge < n <= next edge
+    expected = np.diff(stats.poisson.cdf(np.r_[-1, edges, np.inf], mean)) * len(counts)
+    observed = np.histogram(counts, np.r_[-1, edges, np.inf] + 0.5)[0].astype(float)
+    observed, expected = _merged(observed, expected)
+    return stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue
+
+
+def _merged(observed, expected, least=20.0):
+    classes = [[0.0, 0.0]]
+    for o, e in zip(observed, expected, strict=True):
+        if classes[-1][1] >= least:
+            classes.append([0.0, 0.0])
+        classes[-1][0] += o
+        classes[-1][1] += e
+    if len(classes) > 1 and classes[-1][1] < least:
+        o, e = classes.pop()
+        classes[-1][0] += o
+        classes[-1][1] += e
+    return np.array(classes).T
+
+
+@needs_speed
+@pytest.mark.parametrize("mean", [0.01, 0.5, 3, 3.99, 4.01, 10, 12, 30, 100, 1e3, 1e5, 1e7])
+def test_counts_follow_the_poisson_law(mean):
+    assert chi_square(drawn(np.full(1_000_000, mean)), np.float32(mean)) > FALSE_ALARM
+
+
+@needs_speed
+@pytest.mark.parametrize("mean", [0.1, 2.0, 5.0, 50.0, 5e3, 5e6])
+def test_variance_equals_mean(mean):
+    # Sample variance of a Poisson variate: standard error mean * sqrt((2 + 1/mean) / n); 4 sigma.
+    counts = drawn(np.full(400_000, mean), np.float64)
+    assert counts.mean() == pytest.approx(mean, abs=4 * np.sqrt(mean / counts.size))
+    error = mean * np.sqrt((2 + 1 / mean) / counts.size)
+    assert counts.var() == pytest.approx(mean, abs=4 * error)
+
+
+def expected_count(element, mean):
+    step, sample, draw, k0, k1 = STREAM_INTS
+    word = philox4x32_10((element // 4, step, sample, draw), (k0, k1))[element % 4]
+    lower = philox4x32_10((element, step, sample, draw + 2**31), (k0, k1))[0]
+    return poisson_quantile(unit_interval(word, lower), float(np.float32(mean)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0, 1e7) | st.floats(0, 20), min_size=1, max_size=40))
+def test_counts_are_quantiles_of_52_random_bits(means):
+    expected = [expected_count(i, mean) for i, mean in enumerate(means)]
+    np.testing.assert_array_equal(drawn(means), expected)
+
+
+@needs_speed
+def test_counts_are_quantiles_whichever_tile_they_fall_in():
+    # Means around the switch at 4, longer than a tile: every path and the seams between tiles.
+    means = np.linspace(0, 9, 3 * poisson.TILE + 7)
+    expected = [expected_count(i, mean) for i, mean in enumerate(means)]
+    np.testing.assert_array_equal(drawn(means), expected)
+
+
+@numba.njit
+def settled(words, mean):
+    """Counts and doubts of the float32 path for one mean."""
+    counts = np.empty(words.size, np.float32)
+    doubts = np.empty(words.size, np.int32)
+    for i in range(words.size):
+        if mean < poisson.LOW_MEAN:
+            counts[i], doubts[i] = poisson.low_mean_count(words[i], mean)
+        else:
+            counts[i], doubts[i] = poisson.high_mean_count(words[i], mean)
+    return counts, doubts
+
+
+def words_beside_edges(mean, most_edges=60):
+    """Words near every edge of the distribution, and the count each must give (-1: undecided)."""
+    low, high = stats.poisson.ppf([1e-6, 1 - 1e-6], mean)
+    edges = np.unique(np.round(np.linspace(low, high, most_edges)))
+    far = np.unique(np.round(np.geomspace(1, 1e6, 150)))
+    offsets = np.r_[-far[::-1], np.arange(-3, 4), far].astype(np.int64)
+    below, at, above = (stats.poisson.cdf(edges + d, mean)[:, None] * 2**32 for d in (-1, 0, 1))
+    words = np.floor(at).astype(np.int64) + offsets
+    kept = (words > below) & (words + 1 < above) & (words < 2**32)
+    counts = np.where(words + 1 <= at, edges[:, None], edges[:, None] + 1)
+    counts = np.where((words < at) & (words + 1 > at), -1, counts)
+    return words[kept].astype(np.uint32), counts[kept]
+
+
+EDGE_MEANS = np.r_[
+    np.geomspace(0.01, 3.999, 20), np.geomspace(4, 60, 40), np.geomspace(60, 1e7, 30)
+]
+
+
+@needs_speed
+def test_no_count_beside_an_edge_is_settled_wrongly():
+    for mean in EDGE_MEANS.astype(np.float32):
+        words, exact = words_beside_edges(float(mean))
+        counts, doubts = settled(words, mean)
+        wrong = (doubts == 0) & (counts != exact)
+        assert not wrong.any(), f"mean {mean}: word {words[wrong][0]} gives {counts[wrong][0]}"
+
+
+@needs_speed
+def test_doubts_are_rare_enough_to_cost_nothing():
+    words = np.random.default_rng(5).integers(0, 2**32, 200_000, dtype=np.uint32)
+    for mean, most in [(0.1, 2e-4), (3.9, 1e-3), (4.0, 1e-2), (20.0, 4e-4), (1e3, 4e-4)]:
+        assert settled(words, np.float32(mean))[1].mean() < most
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(1e-12, 1 - 1e-12), st.floats(1e-3, 1e7))
+def test_float64_quantile_equals_scipy(u, mean):
+    count = poisson.poisson_quantile(u, mean)
+    if count != poisson_quantile(u, mean):
+        # Both sides round: accept a neighbour only where u is on the edge to 1e-10 relative.
+        edge = stats.poisson.cdf(min(count, poisson_quantile(u, mean)), mean)
+        assert edge == pytest.approx(u, rel=1e-10)
+
+
+def test_probabilities_agree_with_scipy_even_off_the_peak():
+    # Loader's form keeps relative accuracy; scipy's own cancels at n log n ~ 1e8 times 1e-16.
+    for n, mean in [(20.0, 100.0), (100.0, 100.0), (1e5, 1.01e5), (1e7, 1e7)]:
+        expected = np.exp(stats.poisson.logpmf(n, mean))
+        assert poisson.probability_of(n, mean) == pytest.approx(expected, rel=3e-8)
+
+
+def test_zero_mean_gives_zero_always():
+    assert not drawn(np.zeros(500)).any()
+
+
+def test_certain_and_summed_quantiles_agree():
+    # The expansion's answer against the sum of probabilities, over the range where both apply.
+    rng = np.random.default_rng(3)
+    for mean in (101.0, 333.3, 2e3, 4e4):
+        for u in rng.random(20 if numba.config.DISABLE_JIT else 200):
+            guess = float(np.floor(mean))
+            assert poisson.quantile_from_guess(u, mean, guess) == poisson.poisson_quantile(u, mean)
