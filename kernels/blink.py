@@ -208,6 +208,16 @@ def write_blocks(
         )  # fmt: skip
 
 
+def check_chain(rates, interval_s, exposure_s):
+    """Raise ValueError for a chain or a timing that has no meaning."""
+    if not (0 < exposure_s <= interval_s < math.inf):
+        raise ValueError(f"exposure_s={exposure_s} must lie in (0, interval_s={interval_s}]")
+    if rates.ndim != 2 or rates.shape[0] != rates.shape[1] or len(rates) > MAX_STATES:
+        raise ValueError(f"rates of shape {rates.shape} must be square, {MAX_STATES} at most")
+    if not (np.isfinite(rates).all() and (rates >= 0).all() and not np.diag(rates).any()):
+        raise ValueError("rates must be finite, at least 0, and 0 on the diagonal")
+
+
 def bright_frames(
     state, next_s, transitions, rates, bright, first, frames, interval_s, exposure_s, sample, k0, k1
 ):
@@ -218,7 +228,13 @@ def bright_frames(
     before, which must end where this one begins, and are carried on in place. Returns ``molecule``
     uint32, ``frame`` int64, ``on_s`` float64, all (row,), and ``offsets`` int64 (frames + 1,): the
     rows of frame ``first + j`` are ``offsets[j]:offsets[j + 1]``.
+
+    Raises
+    ------
+    ValueError
+        If the exposure is not in (0, interval], or rates are negative, not finite or over 8 states.
     """
+    check_chain(rates, interval_s, exposure_s)
     window = (int(first), int(frames), float(interval_s), float(exposure_s))
     blocks = min(max(state.size // BLOCK, 1), MOST_BLOCKS)
     edges = np.arange(blocks + 1, dtype=np.int64) * state.size // blocks
