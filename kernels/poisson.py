@@ -226,9 +226,9 @@ def repaired_count(word, mean, element, step, sample, draw, k0, k1):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def high_mean_tile(means, words, counts, uncertain):
-    """Counts of a tile in which every mean is at least 4."""
+    """Counts of a tile, right where the mean is at least 4."""
     for i in range(means.size):
-        counts[i], uncertain[i] = high_mean_count(words[i], means[i])
+        counts[i], uncertain[i] = high_mean_count(words[i], max(means[i], LOW_MEAN))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -261,8 +261,9 @@ def test_noiseless_camera_contradicts_a_noisy_map_file(tmp_path):
 
 
 def test_gains_that_reach_zero_are_refused():
+    ones = np.ones((3, 3), np.float32)
     with pytest.raises(CameraError, match="lower gain_std"):
-        camera_maps(SCMOS(gain_std=0.29), (200, 200), KEY)
+        CameraMaps(ones - np.eye(3, dtype=np.float32), 0 * ones, ones)
 
 
 def test_maps_of_unlike_shapes_are_refused():
@@ -461,3 +462,28 @@ def test_no_frames_give_no_counts():
     adu, saturated = expose(np.empty((0, 4, 4)), CCD())
     assert adu.shape == (0, 4, 4)
     assert saturated.shape == (0,)
+
+
+def test_noise_model_takes_the_maps_pixel_by_pixel():
+    gain = np.array([[1.0, 1.5]], np.float32)
+    maps = CameraMaps(gain, np.array([[0.0, 7.0]], np.float32), np.array([[1.0, 3.0]], np.float32))
+    model = noise_model(SCMOS(qe=0.5, read_noise_e=2.0, e_per_adu=0.5), maps, [[10.0, 20.0]])
+    np.testing.assert_allclose(model.mean_e, [[5.0, 10.0]])
+    np.testing.assert_allclose(model.variance_e2, [[5.0 + 4.0, 10.0 + 36.0]])
+    np.testing.assert_allclose(model.adu_per_e, [[2.0, 3.0]])
+
+
+def test_counts_convert_back_with_offset_gain_and_efficiency():
+    gain = np.array([[1.0, 1.5]], np.float32)
+    maps = CameraMaps(gain, np.array([[0.0, 7.0]], np.float32), np.ones((1, 2), np.float32))
+    camera = SCMOS(qe=0.5, e_per_adu=0.5, baseline_adu=100.0)
+    np.testing.assert_allclose(adu_to_photons([[120, 137]], camera, maps), [[20.0, 20.0]])
+    np.testing.assert_allclose(adu_to_photons([[120, 120]], camera), [[20.0, 20.0]])
+
+
+def test_each_frame_is_judged_by_its_own_efficiency():
+    photons = flat(1.0, 2, (2, 2))
+    photons[1] = 1.1e7
+    adu, saturated = expose(photons, CCD(), parameters={"qe": [1.0, 0.5]})
+    assert saturated.tolist() == [0, 4]
+    assert np.all(adu[1] == 65535)
