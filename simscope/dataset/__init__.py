@@ -1,7 +1,17 @@
 """Datasets on disk: HDF5 files with images, exact truth, drawn parameters and the recipe."""
 
+from simscope.dataset.forecasting import Forecast, forecast
 from simscope.dataset.generation import generate
 from simscope.dataset.read import Dataset, open_dataset
-from simscope.dataset.tables import read_localizations, write_localizations
+from simscope.dataset.tables import read_emitters, read_localizations, write_localizations
 
-__all__ = ["Dataset", "generate", "open_dataset", "read_localizations", "write_localizations"]
+__all__ = [
+    "Dataset",
+    "Forecast",
+    "forecast",
+    "generate",
+    "open_dataset",
+    "read_emitters",
+    "read_localizations",
+    "write_localizations",
+]

@@ -119,14 +119,6 @@ class Layout:
         )
 
 
-def estimated_bytes(
-    samples: int, sample_shape: tuple[int, ...], emitters_per_sample: float, expected: bool = False
-) -> float:
-    """Upper estimate of the file size [bytes]; deflate usually halves the images."""
-    pixels = float(samples) * float(np.prod(sample_shape))
-    return pixels * (2 + 4 * expected) + samples * emitters_per_sample * 32.0
-
-
 def software_versions() -> str:
     """JSON text of the versions that made a file."""
     try:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from simscope.dataset.read import open_dataset
 from simscope.errors import DatasetError
 from simscope.sample.tables import read_csv_columns
 
@@ -86,6 +87,29 @@ def read_localizations(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         table[name] = values
     _columns(table)
     return table
+
+
+def read_emitters(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Emitter table of a dataset file or of a table of localisations, frames from 0.
+
+    Raises
+    ------
+    DatasetError, SampleError
+        If the file is neither, or cannot be read.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".h5", ".hdf5") and not _holds_localizations(path):
+        with open_dataset(path) as data:
+            return data.emitters
+    return read_localizations(path)
+
+
+def _holds_localizations(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return GROUP in file
+    except OSError:
+        return False
 
 
 def _columns(table: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Pictures and reports; the only floor that imports matplotlib."""
 
 from simscope.show.curves import precision_figure, training_figure
-from simscope.show.optics import psf_figure
+from simscope.show.optics import psf_figure, recipe_psf_figure
 from simscope.show.report import Code, Picture, Section, Table, Text, write_report
 from simscope.show.samples import contact_sheet, failure_sheet
 from simscope.show.style import png_bytes, save_figure
@@ -17,6 +17,7 @@ __all__ = [
     "png_bytes",
     "precision_figure",
     "psf_figure",
+    "recipe_psf_figure",
     "save_figure",
     "training_figure",
     "write_report",

@@ -10,12 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simscope.errors import OpticsError
+from simscope.keys import Key
 from simscope.optics import psf, pupil_phase
-from simscope.recipe import Optics
+from simscope.recipe import FocusStack, Optics, Recipe, ZernikeWavefront
+from simscope.recipe.draws import COEFFICIENT, draw_dataset, draw_samples
+from simscope.sample import height_range_nm
 from simscope.show import style
 
 PLANES = 7
 XZ_PLANES = 121
+TRAVEL_NM = 1000.0
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,6 +57,64 @@ def psf_figure(
     _xz_cut(middle, cut, varies, label, side_um)
     _phase(right, optics)
     return figure
+
+
+def recipe_psf_figure(
+    recipe: Recipe,
+    *,
+    sample: int = 0,
+    seed: int = 0,
+    z_nm: tuple[float, float] | None = None,
+    focus_nm: tuple[float, float] | None = None,
+    side_um: float | None = None,
+) -> Figure:
+    """:func:`psf_figure` of a recipe, as sample number ``sample`` has drawn its optics.
+
+    By default the heights are those the recipe's emitters take, or the objective positions of its
+    stack, or, where neither varies, 1 um of objective travel to each side of focus.
+    """
+    optics, focus = _drawn_optics(recipe, sample, seed)
+    own_z, own_focus = _ranges(recipe, focus)
+    if z_nm is not None or focus_nm is not None:
+        fixed_z = 2 * (own_z[0],)
+        own_z, own_focus = z_nm or fixed_z, focus_nm or 2 * (sum(own_focus) / 2,)
+    return psf_figure(
+        optics,
+        z_nm=own_z,
+        focus_nm=own_focus,
+        pixel_nm=recipe.pixel_nm,
+        side_um=side_um or (4.0 if recipe.optics.mask is None else 7.0),
+    )
+
+
+def _drawn_optics(recipe: Recipe, sample: int, seed: int) -> tuple[Optics, float]:
+    """Optics and focus [nm] of one sample: distributions replaced by their draws."""
+    key = Key(seed)
+    resolved, _ = draw_dataset(recipe, key)
+    drawn = draw_samples(resolved, key, np.array([sample]))
+    optics, focus = resolved.optics, drawn.get("acquisition.focus_nm", np.zeros(1))[0]
+    if optics.wavefront is not None and optics.wavefront.drawn:
+        values: dict[int, Any] = dict(optics.wavefront.coefficients_nm)
+        for path, value in drawn.items():
+            if path.startswith(COEFFICIENT):
+                values[int(path.removeprefix(COEFFICIENT))] = float(value[0])
+        wavefront = ZernikeWavefront(coefficients_nm=values)
+        optics = optics.model_copy(update={"wavefront": wavefront})
+    return optics, float(focus)
+
+
+def _ranges(recipe: Recipe, focus: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Emitter heights and objective positions [nm] worth showing; one of them varies."""
+    stated = recipe.acquisition.focus_nm
+    heights = height_range_nm(recipe)
+    if isinstance(stated, FocusStack):
+        middle = 0.5 * (heights[0] + heights[1])
+        return (middle, middle), (stated.start_nm, stated.stop_nm)
+    if isinstance(stated, int | float):
+        focus = float(stated)
+    if heights[0] != heights[1]:
+        return heights, (focus, focus)
+    return heights, (focus - TRAVEL_NM, focus + TRAVEL_NM)
 
 
 def _axis(

@@ -1,0 +1,507 @@
+"""The command line: parse, call, print. Results go to stdout, progress and notes to stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
+
+if TYPE_CHECKING:
+    from simscope.dataset import Forecast
+    from simscope.recipe import Recipe
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+EXTRAS = {"torch": "train", "matplotlib": "view"}
+
+app = typer.Typer(
+    name="simscope",
+    help="Physics in, labelled microscope images out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point of the ``simscope`` command."""
+    app()
+
+
+def command(*, examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator: make a function a command, with examples in its help and clear failures.
+
+    Bad input or a refusing disk ends with one message and exit code 2, Ctrl-C with 130.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            with failures_explained(), warnings_as_notes():
+                function(*args, **kwargs)
+
+        lines = "".join(f"\n\n`{line.strip()}`" for line in examples.strip().splitlines())
+        run.__doc__ = f"{function.__doc__}\n\n**Examples**{lines}"
+        return app.command()(run)
+
+    return register
+
+
+@contextmanager
+def failures_explained() -> Iterator[None]:
+    """Turn expected failures into one message on stderr and an exit code."""
+    try:
+        yield
+    except SimscopeError as error:
+        stop(str(error), BAD_INPUT)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        stop(f"the system refused{where}: {error.strerror or error}", BAD_INPUT)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(error.name or "")
+        if extra is None:
+            raise
+        stop(f"{error.name} is not installed: pip install 'simscope[{extra}]'", BAD_INPUT)
+    except MemoryError:
+        stop("not enough memory: make the images or the number of emitters smaller", BAD_INPUT)
+    except KeyboardInterrupt:
+        stop("interrupted; nothing incomplete was left behind", INTERRUPTED)
+
+
+def stop(message: str, code: int) -> None:
+    """End the program with a message on stderr."""
+    typer.echo(f"simscope: {message}", err=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Print simscope's own warnings as short notes on stderr; others as Python does."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, SimscopeWarning):
+            typer.echo(f"note: {message}", err=True)
+        else:
+            usual(message, category, *rest)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+RecipeName = Annotated[str, typer.Argument(help="Packaged recipe or path of a YAML file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Threads = Annotated[int | None, typer.Option(help="Threads; results do not depend on it.")]
+
+
+def load(name: str, settings: list[str] | None = None) -> Recipe:
+    """The named recipe with ``path=value`` settings applied, values read as YAML."""
+    from simscope.recipe import load_recipe
+    from simscope.recipe.text import parse_yaml
+
+    recipe = load_recipe(name)
+    for setting in settings or []:
+        path, equals, text = setting.partition("=")
+        if not equals or not path.strip():
+            raise RecipeError(f"--set {setting!r}: write it as path=value, such as camera.qe=0.8")
+        recipe = recipe.replace(path.strip(), parse_yaml(text, f"--set {path.strip()}"))
+    return recipe
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr with rate and time left; yields ``update(done, total)``."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(label, total=None, rate="")
+
+        def update(done: int, total: int) -> None:
+            rate = done / max(time.monotonic() - start, 1e-3)
+            bars.update(task, completed=done, total=total, rate=f"{rate:,.0f}/s")
+
+        yield update
+
+
+def answer(values: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print a result on stdout: as lines for people, or as JSON for machines."""
+    if as_json:
+        typer.echo(json.dumps(values, indent=2, allow_nan=False, default=str))
+    else:
+        typer.echo("\n".join(lines))
+
+
+def aligned(rows: list[tuple[str, str]]) -> list[str]:
+    """Lines with the values below each other."""
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:<{width}}  {value}".rstrip() for name, value in rows]
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from simscope import __version__
+
+        typer.echo(f"simscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def simscope(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Physics in, labelled microscope images out.
+
+    Start with `simscope recipes`, then `simscope check smlm-2d-dense`. Everything from recipe to
+    trained network and report: `simscope demo`.
+    """
+
+
+@command(
+    examples="""
+    simscope recipes
+    simscope recipes smlm-2d-dense > mine.yaml
+"""
+)
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe as YAML.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the packaged recipes, or print one to start your own from."""
+    from simscope.recipe import load_recipe, packaged_recipes
+
+    if name is not None:
+        recipe = load_recipe(name)
+        answer(recipe.written(), [recipe.to_yaml().rstrip()], as_json)
+        return
+    about = {name: load_recipe(name).description for name in packaged_recipes()}
+    answer(about, [f"{name}\n    {text}" for name, text in about.items()], as_json)
+
+
+@command(
+    examples="""
+    simscope schema > recipe.schema.json
+"""
+)
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors that complete and check YAML."""
+    from simscope.recipe import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@command(
+    examples="""
+    simscope check smlm-2d-dense
+    simscope check mine.yaml --samples 100000 --set camera.read_noise_e=2.5
+    simscope check smlm-3d-tetrapod --json
+"""
+)
+def check(
+    recipe: RecipeName,
+    samples: Annotated[int, typer.Option(help="Samples to estimate size and time for.")] = 1000,
+    seed: Seed = 0,
+    settings: Settings = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a recipe will give: pixel, Nyquist, photons, SNR, PSF window, size, time."""
+    from simscope.acquire import Simulator
+    from simscope.dataset import forecast
+
+    sim = Simulator(load(recipe, settings), seed, threads=threads)
+    outlook = forecast(sim, samples)
+    answer(outlook.to_dict(), aligned(forecast_rows(outlook)), as_json)
+
+
+def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
+    """Name and value of every derived number, in words."""
+    margin = "finer than Nyquist" if outlook.nyquist_margin >= 1 else "COARSER than Nyquist"
+    left_out = outlook.energy_left_out
+    rows = [
+        ("recipe", outlook.recipe),
+        ("sample", f"{' x '.join(map(str, outlook.sample_shape))} ({outlook.sample_axes})"),
+        ("sample pixel", f"{outlook.pixel_nm:.1f} nm"),
+        (
+            "Nyquist pixel",
+            f"{outlook.nyquist_pixel_nm:.1f} nm; pixel {margin} by {outlook.nyquist_margin:.2f}",
+        ),
+        ("emitters per frame", f"{outlook.emitters_per_frame:.1f}"),
+        (
+            "photons per emitter",
+            _number(outlook.photons_per_emitter, "{:,.0f} a frame, on average"),
+        ),
+        ("background", f"{outlook.background_photons:.1f} photons per pixel and frame"),
+        ("brightest pixel", _number(outlook.peak_share, "{:.1%} of an emitter's photons")),
+        ("peak SNR", _number(outlook.peak_snr, "{:.1f} for a typical emitter, all noise in")),
+        ("PSF window", f"{outlook.window_px} pixels"),
+        ("light left out", _number(left_out, "at most {:.1%}", "whole frame rendered")),
+        ("saturated pixels", f"{outlook.saturated_share:.2%}"),
+        ("file", f"{_bytes(outlook.file_bytes)} for {outlook.samples:,} samples"),
+        (
+            "time",
+            f"{_duration(outlook.seconds)} at {outlook.samples_per_s:,.0f} samples/s here",
+        ),
+    ]
+    rows += [("drawn", f"{path}: {label}") for path, label in outlook.drawn.items()]
+    return rows + [("note", note) for note in outlook.warnings]
+
+
+def _number(value: float | None, form: str, absent: str = "no emitter in the trial") -> str:
+    return absent if value is None else form.format(value)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@command(
+    examples="""
+    simscope psf smlm-3d-tetrapod --out psf.png
+    simscope psf smlm-2d-dense --na 1.2 --out psf.png
+    simscope psf psf-zernike --sample 3 --seed 7 --out psf.png
+    simscope psf smlm-2d-dense --focus-nm -500 500 --set optics.wavelength_nm=520 --out psf.png
+"""
+)
+def psf(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    na: Annotated[float | None, typer.Option(help="Numerical aperture.")] = None,
+    wavelength_nm: Annotated[float | None, typer.Option(help="Emission wavelength [nm].")] = None,
+    z_nm: Annotated[tuple[float, float] | None, typer.Option(help="Emitter heights.")] = None,
+    focus_nm: Annotated[
+        tuple[float, float] | None, typer.Option(help="Objective positions.")
+    ] = None,
+    side_um: Annotated[float | None, typer.Option(help="Side of the pictures.")] = None,
+    sample: Annotated[int, typer.Option(help="Sample whose drawn aberrations are shown.")] = 0,
+    seed: Seed = 0,
+    settings: Settings = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Picture of the PSF: planes through focus, xy and xz cuts, pupil phase."""
+    from simscope import show
+
+    chosen = load(recipe, settings)
+    for path, value in (("optics.na", na), ("optics.wavelength_nm", wavelength_nm)):
+        chosen = chosen if value is None else chosen.replace(path, value)
+    figure = show.recipe_psf_figure(
+        chosen, sample=sample, seed=seed, z_nm=z_nm, focus_nm=focus_nm, side_um=side_um
+    )
+    written = show.save_figure(figure, out, force=force)
+    answer({"out": str(written)}, [f"wrote {written}"], as_json)
+
+
+@command(
+    examples="""
+    simscope generate smlm-2d-dense --samples 1000 --seed 7 --out train.h5
+    simscope generate mine.yaml --samples 50 --set acquisition.frames=200 --out movies.h5
+"""
+)
+def generate(
+    recipe: RecipeName,
+    samples: Annotated[int, typer.Option(help="Samples to simulate.")],
+    out: Annotated[Path, typer.Option(help="HDF5 file to write.")],
+    seed: Seed = 0,
+    expected: Annotated[
+        bool, typer.Option("--expected", help="Store the noiseless images as well.")
+    ] = False,
+    settings: Settings = None,
+    threads: Threads = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate samples into an HDF5 file with exact truth."""
+    from simscope import dataset
+
+    chosen = load(recipe, settings)
+    with progress_bar(f"{chosen.name}, samples") as update:
+        written = dataset.generate(
+            chosen, samples, seed, out,
+            force=force, threads=threads, progress=update, expected=expected,
+        )  # fmt: skip
+    size = written.stat().st_size
+    answer(
+        {"out": str(written), "samples": samples, "seed": seed, "bytes": size},
+        [f"wrote {written}: {samples:,} samples, {_bytes(size)}"],
+        as_json,
+    )
+
+
+@command(
+    examples="""
+    simscope show train.h5 --out sheet.png
+    simscope show train.h5 --sample 0 --sample 5 --no-truth --out sheet.png
+"""
+)
+def show(
+    data: Annotated[Path, typer.Argument(help="Dataset file.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    sample: Annotated[list[int] | None, typer.Option(help="Show this sample; repeat.")] = None,
+    truth: Annotated[bool, typer.Option(help="Circle the emitters.")] = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Contact sheet of a dataset, truth overlaid."""
+    from simscope import show as pictures
+    from simscope.dataset import open_dataset
+
+    with open_dataset(data) as opened:
+        figure = pictures.contact_sheet(opened, samples=sample, truth=truth)
+    written = pictures.save_figure(figure, out, force=force)
+    answer({"out": str(written)}, [f"wrote {written}"], as_json)
+
+
+@command(
+    examples="""
+    simscope train deepstorm smlm-2d-dense --out runs/a --minutes 4
+    simscope train zernike psf-zernike --out runs/z --minutes 10
+    simscope train deepstorm train.h5 --out runs/b --minutes 4 --seed 1
+"""
+)
+def train(
+    network: Annotated[str, typer.Argument(help="deepstorm or zernike.")],
+    source: Annotated[str, typer.Argument(help="Recipe to stream from, or dataset file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
+    seed: Seed = 0,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network on a stream of fresh samples, or on a file."""
+    from simscope import learn
+
+    chosen = source if Path(source).is_file() and not settings else load(source, settings)
+    learn.train(network, chosen, out=out, minutes=minutes, seed=seed)
+    answer({"out": str(out)}, [f"wrote {out}"], as_json)
+
+
+@command(
+    examples="""
+    simscope localize runs/a test.h5 --out found.csv
+"""
+)
+def localize(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    data: Annotated[Path, typer.Argument(help="Dataset file.")],
+    out: Annotated[Path, typer.Option(help="Table to write: .csv (ThunderSTORM) or .h5.")],
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Find the emitters in a dataset with a trained network."""
+    from simscope import learn
+    from simscope.dataset import write_localizations
+
+    found = learn.localize(learn.load(run), data)
+    written = write_localizations(out, found, force=force)
+    answer(
+        {"out": str(written), "found": len(found)}, [f"wrote {written}: {len(found):,} emitters"],
+        as_json,
+    )  # fmt: skip
+
+
+@command(
+    examples="""
+    simscope evaluate found.csv test.h5 --radius-nm 250
+    simscope evaluate found.csv test.h5 --radius-nm 250 --axial-radius-nm 500 --json
+"""
+)
+def evaluate(
+    found: Annotated[Path, typer.Argument(help="Table of localisations: .csv or .h5.")],
+    truth: Annotated[Path, typer.Argument(help="Dataset file, or a table.")],
+    radius_nm: Annotated[float, typer.Option(help="Largest lateral distance of a match.")] = 250.0,
+    axial_radius_nm: Annotated[
+        float | None, typer.Option(help="Largest axial distance of a match.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score localisations against the truth: Jaccard, precision, recall, RMS error."""
+    from simscope.dataset import read_emitters
+    from simscope.evaluate import score
+
+    result = score(
+        read_emitters(found), read_emitters(truth),
+        radius_nm=radius_nm, axial_radius_nm=axial_radius_nm,
+    ).to_dict()  # fmt: skip
+    rows = [(name.replace("_", " "), _rounded(value)) for name, value in result.items()]
+    answer(result, aligned(rows), as_json)
+
+
+def _rounded(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+@command(
+    examples="""
+    simscope demo --out demo
+    simscope demo --out demo --quick --force
+"""
+)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute in all: a barely trained network.")
+    ] = False,
+    seed: Seed = 7,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """The whole way: check, simulate, train, localise, score, and write report.html."""
+    from simscope.demo import run_demo
+
+    report = run_demo(
+        out, minutes=minutes, quick=quick, seed=seed, force=force,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    answer({"report": str(report)}, [f"report: {report}"], as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What a recipe will give, before anything large is computed: derived numbers, size and time."""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simscope.acquire import Batch, Simulator
+from simscope.camera import noise_model
+from simscope.dataset import codec
+from simscope.errors import SimscopeWarning
+from simscope.optics import psf
+from simscope.recipe import Optics, ZernikeWavefront
+from simscope.recipe.draws import per_sample
+
+Floats = npt.NDArray[np.float64]
+
+TRIAL_SECONDS = 0.3
+TRIAL_EMITTERS = 50
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Derived numbers of a recipe; ``None`` where the trial samples held no emitter."""
+
+    recipe: str
+    sample_axes: str
+    sample_shape: tuple[int, ...]
+    pixel_nm: float
+    nyquist_pixel_nm: float
+    nyquist_margin: float
+    emitters_per_frame: float
+    photons_per_emitter: float | None
+    background_photons: float
+    peak_share: float | None
+    peak_snr: float | None
+    window_px: int
+    energy_left_out: float | None
+    saturated_share: float
+    samples: int
+    file_bytes: float
+    seconds: float
+    samples_per_s: float
+    drawn: dict[str, str]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return asdict(self)
+
+
+def forecast(sim: Simulator, samples: int = 1000) -> Forecast:
+    """Derived numbers of a simulator, and size and time of a file of ``samples`` samples.
+
+    Emitters, photons, compression and speed are measured on a short trial batch; the size leaves
+    out optional arrays, the time leaves out compression, which runs beside the simulation.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        batch, seconds = timed_trial(sim)
+    optics, frames = sim.resolved.optics, len(batch.images) * sim.frames_per_sample
+    nyquist_nm = nyquist_pixel_nm(optics)
+    photons = batch.emitters["photons"].astype(np.float64)
+    shares = peak_shares(sim, batch.emitters[:TRIAL_EMITTERS])
+    background = background_photons(sim, batch)
+    limit = 2**sim.resolved.camera.bit_depth - 1
+    return Forecast(
+        recipe=sim.recipe.name,
+        sample_axes=sim.sample_axes,
+        sample_shape=tuple(sim.sample_shape),
+        pixel_nm=sim.recipe.pixel_nm,
+        nyquist_pixel_nm=nyquist_nm,
+        nyquist_margin=nyquist_nm / sim.recipe.pixel_nm,
+        emitters_per_frame=len(photons) / frames,
+        photons_per_emitter=float(photons.mean()) if len(photons) else None,
+        background_photons=background,
+        peak_share=float(np.median(shares)) if len(shares) else None,
+        peak_snr=peak_snr(sim, batch, shares, photons, background) if len(shares) else None,
+        window_px=int(sim.report["window_px"]),
+        energy_left_out=sim.report.get("energy_left_out_max"),
+        saturated_share=float(np.mean(batch.images >= limit)),
+        samples=samples,
+        file_bytes=samples * stored_bytes(batch) / len(batch.images),
+        seconds=samples * seconds / len(batch.images),
+        samples_per_s=len(batch.images) / seconds,
+        drawn={path: dist.label() for path, _, dist in sim.recipe.drawables()},
+        warnings=list(sim.warnings),
+    )
+
+
+def nyquist_pixel_nm(optics: Optics) -> float:
+    """Largest pixel that loses no detail [nm]: intensity holds frequencies up to 2 NA / wavelength.
+
+    Expects optics whose numbers are drawn already.
+    """
+    return float(optics.wavelength_nm) / (4.0 * float(optics.na))  # type: ignore[arg-type]
+
+
+def timed_trial(sim: Simulator) -> tuple[Batch, float]:
+    """A batch and the seconds it took; large enough to be timed, small enough not to be felt."""
+    count = 1
+    while True:
+        seconds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            batch = sim.batch(0, count)
+            seconds.append(time.perf_counter() - start)
+        if min(seconds) > TRIAL_SECONDS / 4 or batch.images.nbytes > 1 << 25 or count >= 4096:
+            return batch, max(min(seconds), 1e-6)
+        count *= 4
+
+
+def background_photons(sim: Simulator, batch: Batch) -> float:
+    """Mean expected background [photons per pixel and frame]."""
+    path = "background.photons_per_pixel"
+    return float(per_sample(sim.resolved, batch.parameters, path, len(batch.images)).mean())
+
+
+def peak_shares(sim: Simulator, emitters: npt.NDArray[Any]) -> Floats:
+    """Share of an emitter's photons that falls into its brightest pixel, one per emitter.
+
+    Where every sample has optics of its own, aberrations drawn per sample are left out and the
+    sharpest plane counts.
+    """
+    if not len(emitters):
+        return np.empty(0)
+    if sim.table is not None:
+        images, *_ = sim.table.derivatives(emitters["x_nm"], emitters["y_nm"], emitters["z_nm"])
+        return images.max(axis=(1, 2))
+    height = float(np.median(emitters["z_nm"]))
+    planes = psf(undrawn(sim.resolved.optics), height, focus_positions_nm(sim), (33, 33),
+                 sim.recipe.pixel_nm)  # fmt: skip
+    return np.array([planes.max()])
+
+
+def undrawn(optics: Optics) -> Optics:
+    """The same optics without the aberrations that differ from sample to sample."""
+    wavefront = optics.wavefront
+    if wavefront is None or not wavefront.drawn:
+        return optics
+    fixed = {
+        mode: value
+        for mode, value in wavefront.coefficients_nm.items()
+        if isinstance(value, int | float)
+    }
+    return optics.model_copy(update={"wavefront": ZernikeWavefront(coefficients_nm=fixed)})
+
+
+def focus_positions_nm(sim: Simulator) -> Floats:
+    """Objective positions that occur [nm]: the stack's planes, the fixed one, or the mean draw."""
+    focus = sim.resolved.acquisition.focus_nm
+    if isinstance(focus, int | float):
+        return np.array([float(focus)])
+    positions = getattr(focus, "positions_nm", None)
+    return np.array([focus.mean()]) if positions is None else positions  # type: ignore[union-attr]
+
+
+def peak_snr(
+    sim: Simulator, batch: Batch, shares: Floats, photons: Floats, background: float
+) -> float:
+    """Signal over noise in the brightest pixel of a typical emitter, all camera noise included."""
+    camera = sim.resolved.camera
+    drawn = {
+        path.removeprefix("camera."): float(values.mean())
+        for path, values in batch.parameters.items()
+        if path.startswith("camera.")
+    }
+    exposure_s = sim.resolved.acquisition.exposure_ms * 1e-3
+    light = np.array([background, background + np.median(photons) * np.median(shares)])
+    noise = noise_model(camera, None, light, exposure_s=exposure_s, parameters=drawn or None)
+    return float((noise.mean_e[1] - noise.mean_e[0]) / np.sqrt(noise.variance_e2[1]))
+
+
+def stored_bytes(batch: Batch) -> float:
+    """Bytes a batch takes in a file: images compressed as they would be, emitters nearly raw."""
+    planes = codec.shuffled(batch.images)
+    some = planes[: max(1, (1 << 22) // planes[0].nbytes)]
+    packed = sum(len(zlib.compress(plane.data, codec.DEFLATE_LEVEL)) for plane in some)
+    return packed / len(some) * len(planes) + 0.75 * batch.emitters.nbytes
