@@ -147,6 +147,16 @@ def splat_frames(table, per_pixel, window, offsets, x, y, height, photons, out, 
                 flat, per_pixel, window, places, width,
                 x[e], y[e], height[e], photons[e], out[frame], plane, rows,
             )  # fmt: skip
+        clear_negative(out[frame])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def clear_negative(frame):
+    """Set negative pixels to 0: the spline dips below it, by its error, where the image is dark."""
+    for row in range(frame.shape[0]):
+        line = frame[row]
+        for i in range(line.size):
+            line[i] = max(line[i], f32(0.0))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", parallel=True)

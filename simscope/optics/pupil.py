@@ -24,7 +24,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -32,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
+from simscope.kernels.pupil import stack_intensity
 from simscope.optics import interfaces
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import mask_phase
@@ -69,9 +72,15 @@ class PupilNodes:
         return np.hypot(self.kx, self.ky)
 
 
+@lru_cache(maxsize=256)
+def _legendre(count: int) -> tuple[FloatArray, FloatArray]:
+    """Gauss-Legendre nodes and weights on [-1, 1], each (count,)."""
+    return np.polynomial.legendre.leggauss(count)
+
+
 def _gauss(count: int) -> tuple[FloatArray, FloatArray]:
     """Gauss-Legendre nodes and weights on [0, 1], each (count,)."""
-    node, weight = np.polynomial.legendre.leggauss(count)
+    node, weight = _legendre(count)
     return 0.5 * (node + 1.0), 0.5 * weight
 
 
@@ -80,7 +89,7 @@ def _toward_edge(length: float, count: int) -> tuple[FloatArray, FloatArray]:
 
     Substitutes q = length sin(t), which turns sqrt(length^2 - q^2) into length cos(t).
     """
-    node, weight = np.polynomial.legendre.leggauss(2 * count)
+    node, weight = _legendre(2 * count)
     angle = 0.5 * np.pi * node[count:]
     step = 0.5 * np.pi * weight[count:] * np.cos(angle)
     return length * np.sin(angle), length * step
@@ -175,6 +184,8 @@ class PupilField:
 
 PARITY = ((0, 0), (0, 0), (1, 1), (0, 1), (1, 0))
 """Per component, whether it is odd in (ky, kx)."""
+
+_PARITY_ARRAY = np.array(PARITY)
 
 QUADRANTS = tuple(product((0, 1), (0, 1)))
 
@@ -288,8 +299,8 @@ class PupilModel:
     Set up once (quadrature chosen for the hardest corner of the ranges), used for many images.
 
     Parameters: ``shape`` (y, x) in pixels of ``pixel_nm``; ``z_nm`` and ``focus_nm`` lowest and
-    highest values to come; ``reach_nm`` largest lateral shift; ``wavefront_limit_nm`` OSA index ->
-    largest coefficient to come on top of the optics' own; ``accuracy`` worst error as a share of
+    highest values to come; ``reach_nm`` largest lateral shift; ``wavefront_limit_nm`` (OSA index ->
+    RMS nm) a wavefront as strong as any to come on top of the optics' own; ``accuracy`` worst error as a share of
     the image's peak (the optics' own if None); ``per_pixel`` asks for values at sub-pixel shifts,
     ``shape`` then counts those. Raises OpticsError for impossible or unresolvable optics.
     """
@@ -313,6 +324,7 @@ class PupilModel:
         self.objective = objective_of(optics)
         self.accuracy = _reachable(optics, accuracy)
         self.modes = tuple(sorted(wavefront_limit_nm or {}))
+        self._strongest_nm = _rms(np.array([*(wavefront_limit_nm or {}).values()]))
         self._ranges = (np.asarray(z_nm, float), np.asarray(focus_nm, float), float(reach_nm))
         self.grid_y, self.grid_x = (
             _axis_grid(count, per_pixel, pixel_nm, self.objective, self.accuracy) for count in shape
@@ -357,6 +369,111 @@ class PupilModel:
                 out[chosen] = self._integrate(self._intensity(parts, phasor))
         return out
 
+    def stacks(
+        self,
+        z_nm: ArrayLike = 0.0,
+        focus_nm: ArrayLike = 0.0,
+        x_nm: ArrayLike = 0.0,
+        y_nm: ArrayLike = 0.0,
+        *,
+        coefficients_nm: ArrayLike | None = None,
+        threads: int = 1,
+    ) -> NDArray[np.float32]:
+        """Probability per pixel of one emitter per sample, float32 (samples, planes, y, x).
+
+        ``z_nm`` and ``focus_nm`` broadcast to (samples, planes), ``x_nm`` and ``y_nm`` to
+        (samples,); ``coefficients_nm``: (samples, modes), RMS nm in the order of ``self.modes``.
+        Single precision: errors near 1e-6 of the peak come on top of the model's accuracy. Every
+        sample is computed by itself, so its bytes depend on neither neighbours nor threads. Raises
+        OpticsError outside the ranges the model was set up for.
+        """
+        x, y = (np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (x_nm, y_nm))
+        z, focus = (np.atleast_2d(np.asarray(a, dtype=np.float64)) for a in (z_nm, focus_nm))
+        mode = np.zeros((1, len(self.modes))) if coefficients_nm is None else coefficients_nm
+        drawn = self._check_coefficients(np.asarray(mode, dtype=np.float64))
+        samples, planes = np.broadcast_shapes(
+            z.shape, focus.shape, (x.size, 1), (y.size, 1), (drawn.shape[0], 1)
+        )
+        self._check_ranges(z, focus, x, y)
+        x, y = np.broadcast_to(x, samples), np.broadcast_to(y, samples)
+        drawn = np.broadcast_to(drawn, (samples, drawn.shape[1]))
+        z, focus = (np.broadcast_to(a, (samples, planes)) for a in (z, focus))
+        shared = bool((z == z[0]).all() and (focus == focus[0]).all())
+        source = self._single_source(z[0], focus[0]) if shared else None
+        shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
+        out = np.empty((samples, planes, *shape), dtype=np.float32)
+
+        def draw(i: int) -> None:
+            fields = self._single_source(z[i], focus[i]) if source is None else source
+            out[i] = self._single_stack(fields, float(x[i]), float(y[i]), drawn[i])
+
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for _ in pool.map(draw, range(samples)):
+                pass
+        return out
+
+    def _check_coefficients(self, coefficients_nm: FloatArray) -> FloatArray:
+        if coefficients_nm.ndim != 2 or coefficients_nm.shape[1] != len(self.modes):
+            raise OpticsError(
+                f"coefficients_nm has shape {coefficients_nm.shape}: need one column for each of "
+                f"the modes {self.modes} named in wavefront_limit_nm"
+            )
+        self._check_strength(coefficients_nm)
+        return coefficients_nm
+
+    def _check_strength(self, coefficients_nm: FloatArray) -> None:
+        if not np.isfinite(coefficients_nm).all():
+            raise OpticsError("a wavefront coefficient is not finite: give plain numbers [nm]")
+        strongest_nm = float(_rms(coefficients_nm).max(initial=0.0))
+        if strongest_nm > 1.0001 * self._strongest_nm:
+            raise OpticsError(
+                f"a wavefront of {strongest_nm:.4g} nm RMS exceeds the {self._strongest_nm:.4g} nm "
+                "for which the pupil was sampled: raise wavefront_limit_nm"
+            )
+
+    def _single_source(self, z_nm: FloatArray, focus_nm: FloatArray) -> NDArray[np.float32]:
+        """Weighted pupil fields of a stack, float32 (5, 2 (re, im), planes, rows, columns)."""
+        weighted = self.field.nodes.weight * plane_phasor(self.field, z_nm, focus_nm)
+        source = self.field.amplitude[:, None] * weighted
+        return np.stack((source.real, source.imag), axis=1).astype(np.float32)
+
+    def _single_stack(
+        self, source: NDArray[np.float32], x_nm: float, y_nm: float, drawn_nm: FloatArray
+    ) -> NDArray[np.float32]:
+        """Probability per pixel of one stack, float32 (planes, y, x)."""
+        phase = self._static + self._tilt(x_nm, y_nm)
+        if drawn_nm.size:
+            k = self.objective.wavenumber_per_nm
+            phase = phase + k * np.tensordot(drawn_nm, self._mode_stack, axes=1)
+        parts = _parities(np.exp(1j * phase))
+        single = np.stack((parts.real, parts.imag), axis=2).astype(np.float32)
+        waves_x, waves_y = self._single_waves
+        half = (waves_y.shape[1], waves_x.shape[3])
+        quadrants = np.empty((source.shape[2], 2, 2, *half), dtype=np.float32)
+        stack_intensity(source, _PARITY_ARRAY, single, waves_x, waves_y, quadrants)
+        samples = _unfold(
+            quadrants[..., : self._waves_x.shape[3]].transpose(1, 2, 3, 0, 4),
+            self.grid_y.positions_nm.size,
+            self.grid_x.positions_nm.size,
+        )
+        weights_y, weights_x = self._single_weights
+        return np.maximum(weights_y @ (samples @ weights_x.T), np.float32(0.0))
+
+    @cached_property
+    def _mode_stack(self) -> FloatArray:
+        return np.array([self._modes[index] for index in self.modes])
+
+    @cached_property
+    def _single_waves(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        # whole vectors of 8: the padding gives samples that are dropped again
+        spare = -self._waves_x.shape[3] % 8
+        padded = np.pad(self._waves_x, ((0, 0), (0, 0), (0, 0), (0, spare)))
+        return padded.astype(np.float32), self._waves_y.astype(np.float32)
+
+    @cached_property
+    def _single_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.grid_y.weights.astype(np.float32), self.grid_x.weights.astype(np.float32)
+
     def _intensity(self, parts: ComplexArray, phasor: ComplexArray) -> FloatArray:
         """Intensity samples [1/nm^2] of planes, (planes, samples y, samples x)."""
         half_y, half_x = self._waves_y.shape[1], self._waves_x.shape[3]
@@ -384,7 +501,8 @@ class PupilModel:
 
     def _integrate(self, intensity: FloatArray) -> FloatArray:
         """Probability per pixel from intensity samples, (planes, y, x)."""
-        return self.grid_y.weights @ (intensity @ self.grid_x.weights.T)
+        # the exact value is never negative; the filter's error can be where it is dark
+        return np.maximum(self.grid_y.weights @ (intensity @ self.grid_x.weights.T), 0.0)
 
     def _quadrants(self) -> Iterator[tuple[tuple[int, int], FloatArray, FloatArray]]:
         """((iy, ix), kx, ky) of the four mirrored quadrants; index 1 is the negative side."""
@@ -409,13 +527,12 @@ class PupilModel:
     def _wavefront_phase(self, wavefront_nm: dict[int, float]) -> FloatArray | float:
         k = self.objective.wavenumber_per_nm
         phase: FloatArray | float = 0.0
+        self._check_strength(np.array([*wavefront_nm.values()]))
         for index, coefficient_nm in wavefront_nm.items():
             if index not in self._modes:
                 raise OpticsError(
                     f"OSA mode {index} was not announced: name it in wavefront_limit_nm"
                 )
-            if not math.isfinite(coefficient_nm):
-                raise OpticsError(f"wavefront coefficient {index} is {coefficient_nm}: not finite")
             phase = phase + k * coefficient_nm * self._modes[index]
         return phase
 
@@ -447,18 +564,17 @@ class PupilModel:
     def _resolve(self, wavefront_limit_nm: dict[int, float]) -> PupilField:
         """Pupil field on the fewest nodes that meet the accuracy, checked at probe points."""
         probe = _Probe(self, wavefront_limit_nm)
-        count = probe.first_guess()
-        field = pupil_field(self.objective, count)
-        values = probe.values(field)
+        count, error = probe.first_guess(), math.inf
         while count <= MOST_NODES:
-            finer = pupil_field(self.objective, math.ceil(1.2 * count) + 2)
-            finer_values = probe.values(finer)
-            error = np.abs(finer_values - values).max(axis=1) / finer_values.max(axis=1)
-            if error.max() < 0.5 * self.accuracy:
+            field = pupil_field(self.objective, count)
+            finer = probe.values(pupil_field(self.objective, math.ceil(1.2 * count) + 2))
+            differences = np.abs(finer - probe.values(field)).max(axis=1) / finer.max(axis=1)
+            error = float(differences.max())
+            if error < 0.25 * self.accuracy:
                 return field
-            count, field, values = finer.nodes.kx.shape[0], finer, finer_values
+            count = math.ceil(1.1 * count) + (4 if error > 100 * self.accuracy else 0)
         raise OpticsError(
-            f"{2 * MOST_NODES} nodes across the pupil leave an error of {error.max():.1e} of the "
+            f"{2 * MOST_NODES} nodes across the pupil leave an error of {error:.1e} of the "
             f"peak, accuracy={self.accuracy:g} asked: use a smoother mask, a smaller window or "
             "range, or a larger accuracy"
         )
@@ -467,7 +583,7 @@ class PupilModel:
 class _Probe:
     """Intensities at a few points in the hardest corners of a model's ranges, by plain sums."""
 
-    POINTS_PER_LINE = 17
+    POINTS_PER_LINE = 11
 
     def __init__(self, model: PupilModel, wavefront_limit_nm: dict[int, float]) -> None:
         self.model = model
@@ -523,6 +639,11 @@ class _Probe:
             both = (source[None] * phasor[:, None]).reshape(-1, kx.size)
             total += (both @ waves).reshape(total.shape)
         return (np.abs(total) ** 2).sum(axis=1)
+
+
+def _rms(coefficients_nm: FloatArray) -> FloatArray:
+    """RMS wavefront error [nm] of orthonormal coefficients along the last axis."""
+    return np.sqrt((coefficients_nm**2).sum(axis=-1))
 
 
 def _check_window(shape: tuple[int, int], pixel_nm: float) -> None:
@@ -592,10 +713,10 @@ def _add_intensity(quadrants: FloatArray, fields: dict[tuple[int, int], FloatArr
         quadrants[iy, ix] += real**2 + imaginary**2
 
 
-def _unfold(quadrants: FloatArray, samples_y: int, samples_x: int) -> FloatArray:
+def _unfold(quadrants: NDArray[Any], samples_y: int, samples_x: int) -> NDArray[Any]:
     """Whole sample grid (planes, y, x) from its quadrants (2, 2, half y, planes, half x)."""
     _, _, half_y, planes, half_x = quadrants.shape
-    out = np.empty((planes, samples_y, samples_x))
+    out = np.empty((planes, samples_y, samples_x), dtype=quadrants.dtype)
     for iy, ix in QUADRANTS:
         part = quadrants[iy, ix].transpose(1, 0, 2)
         rows = slice(samples_y - half_y, None) if iy == 0 else slice(half_y - 1, None, -1)
