@@ -19,7 +19,13 @@ from simscope.errors import DatasetError
 from simscope.sample.tables import read_csv_columns
 
 GROUP = "localizations"
-CSV_HEADER = '"id","frame","x [nm]","y [nm]","z [nm]","intensity [photon]"'
+CSV_NAMES = {
+    "frame": "frame",
+    "x_nm": "x [nm]",
+    "y_nm": "y [nm]",
+    "z_nm": "z [nm]",
+    "photons": "intensity [photon]",
+}
 UNITS = {"x_nm": "nm", "y_nm": "nm", "z_nm": "nm", "photons": "photons"}
 _TYPES = {"frame": np.int64, "id": np.int64}
 
@@ -30,7 +36,8 @@ def write_localizations(
     """Path of a new ``.csv`` or ``.h5`` file with an emitter table.
 
     ``table`` is a structured array with ``frame`` (from 0), ``x_nm``, ``y_nm`` and optionally
-    ``z_nm``, ``photons``. CSV holds these alone (absent ones as 0), HDF5 every column.
+    ``z_nm``, ``photons``. CSV holds these alone, HDF5 every column. A column that is NaN all
+    over, such as the height a 2-D network cannot know, is left out.
 
     Raises
     ------
@@ -112,46 +119,42 @@ def _holds_localizations(path: Path) -> bool:
         return False
 
 
-def _columns(table: npt.NDArray[Any]) -> tuple[str, ...]:
-    names = tuple(table.dtype.names or ())
+def _columns(table: npt.NDArray[Any]) -> list[str]:
+    """Names of the columns that are known, once they are checked."""
+    names = list(table.dtype.names or ())
     missing = {"frame", "x_nm", "y_nm"} - set(names)
     if missing:
-        raise DatasetError(f"emitter table lacks {sorted(missing)}; its columns are {list(names)}")
-    for name in names:
+        raise DatasetError(f"emitter table lacks {sorted(missing)}; its columns are {names}")
+    known = [name for name in names if not len(table) or not np.all(np.isnan(table[name]))]
+    for name in known:
         if not np.all(np.isfinite(table[name])):
             raise DatasetError(f"emitter table has a {name} that is not finite: remove such rows")
-    return names
+    return known
 
 
-def _write_csv(path: Path, table: npt.NDArray[Any], names: tuple[str, ...]) -> None:
-    zeros = np.zeros(len(table))
-    rows = [np.arange(1, len(table) + 1), table["frame"] + 1, table["x_nm"], table["y_nm"]]
-    rows += [table[name] if name in names else zeros for name in ("z_nm", "photons")]
-    formats = ["%d", "%d", "%.3f", "%.3f", "%.3f", "%.2f"]
-    np.savetxt(path, np.column_stack(rows), formats, delimiter=",", header=CSV_HEADER, comments="")
+def _write_csv(path: Path, table: npt.NDArray[Any], known: list[str]) -> None:
+    names = [name for name in CSV_NAMES if name in known]
+    header = ",".join(f'"{name}"' for name in ("id", *(CSV_NAMES[name] for name in names)))
+    columns = [np.arange(1, len(table) + 1)]
+    columns += [table[name] + (name == "frame") for name in names]
+    formats = ["%d", "%d"] + ["%.3f"] * (len(names) - 1)
+    np.savetxt(path, np.column_stack(columns), formats, delimiter=",", header=header, comments="")
 
 
 def _read_csv(path: Path) -> dict[str, npt.NDArray[Any]]:
-    if _is_header_only(path):
-        names = ("id", "frame", "x_nm", "y_nm", "z_nm", "photons")
-        return {name: np.empty(0) for name in names}
-    columns = dict(read_csv_columns(path))
+    columns = read_csv_columns(path, allow_empty=True)
     missing = {"frame", "x_nm", "y_nm"} - set(columns)
     if missing:
         raise DatasetError(f"{path} lacks {sorted(missing)}; its columns are {list(columns)}")
     frame = columns["frame"]
-    if np.any(frame < 1) or np.any(frame != np.round(frame)):
-        raise DatasetError(f"{path} has frame {frame.min():g}: CSV frames are whole and from 1")
+    wrong = frame[(frame < 1) | (frame != np.round(frame))]
+    if len(wrong):
+        raise DatasetError(f"{path} has frame {wrong[0]:g}: CSV frames are whole and from 1")
     columns["frame"] = frame - 1
     return columns
 
 
-def _is_header_only(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(CSV_HEADER) + 8).decode("utf8", "replace").strip() == CSV_HEADER
-
-
-def _write_hdf5(path: Path, table: npt.NDArray[Any], names: tuple[str, ...]) -> None:
+def _write_hdf5(path: Path, table: npt.NDArray[Any], names: list[str]) -> None:
     with h5py.File(path, "w") as file:
         group = file.create_group(GROUP)
         for name in names:

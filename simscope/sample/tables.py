@@ -53,7 +53,9 @@ def read_positions(path: str | os.PathLike[str], dataset: str | None = None) -> 
     return readers[suffix]()
 
 
-def read_csv_columns(path: str | os.PathLike[str]) -> dict[str, Floats]:
+def read_csv_columns(
+    path: str | os.PathLike[str], *, allow_empty: bool = False
+) -> dict[str, Floats]:
     """Columns of a CSV table by simscope's names, each float64 ``(rows,)``.
 
     ThunderSTORM's headers are translated (``"x [nm]"`` to ``x_nm``); others keep their names.
@@ -61,7 +63,7 @@ def read_csv_columns(path: str | os.PathLike[str]) -> dict[str, Floats]:
     Raises
     ------
     SampleError
-        If there is no header, no row, or a field that is not a finite number.
+        If there is no header, no row (unless ``allow_empty``), or a field that is not a finite number.
     """
     path = Path(path)
     _require_file(path)
@@ -75,6 +77,8 @@ def read_csv_columns(path: str | os.PathLike[str]) -> dict[str, Floats]:
         if isinstance(error, SampleError):
             raise
         raise SampleError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if not body.size and allow_empty:
+        return {name: np.empty(0) for name in names}
     if not body.size:
         raise SampleError(f"{path} has a header but no rows: give at least one position")
     if body.shape[1] != len(names):

@@ -54,35 +54,41 @@ def precision_figure(trials: Sequence[Trial]) -> Figure:
     return figure
 
 
-@style.styled
-def training_figure(curves: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:
-    """Loss over training steps: ``step`` and ``loss``, ``validation_step`` and ``validation_loss``.
+JUDGEMENTS = {
+    "jaccard": "Jaccard index",
+    "rmse_lateral_nm": "lateral RMSE [nm]",
+    "rms_error_nm": "RMS wavefront error [nm]",
+}
+"""What a training record may say of held-out samples, and how the axis reads."""
 
-    A validation curve is drawn if both its lists are given.
+
+@style.styled
+def training_figure(curves: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Loss and held-out scores over training steps; ``curves`` is that entry of ``run.json``.
+
+    Needs ``step``, ``train_loss`` and ``validation_loss``; draws a panel for each of Jaccard,
+    lateral RMSE and wavefront error that is there.
     """
-    figure = style.new_figure(6.2, 3.0)
-    axes = figure.subplots()
-    step, loss = np.asarray(curves["step"], float), np.asarray(curves["loss"], float)
-    axes.plot(step, loss, color=style.SERIES[0], alpha=0.25, lw=0.8)
-    axes.plot(*_smooth(step, loss), color=style.SERIES[0], label="training")
-    if len(curves.get("validation_step", ())):
-        axes.plot(
-            curves["validation_step"], curves["validation_loss"], "o-",
-            color=style.SERIES[1], ms=3.5, lw=1.2, label="validation",
-        )  # fmt: skip
-    if np.all(loss > 0):
-        axes.set_yscale("log")
-    axes.set(xlabel="training step", ylabel="loss", title=title)
-    axes.legend()
+    judged = [name for name in JUDGEMENTS if name in curves]
+    figure = style.new_figure(3.1 * (1 + len(judged)), 2.9)
+    loss, *panels = np.atleast_1d(figure.subplots(1, 1 + len(judged)))
+    step = np.asarray(curves["step"], float)
+    for name, label, colour in (
+        ("train_loss", "training", style.SERIES[0]),
+        ("validation_loss", "held out", style.SERIES[1]),
+    ):
+        loss.plot(step, _floats(curves[name]), "o-", ms=3, color=colour, label=label)
+    loss.set(xlabel="training step", ylabel="loss")
+    loss.legend()
+    for axes, name in zip(panels, judged, strict=True):
+        axes.plot(step, _floats(curves[name]), "o-", ms=3, color=style.SERIES[1])
+        axes.set(xlabel="training step", ylabel=JUDGEMENTS[name])
+        axes.set_ylim(bottom=0)
     return figure
 
 
-def _smooth(step: Floats, loss: Floats) -> tuple[Floats, Floats]:
-    """Running mean over about a fortieth of the curve."""
-    width = max(1, len(loss) // 40)
-    kernel = np.full(width, 1.0 / width)
-    middle = np.convolve(step, kernel, mode="valid")
-    return middle, np.convolve(loss, kernel, mode="valid")
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def _photon_edges(photons: Floats) -> Floats:

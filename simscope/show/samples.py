@@ -28,8 +28,8 @@ def contact_sheet(
 ) -> Figure:
     """Grid of samples with open circles at the emitters; movies and stacks show a row of frames.
 
-    All panels share one grey scale, noted in ADU. Circles are coloured by height where heights
-    differ. ``samples`` are the indices shown; 16 of them, evenly spread, by default (4 for movies
+    All panels share one grey scale, noted in ADU; it is a square-root scale for stacks. Circles are
+    coloured by height where heights differ. ``samples`` are the indices shown; 16 of them, evenly spread, by default (4 for movies
     and stacks).
 
     Raises
@@ -47,17 +47,18 @@ def contact_sheet(
         PANEL_IN * columns + 1.0, PANEL_IN * rows * height / width + 0.22 * rows + 0.45
     )
     grid = figure.subplots(rows, columns, squeeze=False)
-    levels = style.grey_range([image for _, image, _ in panels])
+    stack = data.sample_axes[0] == "z"
+    scale = style.grey_scale([image for _, image, _ in panels], root=stack)
     colours = _height_colours([emitters for _, _, emitters in panels]) if truth else None
     for axes, (title, image, emitters) in zip(grid.flat, panels, strict=False):
-        shown = show_frame(axes, image, data.pixel_nm, levels)
+        shown = show_frame(axes, image, data.pixel_nm, scale)
         axes.set_title(title, pad=3)
         if truth:
             draw_emitters(axes, emitters, colours=colours)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     _scale_bar_of(grid[0, 0], data)
-    style.note_range(shown, list(grid.flat), "camera counts [ADU]")
+    style.note_range(shown, list(grid.flat), "camera counts [ADU]" + stack * ", square-root scale")
     if colours is not None:
         style.note_range(colours, list(grid.flat), "emitter height z [nm]")
     figure.suptitle(f"{data.recipe.name}, seed {data.seed}", fontsize=10, x=0.01, ha="left")
@@ -80,7 +81,7 @@ def failure_sheet(
     grid = figure.subplots(rows, columns, squeeze=False)
     images = [_frame_image(data, int(frame)) for frame in worst]
     for axes, frame, image in zip(grid.flat, worst, images, strict=False):
-        show_frame(axes, image, data.pixel_nm, style.grey_range(image))
+        show_frame(axes, image, data.pixel_nm, style.grey_scale(image))
         draw_emitters(axes, _rows(hit, frame), edge=style.FOUND, label="found")
         draw_emitters(axes, _rows(missed, frame), edge=style.MISSED, label="missed")
         draw_crosses(axes, _rows(false, frame), label="false")
@@ -94,15 +95,12 @@ def failure_sheet(
     return figure
 
 
-def show_frame(
-    axes: Axes, image: npt.NDArray[Any], pixel_nm: float, levels: tuple[float, float]
-) -> Any:
+def show_frame(axes: Axes, image: npt.NDArray[Any], pixel_nm: float, scale: Normalize) -> Any:
     """Draw camera counts in um from the outer corner of the first pixel."""
     height, width = np.array(image.shape) * pixel_nm / 1000.0
     style.bare(axes)
-    low, high = levels
     return axes.imshow(
-        image, cmap=style.COUNTS, vmin=low, vmax=high, extent=(0, width, height, 0), aspect="equal"
+        image, cmap=style.COUNTS, norm=scale, extent=(0, width, height, 0), aspect="equal"
     )
 
 

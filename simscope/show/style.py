@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -133,12 +133,18 @@ def bare(axes: Axes) -> None:
 def scale_bar(axes: Axes, width_um: float, height_um: float, *, colour: str = "white") -> None:
     """Draw a bar of a round length about a quarter of the picture wide, in data units of um."""
     length = round_length(0.25 * width_um)
-    thickness = 0.018 * height_um
+    thickness = 0.02 * height_um
     left, top = 0.95 * width_um - length, 0.93 * height_um
-    axes.add_patch(Rectangle((left, top), length, thickness, color=colour, lw=0))
+    margin = 0.03 * width_um
+    backing = (left - margin, 0.82 * height_um)
+    axes.add_patch(
+        Rectangle(backing, length + 2 * margin, 0.16 * height_um, color="black", alpha=0.55, lw=0,
+                  zorder=3)
+    )  # fmt: skip
+    axes.add_patch(Rectangle((left, top), length, thickness, color=colour, lw=0, zorder=4))
     axes.text(
         left + 0.5 * length, top - 0.02 * height_um, f"{length:g} µm",
-        color=colour, ha="center", va="bottom", fontsize=7,
+        color=colour, ha="center", va="bottom", fontsize=7, zorder=4,
     )  # fmt: skip
 
 
@@ -148,10 +154,11 @@ def round_length(length: float) -> float:
     return float(max(step * power for step in (1.0, 2.0, 5.0) if step * power <= length * 1.0001))
 
 
-def grey_range(images: Any) -> tuple[float, float]:
-    """Black and white level [ADU] that show nearly all pixels and cut off no background."""
-    low, high = np.percentile(np.asarray(images), (0.1, 99.8))
-    return float(low), float(max(high, low + 1.0))
+def grey_scale(images: Any, *, root: bool = False) -> Normalize:
+    """Grey scale [ADU] that shows nearly all pixels; ``root`` brightens faint light."""
+    low, high = np.percentile(np.asarray(images), (0.1, 99.95 if root else 99.8))
+    high = max(high, low + 1.0)
+    return PowerNorm(0.5, low, high, clip=True) if root else Normalize(low, high)
 
 
 def note_range(image: Any, axes: Axes | Sequence[Axes], label: str) -> None:
