@@ -16,7 +16,6 @@ import typer
 from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 
 if TYPE_CHECKING:
-    from simscope.dataset import Forecast
     from simscope.recipe import Recipe
 
 BAD_INPUT = 2
@@ -241,62 +240,11 @@ def check(
 ) -> None:
     """Print what a recipe will give: pixel, Nyquist, photons, SNR, PSF window, size, time."""
     from simscope.acquire import Simulator
-    from simscope.dataset import forecast
+    from simscope.dataset import forecast, forecast_rows
 
     sim = Simulator(load(recipe, settings), seed, threads=threads)
     outlook = forecast(sim, samples)
     answer(outlook.to_dict(), aligned(forecast_rows(outlook)), as_json)
-
-
-def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
-    """Name and value of every derived number, in words."""
-    margin = "finer than Nyquist" if outlook.nyquist_margin >= 1 else "COARSER than Nyquist"
-    left_out = outlook.energy_left_out
-    rows = [
-        ("recipe", outlook.recipe),
-        ("sample", f"{' x '.join(map(str, outlook.sample_shape))} ({outlook.sample_axes})"),
-        ("sample pixel", f"{outlook.pixel_nm:.1f} nm"),
-        (
-            "Nyquist pixel",
-            f"{outlook.nyquist_pixel_nm:.1f} nm; pixel {margin} by {outlook.nyquist_margin:.2f}",
-        ),
-        ("emitters per frame", f"{outlook.emitters_per_frame:.1f}"),
-        (
-            "photons per emitter",
-            _number(outlook.photons_per_emitter, "{:,.0f} a frame, on average"),
-        ),
-        ("background", f"{outlook.background_photons:.1f} photons per pixel and frame"),
-        ("brightest pixel", _number(outlook.peak_share, "{:.1%} of an emitter's photons")),
-        ("peak SNR", _number(outlook.peak_snr, "{:.1f} for a typical emitter, all noise in")),
-        ("PSF window", f"{outlook.window_px} pixels"),
-        ("light left out", _number(left_out, "at most {:.1%}", "whole frame rendered")),
-        ("saturated pixels", f"{outlook.saturated_share:.2%}"),
-        ("file", f"{_bytes(outlook.file_bytes)} for {outlook.samples:,} samples"),
-        (
-            "time",
-            f"{_duration(outlook.seconds)} at {outlook.samples_per_s:,.0f} samples/s here",
-        ),
-    ]
-    rows += [("drawn", f"{path}: {label}") for path, label in outlook.drawn.items()]
-    return rows + [("note", note) for note in outlook.warnings]
-
-
-def _number(value: float | None, form: str, absent: str = "no emitter in the trial") -> str:
-    return absent if value is None else form.format(value)
-
-
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @command(
@@ -357,6 +305,7 @@ def generate(
 ) -> None:
     """Simulate samples into an HDF5 file with exact truth."""
     from simscope import dataset
+    from simscope.dataset import readable_bytes
 
     chosen = load(recipe, settings)
     with progress_bar(f"{chosen.name}, samples") as update:
@@ -367,7 +316,7 @@ def generate(
     size = written.stat().st_size
     answer(
         {"out": str(written), "samples": samples, "seed": seed, "bytes": size},
-        [f"wrote {written}: {samples:,} samples, {_bytes(size)}"],
+        [f"wrote {written}: {samples:,} samples, {readable_bytes(size)}"],
         as_json,
     )
 

@@ -1,6 +1,6 @@
 """Datasets on disk: HDF5 files with images, exact truth, drawn parameters and the recipe."""
 
-from simscope.dataset.forecasting import Forecast, forecast
+from simscope.dataset.forecasting import Forecast, forecast, forecast_rows, readable_bytes
 from simscope.dataset.generation import generate
 from simscope.dataset.read import Dataset, open_dataset
 from simscope.dataset.tables import read_emitters, read_localizations, write_localizations
@@ -9,9 +9,11 @@ __all__ = [
     "Dataset",
     "Forecast",
     "forecast",
+    "forecast_rows",
     "generate",
     "open_dataset",
     "read_emitters",
     "read_localizations",
+    "readable_bytes",
     "write_localizations",
 ]

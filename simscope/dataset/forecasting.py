@@ -183,3 +183,55 @@ def stored_bytes(batch: Batch) -> float:
     some = planes[: max(1, (1 << 22) // planes[0].nbytes)]
     packed = sum(len(zlib.compress(plane.data, codec.DEFLATE_LEVEL)) for plane in some)
     return packed / len(some) * len(planes) + 0.75 * batch.emitters.nbytes
+
+
+def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
+    """Name and value of every derived number, in words."""
+    margin = "finer than Nyquist" if outlook.nyquist_margin >= 1 else "COARSER than Nyquist"
+    left_out = outlook.energy_left_out
+    rows = [
+        ("recipe", outlook.recipe),
+        ("sample", f"{' x '.join(map(str, outlook.sample_shape))} ({outlook.sample_axes})"),
+        ("sample pixel", f"{outlook.pixel_nm:.1f} nm"),
+        (
+            "Nyquist pixel",
+            f"{outlook.nyquist_pixel_nm:.1f} nm; pixel {margin} by {outlook.nyquist_margin:.2f}",
+        ),
+        ("emitters per frame", f"{outlook.emitters_per_frame:.1f}"),
+        (
+            "photons per emitter",
+            _number(outlook.photons_per_emitter, "{:,.0f} a frame, on average"),
+        ),
+        ("background", f"{outlook.background_photons:.1f} photons per pixel and frame"),
+        ("brightest pixel", _number(outlook.peak_share, "{:.1%} of an emitter's photons")),
+        ("peak SNR", _number(outlook.peak_snr, "{:.1f} for a typical emitter, all noise in")),
+        ("PSF window", f"{outlook.window_px} pixels"),
+        ("light left out", _number(left_out, "at most {:.1%}", "whole frame rendered")),
+        ("saturated pixels", f"{outlook.saturated_share:.2%}"),
+        ("file", f"{readable_bytes(outlook.file_bytes)} for {outlook.samples:,} samples"),
+        (
+            "time",
+            f"{_duration(outlook.seconds)} at {outlook.samples_per_s:,.0f} samples/s here",
+        ),
+    ]
+    rows += [("drawn", f"{path}: {label}") for path, label in outlook.drawn.items()]
+    return rows + [("note", note) for note in outlook.warnings]
+
+
+def _number(value: float | None, form: str, absent: str = "no emitter in the trial") -> str:
+    return absent if value is None else form.format(value)
+
+
+def readable_bytes(count: float) -> str:
+    """A number of bytes with a fitting unit."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

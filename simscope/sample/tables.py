@@ -63,7 +63,8 @@ def read_csv_columns(
     Raises
     ------
     SampleError
-        If there is no header, no row (unless ``allow_empty``), or a field that is not a finite number.
+        If there is no header, no row (unless ``allow_empty``), or a field that is not a finite
+        number.
     """
     path = Path(path)
     _require_file(path)

@@ -1,7 +1,8 @@
 """Pictures and reports; the only floor that imports matplotlib."""
 
-from simscope.show.curves import precision_figure, training_figure
+from simscope.show.curves import Trial, precision_figure, training_figure
 from simscope.show.optics import psf_figure, recipe_psf_figure
+from simscope.show.reconstruction import reconstruction_figure
 from simscope.show.report import Code, Picture, Section, Table, Text, write_report
 from simscope.show.samples import contact_sheet, failure_sheet
 from simscope.show.style import png_bytes, save_figure
@@ -12,12 +13,14 @@ __all__ = [
     "Section",
     "Table",
     "Text",
+    "Trial",
     "contact_sheet",
     "failure_sheet",
     "png_bytes",
     "precision_figure",
     "psf_figure",
     "recipe_psf_figure",
+    "reconstruction_figure",
     "save_figure",
     "training_figure",
     "write_report",

@@ -24,13 +24,17 @@ STACK_COLUMNS = 7
 
 @style.styled
 def contact_sheet(
-    data: Dataset, *, samples: Sequence[int] | None = None, truth: bool = True
+    data: Dataset,
+    *,
+    samples: Sequence[int] | None = None,
+    truth: bool = True,
+    columns: int | None = None,
 ) -> Figure:
     """Grid of samples with open circles at the emitters; movies and stacks show a row of frames.
 
     All panels share one grey scale, noted in ADU; it is a square-root scale for stacks. Circles are
-    coloured by height where heights differ. ``samples`` are the indices shown; 16 of them, evenly spread, by default (4 for movies
-    and stacks).
+    coloured by height where heights differ. ``samples`` are the indices shown: by default 16,
+    evenly spread, or 4 movies or stacks. ``columns`` applies to single frames.
 
     Raises
     ------
@@ -39,8 +43,8 @@ def contact_sheet(
     """
     chosen = _spread(len(data), 16 if data.frames_per_sample == 1 else 4, samples)
     panels = _panels(data, chosen)
-    columns = STACK_COLUMNS if data.frames_per_sample > 1 else math.ceil(math.sqrt(len(panels)))
-    columns = min(columns, len(panels))
+    square = math.ceil(math.sqrt(len(panels)))
+    columns = min(STACK_COLUMNS if data.frames_per_sample > 1 else columns or square, len(panels))
     rows = math.ceil(len(panels) / columns)
     height, width = data.images.shape[-2:]
     figure = style.new_figure(
