@@ -3,12 +3,15 @@
 from simscope.camera.detector import detect
 from simscope.camera.inverse import NoiseModel, adu_to_photons, noise_model
 from simscope.camera.maps import CameraMaps, camera_maps
+from simscope.camera.transfer import PhotonTransfer, photon_transfer
 
 __all__ = [
     "CameraMaps",
     "NoiseModel",
+    "PhotonTransfer",
     "adu_to_photons",
     "camera_maps",
     "detect",
     "noise_model",
+    "photon_transfer",
 ]
