@@ -35,7 +35,7 @@ def spline_weights(t):
 @njit(cache=True, nogil=True, error_model="numpy")
 def blend_planes(table, height, plane):
     """Write to ``plane`` the lateral coefficients at ``height`` steps above the lowest."""
-    lowest = min(max(int(math.floor(height)), 0), table.shape[0] - 4)
+    lowest = min(max(math.floor(height), 0), table.shape[0] - 4)
     w0, w1, w2, w3 = spline_weights(f32(height - lowest))
     c0 = table[lowest]
     c1 = table[lowest + 1]
@@ -52,7 +52,7 @@ def blend_rows(plane, per_pixel, places, width, step, first, last, rows):
     ``step`` is the emitter's distance in nodes from the lower edge of its pixel's far neighbour,
     in [0, per_pixel].
     """
-    node = int(math.floor(step))
+    node = math.floor(step)
     w0, w1, w2, w3 = spline_weights(f32(step - node))
     size = (last - first) * width
     for phase in range(per_pixel):
@@ -79,7 +79,7 @@ def row_start(node, phase, per_pixel, places, width, first):
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_rows(rows, per_pixel, width, step, photons, low, high, target):
     """Add ``photons`` times the row values of pixels low to high - 1 to ``target`` (rows, x)."""
-    node = int(math.floor(step))
+    node = math.floor(step)
     w0, w1, w2, w3 = spline_weights(f32(step - node))
     w0 *= photons
     w1 *= photons
@@ -108,8 +108,8 @@ def add_rows(rows, per_pixel, width, step, photons, low, high, target):
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_emitter(table, per_pixel, window, places, width, x, y, height, photons, frame, plane, rows):
     """Add one emitter at (x, y) pixels to a frame; what lies outside the frame is clipped."""
-    left = int(math.floor(x)) - window // 2
-    top = int(math.floor(y)) - window // 2
+    left = math.floor(x) - window // 2
+    top = math.floor(y) - window // 2
     first = max(0, -top)
     last = min(window, frame.shape[0] - top)
     low = max(0, -left)

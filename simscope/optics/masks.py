@@ -19,6 +19,7 @@ from simscope.errors import OpticsError
 from simscope.optics.zernike import zernike
 
 FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
 
 TETRAPOD_MODES = ((2, 2), (4, 2), (6, 2))
 """Zernike modes (n, m) of the Tetrapod, all odd under a quarter turn."""
@@ -26,22 +27,28 @@ TETRAPOD_MODES = ((2, 2), (4, 2), (6, 2))
 TETRAPOD_RAD = (2.4, -1.6, 0.0)
 
 
-def mask_phase(mask: Any, kx: FloatArray, ky: FloatArray, *, na: float) -> FloatArray:
-    """Phase of ``mask`` at pupil points [rad], shape of ``kx`` and ``ky`` (units of NA).
+def mask_phasor(mask: Any, kx: FloatArray, ky: FloatArray, *, na: float) -> ComplexArray:
+    """Complex transmission of ``mask`` at pupil points [1], shape of ``kx`` and ``ky`` (NA).
 
-    ``mask`` is one of the recipe's mask models or None. Raises OpticsError if the mask cannot be
-    read, is not a finite square, or does not cover the pupil.
+    Modulus 1, except between pixels of a file whose phases differ much. ``mask`` is one of the
+    recipe's mask models or None. Raises OpticsError if the mask cannot be read, is not a finite
+    square, or does not cover the pupil.
     """
     if mask is None:
-        return np.zeros(np.broadcast_shapes(kx.shape, ky.shape))
+        return np.ones(np.broadcast_shapes(kx.shape, ky.shape), dtype=np.complex128)
     if mask.kind == "vortex":
-        return mask.charge * np.arctan2(ky, kx)
+        return np.exp(1j * mask.charge * np.arctan2(ky, kx))
     if mask.kind == "tetrapod":
-        return tetrapod_phase(mask.z_range_nm, kx / na, ky / na)
+        return np.exp(1j * tetrapod_phase(mask.z_range_nm, kx / na, ky / na))
     if mask.kind == "file":
         values = load_mask(mask.path, mask.variable)
-        return array_phase(values, mask.na_per_pixel, kx, ky, na=na)
+        return array_phasor(values, mask.na_per_pixel, kx, ky, na=na)
     raise OpticsError(f"mask kind {mask.kind!r} is unknown: use tetrapod, vortex or file")
+
+
+def mask_phase(mask: Any, kx: FloatArray, ky: FloatArray, *, na: float) -> FloatArray:
+    """Phase of ``mask`` at pupil points [rad], in (-pi, pi]; see ``mask_phasor``."""
+    return np.angle(mask_phasor(mask, kx, ky, na=na))
 
 
 def tetrapod_phase(z_range_nm: float, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -99,14 +106,15 @@ def check_mask(values: NDArray[Any], name: str) -> FloatArray:
     return values.astype(np.float64)
 
 
-def array_phase(
+def array_phasor(
     values: FloatArray, na_per_pixel: float, kx: FloatArray, ky: FloatArray, *, na: float
-) -> FloatArray:
-    """Phase of a pixelated mask [rad] at pupil points in units of NA, by cubic interpolation.
+) -> ComplexArray:
+    """Transmission of a pixelated mask [1] at pupil points in units of NA, by cubic splines.
 
-    The unit phasor is interpolated, so wrapped phases (jumps of 2 pi) do no harm. The mask's
-    middle lies on the optical axis; one pixel spans ``na_per_pixel``. Raises OpticsError if the
-    mask does not reach the pupil edge.
+    The unit phasor is interpolated, so wrapped phases (jumps of 2 pi) do no harm; across real jumps
+    the modulus dips, as it does where light is scattered out of the image. The mask's middle lies
+    on the optical axis; one pixel spans ``na_per_pixel``. Raises OpticsError if the mask does not
+    reach the pupil edge.
     """
     size = values.shape[0]
     reach = 0.5 * size * na_per_pixel
@@ -121,4 +129,4 @@ def array_phase(
         scipy.ndimage.map_coordinates(part, place, order=3, mode="nearest")
         for part in (np.cos(values), np.sin(values))
     )
-    return np.arctan2(imaginary, real)
+    return real + 1j * imaginary

@@ -110,8 +110,8 @@ def _grid(
     taps = pixel_filter(pixel_nm, spacing_nm, band_limit_per_nm, accuracy)
     stride = 1 if every_sample else per_pixel
     samples = (count - 1) * stride + taps.size
-    weights = np.zeros((count, samples))
+    weights: FloatArray = np.zeros((count, samples))
     for target in range(count):
         weights[target, target * stride : target * stride + taps.size] = taps
-    positions_nm = (np.arange(samples) - 0.5 * (samples - 1)) * spacing_nm
+    positions_nm = np.linspace(-0.5, 0.5, samples) * ((samples - 1) * spacing_nm)
     return SampleGrid(spacing_nm, positions_nm, weights)

@@ -1,16 +1,10 @@
 """Vectorial PSFs from the pupil: quadrature on the pupil, then straight onto the pixels.
 
 The field on the camera (in sample coordinates) is the Fourier integral of the pupil field over
-the disc of radius NA. Two things make it exact and fast. (1) The nodes know where the integrand is
-not smooth: Gauss-Legendre nodes along chords, split at the critical circle q = n_sample (where
-sqrt(n_sample^2 - q^2) has its branch point) and substituted so that square roots at the split and
-at the pupil edge turn into polynomials. (2) The integral is two real matrix products, first along
-each chord, then across the chords, that land on any sample grid: no FFT, no zero padding, no
-wrap-around. Nodes and samples come in mirror pairs, so sines and cosines do the work of complex
+the disc of radius NA: two real matrix products, first along each chord of the quadrature, then
+across the chords, that land on any sample grid: no FFT, no zero padding, no wrap-around, no binary
+pupil edge. Nodes and samples come in mirror pairs, so sines and cosines do the work of complex
 exponentials at a quarter of the cost.
-
-A freely rotating dipole is the incoherent sum of three axes with two field components each; of the
-six, five are distinct.
 
 Sign convention: an emitter at (x, y) adds the phase k(kx x + ky y) in the pupil, masks and
 wavefronts add theirs with a plus sign, and the image is the transform with exp(-i k k.r). So a
@@ -25,8 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -36,241 +29,31 @@ from numpy.typing import ArrayLike, NDArray
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
 from simscope.optics import interfaces
+from simscope.optics.field import (
+    PARITY,
+    QUADRANTS,
+    PupilField,
+    mode_values,
+    plane_phasor,
+    pupil_field,
+    quadrants,
+    static_phasor,
+)
 from simscope.optics.interfaces import Objective, objective_of
-from simscope.optics.masks import mask_phase
 from simscope.optics.pixels import SampleGrid, fine_grid, pixel_grid
-from simscope.optics.zernike import osa_to_nm, zernike
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
-SMOOTH_MASKS = (None, "tetrapod")
-ROUGH_MASK_ACCURACY = 1e-4
-"""Accuracy reached for masks with phase jumps or from files, as a share of the peak."""
+FILE_MASK_ACCURACY = 1e-3
+"""Best accuracy aimed at for masks from files, whose pixels are no smooth function."""
 
-MOST_NODES = 640
+MOST_NODES = 320
 """Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
 
 PLANES_AT_ONCE = 16
 
-
-@dataclass(frozen=True)
-class PupilNodes:
-    """Quadrature nodes in the quadrant kx, ky > 0 of the pupil, in units of NA.
-
-    ``kx``: (rows, columns); ``ky``: (rows, 1); ``weight``: (rows, columns), area in units of NA^2.
-    The other three quadrants mirror it.
-    """
-
-    kx: FloatArray
-    ky: FloatArray
-    weight: FloatArray
-
-    @property
-    def radius(self) -> FloatArray:
-        """Pupil radius q of every node [NA], shape (rows, columns)."""
-        return np.hypot(self.kx, self.ky)
-
-
-@lru_cache(maxsize=256)
-def _legendre(count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Legendre nodes and weights on [-1, 1], each (count,)."""
-    return np.polynomial.legendre.leggauss(count)
-
-
-def _gauss(count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Legendre nodes and weights on [0, 1], each (count,)."""
-    node, weight = _legendre(count)
-    return 0.5 * (node + 1.0), 0.5 * weight
-
-
-def _toward_edge(length: float, count: int) -> tuple[FloatArray, FloatArray]:
-    """Half of a symmetric rule on [-length, length] whose ends hold sqrt singularities.
-
-    Substitutes q = length sin(t), which turns sqrt(length^2 - q^2) into length cos(t).
-    """
-    node, weight = _legendre(2 * count)
-    angle = 0.5 * np.pi * node[count:]
-    step = 0.5 * np.pi * weight[count:] * np.cos(angle)
-    return length * np.sin(angle), length * step
-
-
-def _past_branch(start_squared: float, end: float, count: int) -> tuple[FloatArray, FloatArray]:
-    """Rule beyond the critical circle along a chord, smooth for functions of the decay rate.
-
-    The decay rate is sqrt(q^2 - a^2) with a^2 = ``start_squared``; where the chord starts outside
-    the circle a^2 is negative and the rule runs from 0. Substitutes q = a cosh(v), or |a| sinh(v).
-    """
-    node, weight = _gauss(count)
-    a = math.sqrt(abs(start_squared))
-    if start_squared > 0:
-        span = math.acosh(end / a)
-        return a * np.cosh(span * node), a * np.sinh(span * node) * span * weight
-    span = math.asinh(end / a)
-    return a * np.sinh(span * node), a * np.cosh(span * node) * span * weight
-
-
-def _outer_chords(start: float, end: float, count: int) -> tuple[FloatArray, FloatArray]:
-    """Rule across the chords beyond the critical circle, on [start, end].
-
-    Integrals along the chords behave like d log(d) at distance d from the critical circle and like
-    sqrt(d) at the pupil edge: substitutes sin(pi u / 2)^4, which flattens both.
-    """
-    node, weight = _gauss(count)
-    squared = np.sin(0.5 * np.pi * node) ** 2
-    step = np.pi * squared * np.sin(np.pi * node) * weight
-    return start + (end - start) * squared**2, (end - start) * step
-
-
-def _outside(start: float, end: float, count: int) -> int:
-    """How many of ``count`` nodes on [0, ``end``] to spend beyond ``start``."""
-    least = count // 4 + 2
-    return min(max(round(count * (1.0 - start / end)), least), count - least)
-
-
-def _chord(na: float, critical: float, ky: float, count: int) -> tuple[FloatArray, FloatArray]:
-    """Rule along the half chord at ``ky``, split where it crosses the critical circle."""
-    end = math.sqrt((na - ky) * (na + ky))
-    crossing_squared = (critical - ky) * (critical + ky)
-    if critical >= na:
-        return _toward_edge(end, count)
-    if crossing_squared <= 0:
-        return _past_branch(crossing_squared, end, count)
-    crossing = math.sqrt(crossing_squared)
-    outside = _outside(crossing, end, count)
-    return _join(
-        _toward_edge(crossing, count - outside), _past_branch(crossing_squared, end, outside)
-    )
-
-
-def _join(
-    first: tuple[FloatArray, FloatArray], second: tuple[FloatArray, FloatArray]
-) -> tuple[FloatArray, FloatArray]:
-    return np.concatenate((first[0], second[0])), np.concatenate((first[1], second[1]))
-
-
-def pupil_nodes(objective: Objective, count: int) -> PupilNodes:
-    """Quadrature nodes with ``count`` half chords and ``count`` nodes on each."""
-    na, critical = objective.na, objective.n_sample
-    if critical >= na:
-        ky, row_weight = _toward_edge(na, count)
-    else:
-        outside = _outside(critical, na, count)
-        ky, row_weight = _join(
-            _toward_edge(critical, count - outside), _outer_chords(critical, na, outside)
-        )
-    chords = [_chord(na, critical, row, count) for row in ky]
-    kx = np.array([chord[0] for chord in chords])
-    column_weight = np.array([chord[1] for chord in chords])
-    return PupilNodes(kx, ky[:, None], row_weight[:, None] * column_weight)
-
-
-@dataclass(frozen=True)
-class PupilField:
-    """Pupil field of a dipole at the nodes, before height, focus, wavefront and mask.
-
-    ``amplitude``: (5, rows, columns), the distinct components in the quadrant kx, ky > 0;
-    ``PARITY`` says how each continues into the others. ``sample_root``, ``immersion_root``: axial
-    indices less their value on axis; ``path_nm``: design path.
-    """
-
-    objective: Objective
-    nodes: PupilNodes
-    amplitude: ComplexArray
-    sample_root: ComplexArray
-    immersion_root: FloatArray
-    path_nm: FloatArray
-
-
-PARITY = ((0, 0), (0, 0), (1, 1), (0, 1), (1, 0))
-"""Per component, whether it is odd in (ky, kx)."""
-
 _PARITY_ARRAY = np.array(PARITY)
-
-QUADRANTS = tuple(product((0, 1), (0, 1)))
-
-
-def pupil_field(objective: Objective, count: int) -> PupilField:
-    """Pupil field on ``count`` by ``count`` nodes per quadrant, for unit dipoles on all axes."""
-    nodes = pupil_nodes(objective, count)
-    q = nodes.radius
-    cosine, sine = nodes.kx / q, nodes.ky / q
-    even, split, axial = interfaces.dipole_amplitudes(objective, q)
-    # transverse dipoles x and y share their components, hence the weight 2 in intensity
-    twice = math.sqrt(2.0)
-    amplitude = np.array(
-        [
-            twice * even,
-            twice * split * (cosine**2 - sine**2),
-            twice * split * 2.0 * cosine * sine,
-            axial * cosine,
-            axial * sine,
-        ]
-    )
-    return PupilField(
-        objective,
-        nodes,
-        amplitude,
-        interfaces.root(objective.n_sample, q) - objective.n_sample,
-        interfaces.root(objective.n_immersion, q).real - objective.n_immersion,
-        interfaces.design_path_nm(objective, q),
-    )
-
-
-def plane_phasor(field: PupilField, z_nm: FloatArray, focus_nm: FloatArray) -> ComplexArray:
-    """Phasors exp(i k Psi) of heights and foci [1], normalised to unit energy on the camera.
-
-    ``z_nm``, ``focus_nm``: (planes,). Returns (planes, rows, columns). The evanescent part of the
-    pupil dims with height; the normalisation divides by the energy that passes at that height.
-    Source: Gibson and Lanni 1991 for Psi; Parseval for the energy.
-    """
-    k = field.objective.wavenumber_per_nm
-    path = (
-        field.path_nm
-        + z_nm[:, None, None] * field.sample_root
-        - focus_nm[:, None, None] * field.immersion_root
-    )
-    phasor = np.exp(1j * k * path)
-    density = 4.0 * field.nodes.weight * (np.abs(field.amplitude) ** 2).sum(axis=0)
-    energy = np.tensordot(np.abs(phasor) ** 2, density, axes=2)
-    return phasor / (field.objective.wavelength_nm * np.sqrt(energy))[:, None, None]
-
-
-def static_phase(optics: Any, kx: FloatArray, ky: FloatArray, na: float) -> FloatArray:
-    """Phase of mask and constant wavefront at pupil points [rad], broadcast of ``kx`` and ``ky``.
-
-    Pupil points in units of NA. Raises OpticsError if a coefficient is still to be drawn.
-    """
-    k = 2.0 * math.pi / optics.wavelength_nm
-    phase = mask_phase(optics.mask, kx, ky, na=na)
-    for index, coefficient_nm in constant_wavefront_nm(optics).items():
-        phase = phase + k * coefficient_nm * mode_values(index, kx, ky, na)
-    return phase
-
-
-def mode_values(index: int, kx: FloatArray, ky: FloatArray, na: float) -> FloatArray:
-    """Orthonormal Zernike mode of OSA ``index`` at pupil points in units of NA [1]."""
-    n, m = osa_to_nm(index)
-    return zernike(n, m, np.hypot(kx, ky) / na, np.arctan2(ky, kx) * np.ones_like(kx))
-
-
-def constant_wavefront_nm(optics: Any) -> dict[int, float]:
-    """OSA index -> RMS wavefront error [nm] of the optics; OpticsError if still to be drawn."""
-    wavefront = optics.wavefront
-    if wavefront is None:
-        return {}
-    if wavefront.random_modes:
-        raise OpticsError(
-            f"wavefront modes {list(wavefront.random_modes)} are still to be drawn: pass optics "
-            "without random_modes and give the draw as wavefront_nm"
-        )
-    for index, value in wavefront.coefficients_nm.items():
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise OpticsError(
-                f"wavefront coefficient {index} is still to be drawn or not finite ({value}): "
-                "pass optics with plain numbers"
-            )
-    return {index: float(value) for index, value in wavefront.coefficients_nm.items()}
 
 
 def check_supported(optics: Any) -> None:
@@ -300,9 +83,10 @@ class PupilModel:
 
     Parameters: ``shape`` (y, x) in pixels of ``pixel_nm``; ``z_nm`` and ``focus_nm`` lowest and
     highest values to come; ``reach_nm`` largest lateral shift; ``wavefront_limit_nm`` (OSA index ->
-    RMS nm) a wavefront as strong as any to come on top of the optics' own; ``accuracy`` worst error as a share of
-    the image's peak (the optics' own if None); ``per_pixel`` asks for values at sub-pixel shifts,
-    ``shape`` then counts those. Raises OpticsError for impossible or unresolvable optics.
+    RMS nm) a wavefront as strong as any to come on top of the optics' own; ``accuracy`` worst error
+    as a share of the image's peak (the optics' own if None); ``per_pixel`` asks for
+    values at sub-pixel shifts, ``shape`` then counts those. Raises OpticsError for impossible or
+    unresolvable optics.
     """
 
     def __init__(
@@ -325,13 +109,18 @@ class PupilModel:
         self.accuracy = _reachable(optics, accuracy)
         self.modes = tuple(sorted(wavefront_limit_nm or {}))
         self._strongest_nm = _rms(np.array([*(wavefront_limit_nm or {}).values()]))
+        ranges = np.array([*z_nm, *focus_nm, reach_nm, float(self._strongest_nm)])
+        if not np.isfinite(ranges).all():
+            raise OpticsError("a height, focus, shift or wavefront is not finite: give numbers")
         self._ranges = (np.asarray(z_nm, float), np.asarray(focus_nm, float), float(reach_nm))
         self.grid_y, self.grid_x = (
             _axis_grid(count, per_pixel, pixel_nm, self.objective, self.accuracy) for count in shape
         )
         self.field = self._resolve(dict(wavefront_limit_nm or {}))
-        self._static = self._quadrant_phase()
-        self._modes = {i: self._quadrant_mode(i) for i in self.modes}
+        self._k = quadrants(self.field.nodes)
+        self._static = static_phasor(optics, *self._k, self.objective.na)
+        self._passed = _passed(self._static)
+        self._modes = {i: mode_values(i, *self._k, self.objective.na) for i in self.modes}
         self._waves_y = _standing_waves(self.field, self.field.nodes.ky[:, 0], self.grid_y)
         self._waves_x = _standing_waves(self.field, self.field.nodes.kx, self.grid_x)
 
@@ -362,10 +151,10 @@ class PupilModel:
         aberration = self._wavefront_phase(dict(wavefront_nm or {}))
         out = np.empty((z.size, self.grid_y.weights.shape[0], self.grid_x.weights.shape[0]))
         for (x0, y0), members in _groups(x, y):
-            parts = _parities(np.exp(1j * (self._static + aberration + self._tilt(x0, y0))))
+            parts = _parities(self._static * np.exp(1j * (aberration + self._tilt(x0, y0))))
             for start in range(0, members.size, PLANES_AT_ONCE):
                 chosen = members[start : start + PLANES_AT_ONCE]
-                phasor = plane_phasor(self.field, z[chosen], focus[chosen])
+                phasor = plane_phasor(self.field, z[chosen], focus[chosen], self._passed)
                 out[chosen] = self._integrate(self._intensity(parts, phasor))
         return out
 
@@ -433,7 +222,7 @@ class PupilModel:
 
     def _single_source(self, z_nm: FloatArray, focus_nm: FloatArray) -> NDArray[np.float32]:
         """Weighted pupil fields of a stack, float32 (5, 2 (re, im), planes, rows, columns)."""
-        weighted = self.field.nodes.weight * plane_phasor(self.field, z_nm, focus_nm)
+        weighted = self.field.nodes.weight * plane_phasor(self.field, z_nm, focus_nm, self._passed)
         source = self.field.amplitude[:, None] * weighted
         return np.stack((source.real, source.imag), axis=1).astype(np.float32)
 
@@ -441,11 +230,11 @@ class PupilModel:
         self, source: NDArray[np.float32], x_nm: float, y_nm: float, drawn_nm: FloatArray
     ) -> NDArray[np.float32]:
         """Probability per pixel of one stack, float32 (planes, y, x)."""
-        phase = self._static + self._tilt(x_nm, y_nm)
+        phase = self._tilt(x_nm, y_nm)
         if drawn_nm.size:
             k = self.objective.wavenumber_per_nm
             phase = phase + k * np.tensordot(drawn_nm, self._mode_stack, axes=1)
-        parts = _parities(np.exp(1j * phase))
+        parts = _parities(self._static * np.exp(1j * phase))
         single = np.stack((parts.real, parts.imag), axis=2).astype(np.float32)
         waves_x, waves_y = self._single_waves
         half = (waves_y.shape[1], waves_x.shape[3])
@@ -504,26 +293,6 @@ class PupilModel:
         # the exact value is never negative; the filter's error can be where it is dark
         return np.maximum(self.grid_y.weights @ (intensity @ self.grid_x.weights.T), 0.0)
 
-    def _quadrants(self) -> Iterator[tuple[tuple[int, int], FloatArray, FloatArray]]:
-        """((iy, ix), kx, ky) of the four mirrored quadrants; index 1 is the negative side."""
-        for iy, ix in QUADRANTS:
-            nodes = self.field.nodes
-            yield (
-                (iy, ix),
-                (1 - 2 * ix) * nodes.kx,
-                (1 - 2 * iy) * nodes.ky * np.ones_like(nodes.kx),
-            )
-
-    def _quadrant_phase(self) -> FloatArray:
-        na = self.objective.na
-        phase = [static_phase(self.optics, kx, ky, na) for _, kx, ky in self._quadrants()]
-        return np.array(phase).reshape(2, 2, *self.field.nodes.kx.shape)
-
-    def _quadrant_mode(self, index: int) -> FloatArray:
-        na = self.objective.na
-        values = [mode_values(index, kx, ky, na) for _, kx, ky in self._quadrants()]
-        return np.array(values).reshape(2, 2, *self.field.nodes.kx.shape)
-
     def _wavefront_phase(self, wavefront_nm: dict[int, float]) -> FloatArray | float:
         k = self.objective.wavenumber_per_nm
         phase: FloatArray | float = 0.0
@@ -540,9 +309,8 @@ class PupilModel:
         """Phase of an emitter's lateral position [rad], (2, 2, rows, columns)."""
         if x_nm == 0.0 and y_nm == 0.0:
             return 0.0
-        k = self.objective.wavenumber_per_nm
-        tilt = [k * (kx * x_nm + ky * y_nm) for _, kx, ky in self._quadrants()]
-        return np.array(tilt).reshape(2, 2, *self.field.nodes.kx.shape)
+        kx, ky = self._k
+        return self.objective.wavenumber_per_nm * (kx * x_nm + ky * y_nm)
 
     def _check_ranges(self, *values: FloatArray) -> None:
         """Raise OpticsError unless z, focus, x, y lie in the ranges of the set-up."""
@@ -566,13 +334,16 @@ class PupilModel:
         probe = _Probe(self, wavefront_limit_nm)
         count, error = probe.first_guess(), math.inf
         while count <= MOST_NODES:
-            field = pupil_field(self.objective, count)
-            finer = probe.values(pupil_field(self.objective, math.ceil(1.2 * count) + 2))
+            field, finer_field = (
+                pupil_field(self.objective, n, singular_centre=_singular_centre(self.optics))
+                for n in (count, math.ceil(1.2 * count) + 2)
+            )
+            finer = probe.values(finer_field)
             differences = np.abs(finer - probe.values(field)).max(axis=1) / finer.max(axis=1)
             error = float(differences.max())
             if error < 0.25 * self.accuracy:
                 return field
-            count = math.ceil(1.1 * count) + (4 if error > 100 * self.accuracy else 0)
+            count = math.ceil(1.1 * count) + (6 if error > 30 * self.accuracy else 0)
         raise OpticsError(
             f"{2 * MOST_NODES} nodes across the pupil leave an error of {error:.1e} of the "
             f"peak, accuracy={self.accuracy:g} asked: use a smoother mask, a smaller window or "
@@ -619,26 +390,39 @@ class _Probe:
         ]
         steepest = max(np.abs(np.diff(path)).max() for path in paths) / (angle[1] - angle[0])
         rate = 0.5 * math.pi * objective.wavenumber_per_nm * steepest
-        return math.ceil(0.25 * rate - 0.8 * math.log10(self.model.accuracy)) + 3
+        guess = math.ceil(0.25 * rate - 0.8 * math.log10(self.model.accuracy)) + 3
+        if _from_file(self.model.optics):
+            guess = max(guess, math.ceil(2.0 * objective.na / self.model.optics.mask.na_per_pixel))
+        return guess
 
     def values(self, field: PupilField) -> FloatArray:
         """Intensity at the probe points [1/nm^2], (corners, points)."""
         objective, nodes = field.objective, field.nodes
-        k, na = objective.wavenumber_per_nm, objective.na
-        phasor = nodes.weight * plane_phasor(field, self.z, self.focus)
+        k = objective.wavenumber_per_nm
+        kx, ky = quadrants(nodes)
+        aberration = np.zeros(kx.shape)
+        for index, limit_nm in self.wavefront.items():
+            aberration += k * limit_nm * mode_values(index, kx, ky, objective.na)
+        static = static_phasor(self.model.optics, kx, ky, objective.na) * np.exp(1j * aberration)
+        phasor = nodes.weight * plane_phasor(field, self.z, self.focus, _passed(static))
         total = np.zeros((self.z.size, len(PARITY), self.x.size), dtype=np.complex128)
         for iy, ix in QUADRANTS:
-            kx = (1 - 2 * ix) * nodes.kx
-            ky = (1 - 2 * iy) * nodes.ky * np.ones_like(nodes.kx)
-            phase = static_phase(self.model.optics, kx, ky, na)
-            for index, limit_nm in self.wavefront.items():
-                phase = phase + k * limit_nm * mode_values(index, kx, ky, na)
             sign = np.array([(-1.0) ** (oy * iy + ox * ix) for oy, ox in PARITY])
-            source = sign[:, None, None] * field.amplitude * np.exp(1j * phase)
-            waves = np.exp(-1j * k * (kx.ravel()[:, None] * self.x + ky.ravel()[:, None] * self.y))
-            both = (source[None] * phasor[:, None]).reshape(-1, kx.size)
-            total += (both @ waves).reshape(total.shape)
+            source = sign[:, None, None] * field.amplitude * static[iy, ix]
+            path = kx[iy, ix].ravel()[:, None] * self.x + ky[iy, ix].ravel()[:, None] * self.y
+            both = (source[None] * phasor[:, None]).reshape(-1, nodes.kx.size)
+            total += (both @ np.exp(-1j * k * path)).reshape(total.shape)
         return (np.abs(total) ** 2).sum(axis=1)
+
+
+def _singular_centre(optics: Any) -> bool:
+    """Whether the pupil phase turns around the optical axis."""
+    return optics.mask is not None and optics.mask.kind == "vortex"
+
+
+def _passed(static: ComplexArray) -> FloatArray:
+    """Share of the energy that mask and wavefront pass at each node, mean of the quadrants."""
+    return (np.abs(static) ** 2).mean(axis=(0, 1))
 
 
 def _rms(coefficients_nm: FloatArray) -> FloatArray:
@@ -654,12 +438,15 @@ def _check_window(shape: tuple[int, int], pixel_nm: float) -> None:
 
 
 def _reachable(optics: Any, accuracy: float | None) -> float:
-    """Accuracy to aim at: what is asked, but not below what a mask with jumps allows."""
+    """Accuracy to aim at: what is asked, but not below what a mask from a file allows."""
     asked = float(optics.accuracy if accuracy is None else accuracy)
     if not 1e-12 <= asked <= 0.5:
         raise OpticsError(f"accuracy={asked:g} lies outside [1e-12, 0.5]: ask for 1e-6, say")
-    kind = None if optics.mask is None else optics.mask.kind
-    return asked if kind in SMOOTH_MASKS else max(asked, ROUGH_MASK_ACCURACY)
+    return max(asked, FILE_MASK_ACCURACY) if _from_file(optics) else asked
+
+
+def _from_file(optics: Any) -> bool:
+    return optics.mask is not None and optics.mask.kind == "file"
 
 
 def _axis_grid(
@@ -749,7 +536,7 @@ def psf(
     sum to 1 over an infinite camera. ``z_nm`` (height above the coverslip) and ``focus_nm``
     (objective displacement towards the sample, 0 where the paraxial focus lies on the coverslip)
     broadcast against each other. ``wavefront_nm``: OSA index -> RMS nm on top of the optics' own.
-    Error below ``optics.accuracy`` of each plane's peak (1e-4 for masks with jumps or from files).
+    Error below ``optics.accuracy`` of each plane's peak (1e-3 at best for masks from files).
     Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
     """
     z, focus = np.broadcast_arrays(
@@ -783,5 +570,5 @@ def pupil_phase(optics: Any, n: int = 256) -> tuple[FloatArray, float]:
     kx, ky = np.meshgrid(line, line)
     inside = np.hypot(kx, ky) <= na
     phase = np.full((n, n), np.nan)
-    phase[inside] = static_phase(optics, kx[inside], ky[inside], na)
+    phase[inside] = np.angle(static_phasor(optics, kx[inside], ky[inside], na))
     return phase, na

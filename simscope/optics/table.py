@@ -480,9 +480,8 @@ def _from_arrays(arrays: dict[str, NDArray[Any]]) -> SplineTable | None:
     """The stored table, or None if an array is missing."""
     if {field.name for field in fields(SplineTable)} - set(arrays):
         return None
-    return SplineTable(
-        **{
-            field.name: arrays[field.name] if arrays[field.name].ndim else arrays[field.name].item()
-            for field in fields(SplineTable)
-        }
-    )
+    values: dict[str, Any] = {}
+    for field in fields(SplineTable):
+        array = arrays[field.name]
+        values[field.name] = array if array.ndim else array.item()
+    return SplineTable(**values)
