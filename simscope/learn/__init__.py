@@ -1,0 +1,26 @@
+"""Learning: networks, streams, the training loop. The only room that imports PyTorch."""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:  # pragma: no cover - depends on the installation
+    raise ImportError(
+        "simscope.learn needs PyTorch, which is not installed: pip install 'simscope[train]'"
+    ) from error
+
+from simscope.learn.localize import localize
+from simscope.learn.regress import regress
+from simscope.learn.runs import NETWORKS, TrainedModel, load
+from simscope.learn.stream import HDF5Dataset, StreamingDataset
+from simscope.learn.trainer import Plan, train
+
+__all__ = [
+    "NETWORKS",
+    "HDF5Dataset",
+    "Plan",
+    "StreamingDataset",
+    "TrainedModel",
+    "load",
+    "localize",
+    "regress",
+    "train",
+]

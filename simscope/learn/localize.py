@@ -1,0 +1,88 @@
+"""From images to an emitter table with a trained localisation network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simscope.dataset import open_dataset
+from simscope.errors import TrainingError
+from simscope.learn.deepstorm import FOUND_DTYPE, DeepStormTask
+from simscope.learn.runs import TrainedModel, load, run_network
+
+PIXELS_AT_ONCE = 1 << 18
+
+
+def localize(
+    model: TrainedModel | str | Path, data: Any, *, threshold: float | None = None
+) -> npt.NDArray[Any]:
+    """Emitter table of images, positions in nm: structured ``(emitters,)``, sorted by frame.
+
+    Columns ``frame`` (from 0, counted through all samples), ``x_nm, y_nm, z_nm, photons`` and
+    ``expected``, the expected number of emitters there. ``z_nm`` is NaN where a 2-D network cannot
+    know it.
+
+    Parameters
+    ----------
+    model
+        A trained model or its run folder.
+    data
+        Path of a dataset file, an opened dataset, or counts [ADU] of shape (y, x), (n, y, x) or
+        (samples, frames, y, x). Pixel size and camera are taken to be those the model knows.
+    threshold
+        Least expected number of emitters of a peak; the one chosen in training if None.
+
+    Raises
+    ------
+    TrainingError
+        If the model does not localise, or the images or threshold cannot be used.
+    """
+    model = model if isinstance(model, TrainedModel) else load(model)
+    task = model.task
+    if not isinstance(task, DeepStormTask):
+        raise TrainingError(
+            f"a {task.kind} network gives no positions: train a localiser such as 'deepstorm'"
+        )
+    if threshold is not None and not 0 < threshold < np.inf:
+        raise TrainingError(f"threshold={threshold} is not above 0: give expected emitters")
+    if isinstance(data, str | Path):
+        with open_dataset(data) as opened:
+            return localize(model, opened, threshold=threshold)
+    if hasattr(data, "recipe"):
+        _require_same_pixels(task, data.recipe)
+        data = data.images
+    tables = [np.zeros(0, FOUND_DTYPE)]
+    for first, frames in _blocks(data):
+        table = task.found(run_network(task, frames), threshold)
+        table["frame"] += first
+        tables.append(table)
+    return np.concatenate(tables)
+
+
+def _require_same_pixels(task: DeepStormTask, recipe: Any) -> None:
+    known, given = task.recipe.pixel_nm, recipe.pixel_nm
+    if abs(given - known) > 1e-6 * known:
+        raise TrainingError(
+            f"data has pixels of {given:g} nm, the model was trained on {known:g} nm: "
+            "train on a recipe with the pixels of the data"
+        )
+
+
+def _blocks(images: Any) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """First frame and frames (n, y, x) of blocks of bounded size, read as they are needed."""
+    shape = images.shape
+    if len(shape) not in (2, 3, 4) or 0 in shape[-2:]:
+        raise TrainingError(f"images of shape {shape}: give (y, x), (n, y, x) or (n, t, y, x)")
+    if len(shape) == 2:
+        images, shape = np.asarray(images)[None], (1, *shape)
+    per_item = shape[1] if len(shape) == 4 else 1
+    step = max(1, PIXELS_AT_ONCE // (per_item * shape[-2] * shape[-1]))
+    for first in range(0, shape[0], step):
+        block = np.asarray(images[first : first + step]).reshape(-1, *shape[-2:])
+        if not np.all(np.isfinite(block)):
+            raise TrainingError(f"images {first} onwards hold NaN or infinity: repair them")
+        yield first * per_item, block

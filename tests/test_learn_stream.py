@@ -1,0 +1,70 @@
+"""Streams and files hand out the simulator's samples, each once, in one order."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytestmark = pytest.mark.train
+
+from torch.utils.data import DataLoader  # noqa: E402
+
+import simscope as ss  # noqa: E402
+from simscope.errors import TrainingError  # noqa: E402
+from simscope.learn import HDF5Dataset, StreamingDataset  # noqa: E402
+from simscope.learn.stream import training_seed  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    dense = ss.load_recipe("smlm-2d-dense")
+    for path, value in {
+        "acquisition.shape": [20, 24],
+        "structure.density_per_um2": 2.0,
+        "rendering.window_px": 9,
+        "rendering.accept_energy_loss": True,
+    }.items():
+        dense = dense.replace(path, value)
+    return dense
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_stream_holds_the_simulators_samples(recipe):
+    stream = StreamingDataset(recipe, 3, batch_size=4, start=8, stop=18)
+    images = torch.cat([batch["images"] for batch in stream])
+    expected = ss.Simulator(recipe, 3).batch(8, 18)
+    np.testing.assert_array_equal(images.numpy(), expected.images.astype(np.float32))
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_workers_share_the_samples_without_change_of_order(recipe):
+    stream = StreamingDataset(recipe, 3, batch_size=2, stop=10, threads=1)
+    alone = [batch["start"] for batch in DataLoader(stream, batch_size=None)]
+    shared = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    assert [batch["start"] for batch in shared] == alone == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_file_and_stream_give_the_same_batches(recipe, tmp_path):
+    path = ss.generate(recipe, 6, 5, tmp_path / "data.h5")
+    from_file, from_stream = HDF5Dataset(path).batch(2, 5), ss.Simulator(recipe, 5).batch(2, 5)
+    np.testing.assert_array_equal(from_file.images, from_stream.images)
+    np.testing.assert_array_equal(from_file.emitters, from_stream.emitters)
+    np.testing.assert_array_equal(from_file.emitter_offsets, from_stream.emitter_offsets)
+    assert from_file.parameters.keys() == from_stream.parameters.keys()
+    item = HDF5Dataset(path)[-1]
+    assert item["images"].shape == (20, 24)
+    assert len(HDF5Dataset(path)) == 6
+    with pytest.raises(IndexError):
+        HDF5Dataset(path)[6]
+
+
+def test_training_never_sees_the_samples_of_its_own_seed():
+    seeds = [training_seed(seed) for seed in range(1000)]
+    assert len(set(seeds)) == 1000
+    assert not set(seeds) & set(range(1000))
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"start": 5, "stop": 4}, {"stop": 2**40}])
+def test_impossible_ranges_are_refused(recipe, wrong):
+    with pytest.raises(TrainingError, match="start"):
+        StreamingDataset(recipe, 0, **wrong)

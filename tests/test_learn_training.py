@@ -1,0 +1,229 @@
+"""Training: learns, repeats itself, records everything, refuses what cannot work."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning"),
+]
+
+import simscope as ss  # noqa: E402
+from simscope.errors import TrainingError  # noqa: E402
+from simscope.learn.deepstorm import DeepStormTask, split_output  # noqa: E402
+from simscope.learn.runs import make_task  # noqa: E402
+
+TINY = {"channels": 16, "dilations": [1, 2]}
+SHORT = {"steps": 12, "batch_size": 4, "validation_samples": 8, "validations": 3}
+
+
+def changed(recipe, **values):
+    for path, value in values.items():
+        recipe = recipe.replace(path.replace("__", "."), value)
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return changed(
+        ss.load_recipe("smlm-2d-dense"),
+        acquisition__shape=[32, 32],
+        structure__density_per_um2=1.0,
+        rendering__window_px=9,
+        rendering__accept_energy_loss=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def stacks():
+    return changed(
+        ss.load_recipe("psf-zernike"),
+        acquisition__shape=[16, 16],
+        acquisition__focus_nm={"start_nm": -500, "stop_nm": 500, "planes": 3},
+        optics__wavefront__random_modes=[3, 5],
+    )
+
+
+@pytest.fixture(scope="module")
+def run(dense, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return ss.learn.train("deepstorm", dense, out=out, seed=4, config=TINY, progress=False, **SHORT)
+
+
+def train(*arguments, **keywords):
+    return ss.learn.train(*arguments, **({"progress": False, "config": TINY} | SHORT | keywords))
+
+
+def weights_of(model):
+    return {name: value.numpy() for name, value in model.task.network.state_dict().items()}
+
+
+def test_training_lowers_the_loss_on_samples_never_seen(run):
+    losses = run.record["curves"]["validation_loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_one_seed_gives_one_result(run, dense, tmp_path):
+    again = train("deepstorm", dense, out=tmp_path / "again", seed=4)
+    other = train("deepstorm", dense, out=tmp_path / "other", seed=5)
+    assert again.record["curves"]["train_loss"] == run.record["curves"]["train_loss"]
+    for name, value in weights_of(run).items():
+        np.testing.assert_array_equal(value, weights_of(again)[name])
+    assert any((value != weights_of(other)[name]).any() for name, value in weights_of(run).items())
+
+
+def test_training_leaves_the_global_random_state_alone(dense, tmp_path):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    train("deepstorm", dense, out=tmp_path / "run", steps=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_loaded_network_finds_what_the_trained_one_found(run, dense):
+    images = ss.Simulator(dense, 9).batch(0, 3).images
+    found = ss.learn.localize(run, images, threshold=0.05)
+    np.testing.assert_array_equal(found, ss.learn.localize(run.folder, images, threshold=0.05))
+    assert len(found)
+    assert set(found["frame"]) <= {0, 1, 2}
+    assert (found["photons"] > 0).all()
+
+
+def test_record_names_every_hyper_parameter_and_curve(run, dense):
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["plan"] == ss.learn.Plan(**SHORT).model_dump(mode="json")
+    assert record["config"]["channels"] == 16
+    assert record["seed"] == 4
+    assert record["recipe_sha256"] == dense.sha256
+    assert record["steps"] == 12
+    lengths = {len(curve) for curve in record["curves"].values()}
+    assert lengths == {3}
+    assert {"train_loss", "validation_loss", "jaccard", "learning_rate"} <= set(record["curves"])
+    assert record["hardware"]["cores"] >= 1
+
+
+def test_training_from_a_file_holds_out_its_last_samples(dense, tmp_path):
+    path = ss.generate(dense, 20, 1, tmp_path / "data.h5")
+    model = train("deepstorm", path, out=tmp_path / "run", steps=5)
+    found = ss.learn.localize(model, path, threshold=0.02)
+    assert found["frame"].max() < 20
+    with pytest.raises(TrainingError, match="too few"):
+        train("deepstorm", path, out=tmp_path / "other", validation_samples=19)
+
+
+def test_training_stops_early_when_nothing_is_gained(dense, tmp_path):
+    model = train(
+        "deepstorm", dense, out=tmp_path / "run", steps=40, validations=40, patience=2,
+        learning_rate=1e-12,
+    )  # fmt: skip
+    assert model.record["steps"] < 40
+    assert "no gain" in model.record["stopped"]
+
+
+def test_a_bright_isolated_emitter_is_found_by_a_perfect_map(dense):
+    task = make_task("deepstorm", dense, TINY)
+    sparse = changed(dense, structure__density_per_um2=0.2)
+    batch = ss.Simulator(sparse, 2).batch(0, 6)
+    task.fit_scales(batch)
+    perfect = task.targets(batch)
+    perfect[:, :-1] = torch.log(perfect[:, :-1].clamp(min=1e-9))
+    figures = task.judge(torch.nan_to_num(perfect), batch)
+    assert figures["jaccard"] > 0.95
+    assert figures["rmse_lateral_nm"] < 15
+    found = task.found(torch.nan_to_num(perfect))
+    matches = ss.evaluate.match(found, batch.emitters, 30)
+    ratio = found["photons"][matches.found_rows] / batch.emitters["photons"][matches.truth_rows]
+    assert np.median(ratio) == pytest.approx(1, abs=1e-3)
+
+
+def test_movies_of_a_plane_count_frames_through_all_samples(dense):
+    movie = changed(dense, acquisition__frames=3)
+    batch = ss.Simulator(movie, 2).batch(2, 4)
+    task = make_task("deepstorm", movie, TINY)
+    task.fit_scales(batch)
+    assert len(task.targets(batch)) == 6
+    log_map, photons = split_output(task.network(task.inputs(batch.images)), 4)
+    assert log_map.shape == (6, 128, 128)
+    assert photons.shape == (6, 32, 32)
+
+
+def test_zernike_network_trains_and_names_its_coefficients(stacks, tmp_path):
+    model = train("zernike", stacks, out=tmp_path / "run", config={"channels": 8})
+    batch = ss.Simulator(stacks, 5).batch(0, 3)
+    predicted = ss.learn.regress(model.folder, batch.images)
+    assert predicted.keys() <= batch.parameters.keys()
+    assert {len(values) for values in predicted.values()} == {3}
+    assert 0 < model.record["held_out"]["relative_error"] < 3
+    with pytest.raises(TrainingError, match="planes"):
+        ss.learn.regress(model, batch.images[:, :2])
+    with pytest.raises(TrainingError, match="no positions"):
+        ss.learn.localize(model, batch.images)
+
+
+def test_networks_refuse_recipes_they_cannot_learn(dense, stacks):
+    with pytest.raises(TrainingError, match="focus stacks"):
+        make_task("deepstorm", stacks)
+    with pytest.raises(TrainingError, match="no Zernike coefficients"):
+        make_task("zernike", dense)
+    with pytest.raises(TrainingError, match="guess the middle"):
+        DeepStormTask(changed(stacks, acquisition__focus_nm=0.0))
+    with pytest.raises(TrainingError, match="choose deepstorm or zernike"):
+        make_task("resnet", dense)
+    with pytest.raises(TrainingError, match="chanels"):
+        make_task("deepstorm", dense, {"chanels": 3})
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        ({"steps": None}, "neither steps nor minutes"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"batchsize": 3}, "batchsize"),
+    ],
+)
+def test_impossible_plans_are_refused(dense, tmp_path, plan, says):
+    with pytest.raises(TrainingError, match=says):
+        train("deepstorm", dense, out=tmp_path / "run", **plan)
+
+
+def test_a_finished_run_is_never_overwritten_unasked(run, dense):
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train("deepstorm", dense, out=run.folder)
+
+
+def test_damaged_and_foreign_runs_are_refused(run, tmp_path):
+    with pytest.raises(TrainingError, match="no finished run"):
+        ss.learn.load(tmp_path)
+    for name in ("config.json", "run.json", "weights.npz"):
+        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
+    (tmp_path / "weights.npz").write_bytes(b"not an archive")
+    with pytest.raises(TrainingError, match="damaged"):
+        ss.learn.load(tmp_path)
+
+
+def test_images_a_network_cannot_read_are_refused(run, dense):
+    with pytest.raises(TrainingError, match="shape"):
+        ss.learn.localize(run, np.zeros(7))
+    with pytest.raises(TrainingError, match="NaN"):
+        ss.learn.localize(run, np.full((1, 32, 32), np.nan))
+    with pytest.raises(TrainingError, match="threshold"):
+        ss.learn.localize(run, np.zeros((1, 32, 32)), threshold=0.0)
+
+
+def test_data_with_other_pixels_is_refused(run, dense, tmp_path):
+    path = ss.generate(changed(dense, camera__pixel_pitch_um=11.0), 2, 1, tmp_path / "data.h5")
+    with pytest.raises(TrainingError, match="110 nm"):
+        ss.learn.localize(run, path)
+
+
+def test_learning_rate_warms_up_then_falls():
+    plan = ss.learn.Plan(steps=10)
+    rates = [plan.rate(share) for share in np.linspace(0, 1, 101)]
+    assert max(rates) == pytest.approx(plan.learning_rate)
+    assert rates.index(max(rates)) == 10
+    assert rates[-1] == pytest.approx(plan.learning_rate * plan.final_rate)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
