@@ -66,11 +66,11 @@ def failures_explained() -> Iterator[None]:
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         stop(f"the system refused{where}: {error.strerror or error}", BAD_INPUT)
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get(error.name or "")
-        if extra is None:
+    except ImportError as error:
+        missing = error.name or getattr(error.__cause__, "name", None) or ""
+        if missing not in EXTRAS:
             raise
-        stop(f"{error.name} is not installed: pip install 'simscope[{extra}]'", BAD_INPUT)
+        stop(f"{missing} is not installed: pip install 'simscope[{EXTRAS[missing]}]'", BAD_INPUT)
     except MemoryError:
         stop("not enough memory: make the images or the number of emitters smaller", BAD_INPUT)
     except KeyboardInterrupt:

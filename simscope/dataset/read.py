@@ -33,8 +33,7 @@ class Dataset:
         self.path = Path(path)
         self._file = _open_file(self.path)
         try:
-            _check_header(self.path, self._file)
-            _check_contents(self.path, self._file)
+            _check_file(self.path, self._file)
         except BaseException:
             self._file.close()
             raise
@@ -226,6 +225,17 @@ def _open_file(path: Path) -> h5py.File:
         raise DatasetError(f"{path} is truncated or damaged ({cause}): generate it again") from None
 
 
+def _check_file(path: Path, file: h5py.File) -> None:
+    try:
+        _check_header(path, file)
+        _check_contents(path, file)
+    except DatasetError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError) as error:
+        cause = " ".join(str(error).split())
+        raise DatasetError(f"{path} is damaged ({cause}): generate it again") from None
+
+
 def _check_header(path: Path, file: h5py.File) -> None:
     attrs = file.attrs
     if attrs.get("format") != schema.FORMAT_NAME:
@@ -249,6 +259,7 @@ def _check_contents(path: Path, file: h5py.File) -> None:
         raise DatasetError(f"{path} is damaged: attributes {sorted(missing)} are missing")
     names = [schema.IMAGES, schema.OFFSETS]
     names += [f"{schema.EMITTERS}/{column.name}" for column in schema.EMITTER_COLUMNS]
+    names += [f"{schema.PARAMETERS}/{name}" for name in file[schema.PARAMETERS]]
     for name in names:
         _require_own_array(path, file, name)
     samples, per_sample = int(file.attrs["samples"]), int(file.attrs["frames_per_sample"])

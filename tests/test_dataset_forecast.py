@@ -1,0 +1,99 @@
+"""What is foretold comes true: pixel, photons, noise, file size."""
+
+import json
+
+import numba
+import numpy as np
+import pytest
+from small_worlds import movie, snapshot, stack
+
+import simscope as ss
+from simscope.camera import adu_to_photons
+from simscope.dataset import forecast, forecast_rows, readable_bytes
+from simscope.dataset.forecasting import nyquist_pixel_nm, undrawn
+from simscope.recipe import Optics
+
+pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMSCOPE_CACHE", str(tmp_path_factory.mktemp("psf-tables")))
+        yield
+
+
+def test_nyquist_pixel_is_a_quarter_of_wavelength_over_na():
+    assert nyquist_pixel_nm(Optics(na=1.25, wavelength_nm=500)) == 100.0
+
+
+def test_sample_pixel_is_the_camera_pixel_demagnified():
+    recipe = snapshot().replace("camera.pixel_pitch_um", 6.5).replace("optics.magnification", 65)
+    assert forecast(ss.Simulator(recipe, 7)).pixel_nm == pytest.approx(100.0)
+
+
+def bead(photons):
+    recipe = snapshot().replace("structure", {"kind": "bead"})
+    recipe = recipe.replace("photophysics", {"kind": "snapshot", "photons": photons})
+    recipe = recipe.replace("camera", {"kind": "ccd", "read_noise_e": 3.0, "qe": 0.8})
+    return recipe.replace("background", {"photons_per_pixel": 6.0})
+
+
+def test_photons_and_counts_of_a_certain_recipe_are_exact():
+    outlook = forecast(ss.Simulator(bead(1234.0), 7))
+    assert outlook.photons_per_emitter == pytest.approx(1234.0)
+    assert outlook.emitters_per_frame == 1.0
+    assert outlook.background_photons == 6.0
+    assert outlook.drawn == {}
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="thousands of frames, too slow without JIT")
+def test_peak_snr_is_what_repeated_exposures_show():
+    sim = ss.Simulator(bead(900.0), 7)
+    frames = adu_to_photons(sim.batch(0, 4000).images, sim.resolved.camera, sim.maps)
+    mean, std = frames.mean(axis=0), frames.std(axis=0)
+    peak = np.unravel_index(mean.argmax(), mean.shape)
+    seen = (mean[peak] - 6.0) / std[peak]
+    # the spread of 4000 exposures is known to 1.1 %, rounding to counts adds 0.3 %: 4 sigma
+    assert forecast(sim).peak_snr == pytest.approx(seen, rel=0.05)
+
+
+def test_file_size_is_foretold(tmp_path):
+    recipe = snapshot().replace("acquisition.shape", [96, 96])
+    outlook = forecast(ss.Simulator(recipe, 7), samples=150)
+    written = ss.generate(recipe, 150, 7, tmp_path / "a.h5").stat().st_size
+    assert outlook.file_bytes == pytest.approx(written, rel=0.25)  # indexes and attributes extra
+
+
+def test_seconds_scale_with_samples():
+    sim = ss.Simulator(snapshot(), 7)
+    outlook = forecast(sim, samples=5000)
+    assert outlook.seconds == pytest.approx(5000 / outlook.samples_per_s)
+
+
+def test_dark_samples_have_no_signal_to_speak_of():
+    sim = ss.Simulator(snapshot().replace("structure.density_per_um2", 0.0), 7)
+    outlook = forecast(sim)
+    assert (outlook.photons_per_emitter, outlook.peak_snr) == (None, None)
+    assert any("no emitter" in value for _, value in forecast_rows(outlook))
+
+
+@pytest.mark.parametrize("recipe", [snapshot(), movie(), stack()], ids=lambda recipe: recipe.name)
+def test_every_forecast_is_json_and_text(recipe):
+    outlook = forecast(ss.Simulator(recipe, 7), samples=10)
+    assert json.loads(json.dumps(outlook.to_dict(), allow_nan=False))["samples"] == 10
+    assert dict(forecast_rows(outlook))["recipe"] == recipe.name
+    assert outlook.peak_share > 0
+
+
+def test_drawn_aberrations_are_left_out_of_the_typical_peak():
+    optics = stack().optics
+    assert optics.wavefront.drawn
+    assert not undrawn(optics).wavefront.drawn
+    assert undrawn(Optics()) == Optics()
+
+
+def test_bytes_read_well():
+    assert readable_bytes(12) == "12 bytes"
+    assert readable_bytes(7_340_000) == "7.34 MB"
+    assert readable_bytes(2e15) == "2e+03 TB"

@@ -1,0 +1,221 @@
+"""Tables of positions and localisations, in the layouts people have."""
+
+import h5py
+import numpy as np
+import pytest
+from small_worlds import snapshot
+
+import simscope as ss
+from simscope.dataset import read_emitters, read_localizations, write_localizations
+from simscope.errors import DatasetError, SampleError
+from simscope.sample.tables import read_csv_columns, read_positions
+
+pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+
+POSITIONS = np.array([[100.5, 20.25, -3.0], [7.0, 8.0, 9.0]])
+FOUND = np.array(
+    [(0, 101.5, 202.25, np.nan, 1500.0, 0.9), (3, 12.125, 8.0, np.nan, 90.5, 0.4)],
+    dtype=[("frame", "i8"), ("x_nm", "f8"), ("y_nm", "f8"), ("z_nm", "f8"), ("photons", "f8"),
+           ("probability", "f8")],
+)  # fmt: skip
+
+
+def write_csv(path):
+    rows = "\n".join(",".join(map(str, row)) for row in POSITIONS)
+    path.write_text(f"x_nm,y_nm,z_nm\n{rows}\n")
+
+
+def write_thunderstorm(path):
+    rows = "\n".join(f"{k},1,{x},{y},{z},5" for k, (x, y, z) in enumerate(POSITIONS))
+    path.write_text(f'"id","frame","x [nm]","y [nm]","z [nm]","intensity [photon]"\n{rows}\n')
+
+
+def write_npy(path):
+    np.save(path, POSITIONS.astype(np.float32))
+
+
+def write_structured_npy(path):
+    table = np.empty(2, [("z_nm", "f4"), ("y_nm", "f8"), ("x_nm", "f8")])
+    for column, name in enumerate(("x_nm", "y_nm", "z_nm")):
+        table[name] = POSITIONS[:, column]
+    np.save(path, table)
+
+
+def write_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file["anything"] = POSITIONS
+
+
+def write_hdf5_columns(path):
+    with h5py.File(path, "w") as file:
+        for column, name in enumerate(("x_nm", "y_nm", "z_nm")):
+            file[f"points/{name}"] = POSITIONS[:, column]
+
+
+WRITERS = {
+    "plain.csv": write_csv,
+    "thunderstorm.csv": write_thunderstorm,
+    "array.npy": write_npy,
+    "structured.npy": write_structured_npy,
+    "array.h5": write_hdf5,
+    "columns.hdf5": write_hdf5_columns,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_layout_gives_the_same_positions(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    assert np.array_equal(read_positions(tmp_path / name), POSITIONS)
+
+
+def test_absent_heights_read_as_zero(tmp_path):
+    np.save(tmp_path / "flat.npy", POSITIONS[:, :2])
+    (tmp_path / "flat.csv").write_text("y_nm,x_nm\n20.25,100.5\n8,7\n")
+    for name in ("flat.npy", "flat.csv"):
+        read = read_positions(tmp_path / name)
+        assert np.array_equal(read, POSITIONS * [1, 1, 0])
+
+
+def test_the_array_in_a_file_of_several_is_named(tmp_path):
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["a"], file["b/c"] = POSITIONS, POSITIONS + 1
+    assert np.array_equal(read_positions(tmp_path / "two.h5", "b/c"), POSITIONS + 1)
+    with pytest.raises(SampleError, match="say which"):
+        read_positions(tmp_path / "two.h5")
+    with pytest.raises(SampleError, match="has no 'd'"):
+        read_positions(tmp_path / "two.h5", "d")
+
+
+BAD_CSV = {
+    "no header": ("1,2,3\n4,5,6\n", "no header"),
+    "no rows": ("x_nm,y_nm\n", "no rows"),
+    "no y": ("x_nm,z_nm\n1,2\n", "lacks.*y_nm"),
+    "not a number": ("x_nm,y_nm\n1,abc\n", "cannot read"),
+    "nan": ("x_nm,y_nm\n1,2\n3,nan\n", "row 2, column 2 is nan"),
+    "infinite": ("x_nm,y_nm\n1,inf\n", "is inf"),
+    "short row": ("x_nm,y_nm\n1,2\n3\n", "cannot read"),
+    "long rows": ("x_nm,y_nm\n1,2,3\n", "2 headers but 3 columns"),
+    "empty": ("", "is empty"),
+    "twice": ("x_nm,y_nm,x_nm\n1,2,3\n", "more than once"),
+    "empty field": ("x_nm,y_nm\n1,\n", "cannot read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CSV)
+def test_bad_csv_is_one_clear_error(tmp_path, case):
+    text, message = BAD_CSV[case]
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(SampleError, match=message):
+        read_positions(tmp_path / "bad.csv")
+
+
+def test_other_bad_tables_are_clear_errors(tmp_path):
+    with pytest.raises(SampleError, match="check the path"):
+        read_positions(tmp_path / "none.csv")
+    (tmp_path / "table.txt").write_text("x")
+    with pytest.raises(SampleError, match="unknown kind"):
+        read_positions(tmp_path / "table.txt")
+    for name in ("junk.npy", "junk.h5", "junk.csv"):
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00junk")
+        with pytest.raises(SampleError, match="cannot read"):
+            read_positions(tmp_path / name)
+    np.save(tmp_path / "shape.npy", np.zeros((3, 5)))
+    with pytest.raises(SampleError, match=r"shape \(3, 5\)"):
+        read_positions(tmp_path / "shape.npy")
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    with pytest.raises(SampleError, match="give 1 numbers"):
+        read_positions(tmp_path / "words.npy")
+    np.save(tmp_path / "none.npy", np.zeros((0, 3)))
+    with pytest.raises(SampleError, match="no rows"):
+        read_positions(tmp_path / "none.npy")
+
+
+def test_objects_in_npy_files_are_never_unpickled(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(SampleError, match="cannot read"):
+        read_positions(tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize("name", ["found.csv", "found.h5"])
+def test_localisations_come_back_with_frames_from_zero(tmp_path, name):
+    write_localizations(tmp_path / name, FOUND)
+    read = read_localizations(tmp_path / name)
+    for column in ("frame", "x_nm", "y_nm", "photons"):
+        assert np.allclose(read[column], FOUND[column], atol=5e-4)  # three decimals in CSV
+    assert "z_nm" not in read.dtype.names  # unknown all over, so not written as a height of 0
+
+
+def test_thunderstorm_header_is_exact_and_frames_start_at_one(tmp_path):
+    table = FOUND.copy()
+    table["z_nm"] = 4.0
+    write_localizations(tmp_path / "found.csv", table)
+    lines = (tmp_path / "found.csv").read_text().splitlines()
+    assert lines[0] == '"id","frame","x [nm]","y [nm]","z [nm]","intensity [photon]"'
+    assert lines[1] == "1,1,101.500,202.250,4.000,1500.000"
+    assert lines[2].startswith("2,4,")
+    assert np.array_equal(read_csv_columns(tmp_path / "found.csv")["frame"], [1, 4])
+
+
+@pytest.mark.parametrize("name", ["found.csv", "found.h5"])
+def test_nothing_found_is_a_table_too(tmp_path, name):
+    write_localizations(tmp_path / name, FOUND[:0])
+    read = read_localizations(tmp_path / name)
+    assert len(read) == 0
+    assert {"frame", "x_nm", "y_nm"} <= set(read.dtype.names)
+
+
+def test_localisations_are_refused_with_reason(tmp_path):
+    broken = FOUND.copy()
+    broken["x_nm"][0] = np.nan
+    with pytest.raises(DatasetError, match="x_nm that is not finite"):
+        write_localizations(tmp_path / "a.csv", broken)
+    with pytest.raises(DatasetError, match="lacks"):
+        write_localizations(tmp_path / "a.csv", FOUND[["x_nm", "y_nm"]])
+    with pytest.raises(DatasetError, match="unknown kind"):
+        write_localizations(tmp_path / "a.txt", FOUND)
+    with pytest.raises(DatasetError, match="cannot write"):
+        write_localizations(tmp_path / "no" / "a.csv", FOUND)
+    write_localizations(tmp_path / "a.csv", FOUND)
+    with pytest.raises(DatasetError, match="--force"):
+        write_localizations(tmp_path / "a.csv", FOUND)
+    write_localizations(tmp_path / "a.csv", FOUND[:1], force=True)
+    assert len(read_localizations(tmp_path / "a.csv")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_tables_that_cannot_be_read_say_why(tmp_path):
+    with pytest.raises(DatasetError, match="check the path"):
+        read_localizations(tmp_path / "none.csv")
+    (tmp_path / "zero.csv").write_text("frame,x_nm,y_nm\n0,1,2\n")
+    with pytest.raises(DatasetError, match="frame 0"):
+        read_localizations(tmp_path / "zero.csv")
+    (tmp_path / "lacks.csv").write_text("x_nm,y_nm\n1,2\n")
+    with pytest.raises(DatasetError, match="lacks"):
+        read_localizations(tmp_path / "lacks.csv")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(DatasetError, match="unknown kind"):
+        read_localizations(tmp_path / "a.txt")
+    (tmp_path / "junk.h5").write_text("x")
+    with pytest.raises(DatasetError, match="no readable HDF5"):
+        read_localizations(tmp_path / "junk.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(DatasetError, match="no localizations"):
+        read_localizations(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "uneven.h5", "w") as file:
+        file["localizations/frame"], file["localizations/x_nm"] = [1, 2], [1.0]
+    with pytest.raises(DatasetError, match="differ"):
+        read_localizations(tmp_path / "uneven.h5")
+
+
+def test_emitters_come_from_datasets_and_tables_alike(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "cache"))
+    ss.generate(snapshot(), 2, 7, tmp_path / "data.h5")
+    truth = read_emitters(tmp_path / "data.h5")
+    write_localizations(tmp_path / "table.h5", truth)
+    again = read_emitters(tmp_path / "table.h5")
+    assert np.array_equal(again["x_nm"], truth["x_nm"])
+    positions = read_positions(tmp_path / "data.h5", "emitters")
+    assert np.array_equal(positions[:, 1], truth["y_nm"])
+    with pytest.raises(DatasetError, match="check the path"):
+        read_emitters(tmp_path / "none.h5")
