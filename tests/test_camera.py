@@ -228,6 +228,7 @@ def test_maps_from_file_hold_read_noise_in_electrons(tmp_path):
             "below 0",
         ),
         (dict.fromkeys(("gain", "offset_adu", "read_noise_e"), np.array("text")), "numbers"),
+        (dict.fromkeys(("gain", "offset_adu", "read_noise_e"), np.array([{}])), "numbers"),
     ],
 )
 def test_impossible_map_files_are_refused(tmp_path, arrays, complaint):

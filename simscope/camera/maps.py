@@ -129,7 +129,7 @@ def _from_file(camera: SCMOS, path: Path, shape: tuple[int, int]) -> CameraMaps:
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(path) as file:
             missing = [name for name in FILE_ARRAYS if name not in file]
             if missing:
                 raise CameraError(
