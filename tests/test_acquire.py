@@ -193,7 +193,11 @@ def test_dataset_draws_are_labels_of_every_sample(cache):
 
 
 def test_saturation_is_recorded(cache):
-    sim = simulator(cache, camera={"kind": "ccd", "bit_depth": 8, "baseline_adu": 10})
+    sim = simulator(
+        cache,
+        camera={"kind": "ccd", "bit_depth": 8, "baseline_adu": 10},
+        photophysics={"kind": "snapshot", "photons": 20000},
+    )
     with pytest.warns(UserWarning, match="saturated pixels"):
         image = sim.batch(0, 4).images
     assert image.max() == 255
