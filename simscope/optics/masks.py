@@ -21,10 +21,10 @@ from simscope.optics.zernike import zernike
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
-TETRAPOD_MODES = ((2, 2), (4, 2), (6, 2))
+TETRAPOD_MODES = ((2, 2), (4, 2), (6, 2), (8, 2), (6, 6), (8, 6))
 """Zernike modes (n, m) of the Tetrapod, all odd under a quarter turn."""
 
-TETRAPOD_RAD = (2.4, -1.6, 0.0)
+TETRAPOD_RAD = (2.4, -1.6, 0.0, 0.0, 0.0, 0.0)
 
 
 def mask_phasor(mask: Any, kx: FloatArray, ky: FloatArray, *, na: float) -> ComplexArray:
