@@ -67,7 +67,8 @@ def failures_explained() -> Iterator[None]:
         where = f" {error.filename}" if error.filename else ""
         stop(f"the system refused{where}: {error.strerror or error}", BAD_INPUT)
     except ImportError as error:
-        missing = error.name or getattr(error.__cause__, "name", None) or ""
+        name = error.name or getattr(error.__cause__, "name", None) or ""
+        missing = name.split(".")[0]
         if missing not in EXTRAS:
             raise
         stop(f"{missing} is not installed: pip install 'simscope[{EXTRAS[missing]}]'", BAD_INPUT)

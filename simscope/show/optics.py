@@ -18,7 +18,7 @@ from simscope.sample import height_range_nm
 from simscope.show import style
 
 PLANES = 7
-XZ_PLANES = 121
+XZ_PLANES = 81
 TRAVEL_NM = 1000.0
 
 Floats = npt.NDArray[np.float64]

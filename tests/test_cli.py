@@ -1,0 +1,252 @@
+"""The command line: results on stdout, one clear message on stderr when something is wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from small_worlds import snapshot, stack
+from typer.testing import CliRunner
+
+from simscope import cli
+from simscope.recipe import packaged_recipes
+
+COMMANDS = (
+    "recipes", "schema", "check", "psf", "generate", "show", "train", "localize", "evaluate",
+    "demo",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMSCOPE_CACHE", str(tmp_path_factory.mktemp("psf-tables")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a recipe and a dataset, its name not plain ASCII."""
+    folder = tmp_path_factory.mktemp("Größe µ")
+    (folder / "small.yaml").write_text(snapshot().to_yaml(), "utf8")
+    (folder / "stack.yaml").write_text(stack().to_yaml(), "utf8")
+    assert run("generate", folder / "small.yaml", "--samples", 3, "--out", folder / "a.h5") == ""
+    return folder
+
+
+def invoke(*words):
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def run(*words):
+    """Stderr of a command that succeeds, without notes and progress."""
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("note:", "small", "psf")))
+
+
+def answer(*words):
+    """JSON a command prints."""
+    result = invoke(*words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def complaint(*words, code=2):
+    """The one message of a command that fails."""
+    result = invoke(*words)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    message = [line for line in result.stderr.splitlines() if line.startswith("simscope: ")]
+    assert len(message) == 1
+    return message[0]
+
+
+def test_version_is_printed():
+    from simscope import __version__
+
+    assert invoke("--version").stdout == f"simscope {__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_with_examples(name):
+    result = invoke(name, "--help")
+    assert result.exit_code == 0
+    assert "Examples" in result.stdout
+    assert f"simscope {name}" in result.stdout
+
+
+def test_help_needs_neither_numpy_nor_anything_heavier():
+    code = (
+        "import sys, simscope.cli; "
+        "print([m for m in ('numpy', 'numba', 'h5py', 'pydantic', 'torch') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_recipes_are_listed_and_printed_as_yaml_that_loads_again(tmp_path):
+    assert set(answer("recipes")) == set(packaged_recipes())
+    text = invoke("recipes", "smlm-2d-dense").stdout
+    (tmp_path / "mine.yaml").write_text(text, "utf8")
+    assert cli.load(str(tmp_path / "mine.yaml")) == cli.load("smlm-2d-dense")
+
+
+def test_schema_is_a_json_schema():
+    schema = json.loads(invoke("schema").stdout)
+    assert schema["type"] == "object"
+    assert "camera" in schema["properties"]
+
+
+def test_check_prints_derived_numbers(folder):
+    numbers = answer("check", folder / "small.yaml", "--samples", 10)
+    assert numbers["pixel_nm"] == pytest.approx(100.0)
+    assert numbers["nyquist_margin"] == pytest.approx(600 / (4 * 1.2) / 100)
+    assert numbers["samples"] == 10
+    shown = invoke("check", folder / "small.yaml").stdout
+    for word in ("Nyquist", "photons", "SNR", "PSF window", "file", "time"):
+        assert word in shown
+
+
+def test_settings_change_the_recipe_and_are_read_as_yaml(folder):
+    numbers = answer(
+        "check", folder / "small.yaml",
+        "--set", "camera.pixel_pitch_um=5", "--set", "structure.density_per_um2={uniform: [1, 2]}",
+    )  # fmt: skip
+    assert numbers["pixel_nm"] == pytest.approx(50.0)
+    assert numbers["drawn"]["structure.density_per_um2"] == "uniform(low=1.0, high=2.0)"
+
+
+def test_generate_says_what_it_wrote_and_show_draws_it(folder, tmp_path):
+    out = tmp_path / "b.h5"
+    said = answer(
+        "generate", folder / "small.yaml", "--samples", 2, "--seed", 9, "--out", out, "--expected"
+    )
+    assert said == {"out": str(out), "samples": 2, "seed": 9, "bytes": out.stat().st_size}
+    answer("show", out, "--out", tmp_path / "sheet.png", "--sample", 1, "--no-truth")
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_relative_paths_work(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    run("generate", "small.yaml", "--samples", 1, "--out", "relative.h5")
+    assert (folder / "relative.h5").exists()
+
+
+def test_psf_picture_of_recipe_options_and_drawn_sample(folder, tmp_path):
+    run("psf", folder / "small.yaml", "--na", 1.1, "--out", tmp_path / "a.png")
+    run("psf", folder / "stack.yaml", "--sample", 2, "--side-um", 1.5, "--out", tmp_path / "b.png")
+    run(
+        "psf", folder / "small.yaml", "--focus-nm", -300, 300, "--wavelength-nm", 500,
+        "--side-um", 2, "--out", tmp_path / "c.png",
+    )  # fmt: skip
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_truth_scored_against_itself_is_perfect(folder, tmp_path):
+    from simscope.dataset import read_emitters, write_localizations
+
+    truth = read_emitters(folder / "a.h5")
+    write_localizations(tmp_path / "found.csv", truth)
+    numbers = answer("evaluate", tmp_path / "found.csv", folder / "a.h5")
+    assert numbers["jaccard"] == 1.0
+    assert numbers["rmse_lateral_nm"] < 1e-3  # positions in CSV have three decimals
+    assert numbers["rmse_axial_nm"] is None
+    shown = invoke(
+        "evaluate", tmp_path / "found.csv", folder / "a.h5", "--axial-radius-nm", 500
+    ).stdout
+    assert "jaccard" in shown
+    with (tmp_path / "found.csv").open() as file:
+        assert len(list(csv.reader(file))) == len(truth) + 1
+
+
+BAD_INPUT = {
+    "a misspelt recipe": (("check", "smlm-2d-dens"), "did you mean 'smlm-2d-dense'"),
+    "a misspelt key": (("check", "smlm-2d-dense", "--set", "camera.qu=1"), "did you mean 'qe'"),
+    "a setting without value": (("check", "smlm-2d-dense", "--set", "camera.qe"), "path=value"),
+    "na above the oil": (("check", "smlm-2d-dense", "--set", "optics.na=1.6"), "na=1.6 exceeds"),
+    "a negative seed": (("check", "smlm-2d-dense", "--seed", "-1"), "seed=-1"),
+    "a missing dataset": (("show", "none.h5", "--out", "a.png"), "check the path"),
+    "a missing table": (("evaluate", "none.csv", "none.h5"), "check the path"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_message_and_exit_code_2(case):
+    words, message = BAD_INPUT[case]
+    assert message in complaint(*words)
+
+
+def test_existing_outputs_are_kept_without_force(folder, tmp_path):
+    data, sheet = folder / "a.h5", tmp_path / "sheet.png"
+    before = data.read_bytes()
+    small = folder / "small.yaml"
+    assert "--force" in complaint("generate", small, "--samples", 1, "--out", data)
+    assert data.read_bytes() == before
+    run("show", data, "--out", sheet)
+    assert "--force" in complaint("show", data, "--out", sheet)
+    run("show", data, "--out", sheet, "--force")
+    assert "--force" in complaint("psf", small, "--out", sheet)
+    assert "not empty" in complaint("demo", "--out", tmp_path)
+
+
+def test_what_the_system_refuses_is_one_message(folder, monkeypatch):
+    from simscope import dataset
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", "secret.h5")
+
+    monkeypatch.setattr(dataset, "open_dataset", refuse)
+    said = complaint("show", folder / "a.h5", "--out", "a.png")
+    assert said == "simscope: the system refused secret.h5: Permission denied"
+
+
+def test_ctrl_c_ends_with_130(folder, monkeypatch):
+    from simscope import dataset
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset, "generate", interrupt)
+    words = ("generate", folder / "small.yaml", "--samples", 1, "--out", "a.h5")
+    assert "interrupted" in complaint(*words, code=130)
+
+
+def test_too_little_memory_is_one_message(folder, monkeypatch):
+    from simscope import dataset
+
+    def exhaust(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(dataset, "generate", exhaust)
+    words = ("generate", folder / "small.yaml", "--samples", 1, "--out", "a.h5")
+    assert "memory" in complaint(*words)
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "words"),
+    [
+        ("matplotlib", "view", ("show", "a.h5", "--out", "a.png")),
+        ("torch", "train", ("train", "deepstorm", "smlm-2d-dense", "--out", "run")),
+    ],
+)
+def test_missing_extras_name_the_remedy(package, extra, words):
+    code = f"import sys; sys.modules[{package!r}] = None; from simscope.cli import main; main()"
+    run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr == (
+        f"simscope: {package} is not installed: pip install 'simscope[{extra}]'\n"
+    )
+
+
+def test_a_broken_program_still_shows_its_traceback(folder, monkeypatch):
+    from simscope import dataset
+
+    def break_down(*args, **kwargs):
+        raise ImportError("unheard of", name="elsewhere")
+
+    monkeypatch.setattr(dataset, "generate", break_down)
+    result = invoke("generate", folder / "small.yaml", "--samples", 1, "--out", "a.h5")
+    assert isinstance(result.exception, ImportError)
