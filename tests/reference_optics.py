@@ -78,3 +78,23 @@ def pixel_mean(stack, x_nm, y_nm, pixel_nm, z_nm, focus_nm, order=8):
     radius, place = np.unique(np.hypot(x, y).round(9), return_inverse=True)
     values = radial_psf(stack, radius, z_nm, focus_nm)[place].reshape(x.shape)
     return (values * area).sum(axis=(1, 2))
+
+
+def published_convention_image(
+    mask, na_per_pixel, na, wavelength_nm, n_water, n_oil, z_nm, focus_nm, pixels, pixel_nm
+):
+    """Scalar image in the sign convention published with the masks of ../shared/data.
+
+    Pupil phase + mask + k_water cos(theta_water) z - k_oil cos(theta_oil) focus, forward Fourier
+    transform, uniform amplitude, no supercritical light, arrays [row = y, column = x].
+    """  # fmt: skip
+    line = (np.arange(mask.shape[0]) - (mask.shape[0] - 1) / 2) * na_per_pixel
+    kx, ky = np.meshgrid(line, line)
+    q = np.hypot(kx, ky)
+    k = 2 * np.pi / wavelength_nm
+    inside = q < min(na, n_water)
+    water, oil = (np.sqrt(np.maximum(n**2 - q**2, 0)) for n in (n_water, n_oil))
+    pupil = inside * np.exp(1j * (mask + k * water * z_nm - k * oil * focus_nm))
+    place = (np.arange(pixels) - pixels // 2) * pixel_nm
+    forward = np.exp(-1j * k * np.outer(place, line))
+    return np.abs(forward @ pupil @ forward.T) ** 2
