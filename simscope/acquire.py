@@ -60,6 +60,10 @@ EMITTER_DTYPE = np.dtype(
 )
 MAX_SAMPLES = 2**32
 CHUNK_BYTES = 16 << 20
+SATURATED = (
+    "some pixels are saturated (counted in saturated_pixels): lower the photons, or raise "
+    "e_per_adu, bit_depth or full_well_e"
+)
 
 
 @dataclass(frozen=True)
@@ -255,13 +259,10 @@ class Simulator:
             photons = self._renderer.render(run, shining, first, last)
             self._add_background(photons, run, last - first)
             images, saturated = self._read_out(photons, run, first, last)
+            total = int(saturated.sum())
+            if total:
+                warnings.warn(SATURATED, SimscopeWarning, stacklevel=2)
         shape = (len(indices), last - first, *self.resolved.acquisition.shape)
-        total = int(saturated.sum())
-        if total:
-            self._record(
-                f"{total} saturated pixels in samples {indices[0]} to {indices[-1]}: "
-                "lower photons or e_per_adu's gain, or raise bit_depth or full_well_e"
-            )
         return Chunk(
             int(indices[0]),
             int(indices[-1]) + 1,
