@@ -198,7 +198,7 @@ def test_saturation_is_recorded(cache):
         camera={"kind": "ccd", "bit_depth": 8, "baseline_adu": 10},
         photophysics={"kind": "snapshot", "photons": 20000},
     )
-    with pytest.warns(UserWarning, match="saturated pixels"):
+    with pytest.warns(UserWarning, match="saturated"):
         image = sim.batch(0, 4).images
     assert image.max() == 255
     assert any("saturated" in message for message in sim.warnings)
