@@ -416,7 +416,7 @@ class TableRenderer:
     def render(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
         """Expected photons, float32 ``(samples * frames, y, x)``."""
         molecules, who = run.molecules, shining.molecule
-        return self.table.render(
+        photons = self.table.render(
             molecules.x_nm[who],
             molecules.y_nm[who],
             molecules.z_nm[who],
@@ -424,6 +424,8 @@ class TableRenderer:
             shining.offsets,
             self.shape,
         )
+        # a spline may dip below zero by its own error, which no light does
+        return np.maximum(photons, 0.0, out=photons)
 
 
 class ExactRenderer:

@@ -220,3 +220,12 @@ def test_axes_and_shapes_follow_the_acquisition(cache):
     assert (simulator(cache).sample_axes, simulator(cache).sample_shape) == ("yx", (24, 20))
     assert (movie(cache).sample_axes, movie(cache).sample_shape) == ("tyx", (60, 24, 20))
     assert (stack(cache).sample_axes, stack(cache).sample_shape) == ("zyx", (3, 16, 16))
+
+
+def test_no_light_is_negative_even_without_background(cache):
+    sim = simulator(
+        cache,
+        background={"photons_per_pixel": 0},
+        photophysics={"kind": "snapshot", "photons": 1e5},
+    )
+    assert sim.batch(0, 10, expected=True).expected_photons.min() >= 0
