@@ -7,8 +7,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import ndtr
 
+import simscope as ss
 from simscope.errors import EvaluationError
-from simscope.evaluate import bound_from_information, fisher_information
+from simscope.evaluate import bound_from_information, crlb, fisher_information
 
 
 def gaussian_spot(x_nm, y_nm, sigma_nm, pixel_nm, side):
@@ -118,3 +119,80 @@ def test_parameters_that_act_alike_are_refused():
         bound_from_information(fisher_information(np.ones((2, 5)), np.ones(5)))
     with pytest.raises(EvaluationError, match="unchanged"):
         bound_from_information(fisher_information(np.zeros((1, 5)), np.ones(5)))
+
+
+def small(name, **values):
+    recipe = ss.load_recipe(name)
+    values |= {"rendering__window_px": 15, "rendering__accept_energy_loss": True}
+    for path, value in values.items():
+        recipe = recipe.replace(path.replace("__", "."), value)
+    return recipe
+
+
+def emitters(photons, z_nm=0.0):
+    photons = np.atleast_1d(np.asarray(photons, float))
+    flat = np.full(len(photons), 1.0)
+    return {"x_nm": 1234 * flat, "y_nm": 987 * flat, "z_nm": z_nm * flat, "photons": photons}
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+class TestRecipes:
+    """The bound from a recipe's own optics and camera."""
+
+    def test_a_plane_leaves_z_out_and_gives_nanometres_for_thousands_of_photons(self):
+        bound = crlb(small("smlm-2d-dense"), emitters([500, 2000, 8000]))
+        assert np.isnan(bound["z_nm"]).all()
+        # sigma near 115 nm over the root of 1,800 electrons is 2.7 nm; background adds to it.
+        assert 2.7 < bound["x_nm"][1] < 6
+        assert (np.diff(bound["x_nm"]) < 0).all()
+
+    def test_relative_bound_of_brightness_stays_above_shot_noise(self):
+        bound = crlb(small("smlm-2d-dense"), emitters([1000, 10000]))
+        electrons = 0.9 * np.array([1000, 10000])
+        assert (bound["photons"] / [1000, 10000] > 1 / np.sqrt(electrons)).all()
+
+    def test_multiplication_noise_costs_root_two_where_light_is_plenty(self):
+        bright = emitters(5e4)
+        scmos = crlb(small("smlm-2d-dense"), bright, background_photons=5.0)
+        emccd = crlb(small("smlm-2d-dense-emccd"), bright, background_photons=5.0)
+        # Read noise of 1.3 e beside 4.5 e of background leaves the ratio within 5 % of root 2.
+        assert emccd["x_nm"][0] / scmos["x_nm"][0] == pytest.approx(math.sqrt(2), rel=0.05)
+
+    def test_bound_is_that_of_derivatives_by_finite_differences(self):
+        recipe = small("smlm-2d-dense").replace("structure.z_nm", {"uniform": [0, 400]})
+        table = ss.Simulator(recipe, 0).table
+        place, step = np.array([1234.0, 987.0, 200.0]), np.array([1.0, 1.0, 2.0])
+
+        def image(shift):
+            # The frame starts at the first pixel of the window that derivatives() looks at.
+            x, y, z = place + shift - [500, 200, 0]
+            return 3000 * table.render(x, y, z, 1.0, [0, 1], (15, 15))[0].astype(float)
+
+        slopes = [(image(s) - image(-s)) / (2 * s.sum()) for s in np.diag(step)]
+        mean = image(0)
+        derivatives = np.stack([*slopes, mean / 3000, np.ones_like(mean)]).reshape(5, -1) * 0.9
+        electrons = 0.9 * (mean + 10) + 0.5 * 0.02
+        information = fisher_information(derivatives, electrons.ravel() + 1.3**2)
+        bound = crlb(recipe, emitters(3000, 200.0))[0]
+        # float32 images over steps of a nanometre: derivatives to about 1e-3.
+        assert list(bound) == pytest.approx(bound_from_information(information), rel=0.01)
+
+    def test_a_drawn_background_has_to_be_given(self):
+        recipe = small("smlm-2d-dense").replace(
+            "background.photons_per_pixel", {"uniform": [5, 30]}
+        )
+        with pytest.raises(EvaluationError, match="give background_photons"):
+            crlb(recipe, emitters(1000))
+        dark, light = crlb(recipe, emitters([1000, 1000]), background_photons=[5, 30])["x_nm"]
+        assert dark < light
+        with pytest.raises(EvaluationError, match="below 0"):
+            crlb(recipe, emitters(1000), background_photons=-1.0)
+
+    def test_experiments_without_one_psf_or_camera_are_refused(self):
+        with pytest.raises(EvaluationError, match="no one PSF"):
+            crlb("psf-zernike", emitters(1000))
+        recipe = small("smlm-2d-dense").replace("camera.qe", {"uniform": [0.5, 0.9]})
+        with pytest.raises(EvaluationError, match=r"camera\.qe"):
+            crlb(recipe, emitters(1000))
+        with pytest.raises(EvaluationError, match="dark emitters"):
+            crlb(small("smlm-2d-dense"), emitters(0))

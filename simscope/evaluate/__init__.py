@@ -1,6 +1,6 @@
 """Judging: matching, scores, and the Cramér-Rao bound."""
 
-from simscope.evaluate.crlb import bound_from_information, fisher_information
+from simscope.evaluate.crlb import bound_from_information, crlb, fisher_information
 from simscope.evaluate.matching import Matches, match
 from simscope.evaluate.score import Score, efficiency, score
 
@@ -8,6 +8,7 @@ __all__ = [
     "Matches",
     "Score",
     "bound_from_information",
+    "crlb",
     "efficiency",
     "fisher_information",
     "match",

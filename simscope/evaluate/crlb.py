@@ -15,14 +15,106 @@ floor owns the formula of ``v``.
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from simscope.acquire import Simulator
+from simscope.camera import noise_model
 from simscope.errors import EvaluationError
-from simscope.evaluate.tables import Floats
+from simscope.evaluate.tables import Floats, read_columns
+from simscope.optics import SplineTable
+from simscope.recipe import Recipe
 
 CRLB_DTYPE = np.dtype(
     [(name, np.float64) for name in ("x_nm", "y_nm", "z_nm", "photons", "background")]
 )
+EMITTERS_AT_ONCE = 128
+
+
+def crlb(
+    source: Simulator | Recipe | str | Path,
+    emitters: Any,
+    *,
+    background_photons: npt.ArrayLike | None = None,
+) -> npt.NDArray[Any]:
+    """Smallest standard deviations [nm, photons, photons/px] of each emitter, ``(emitters,)``.
+
+    Structured with ``x_nm, y_nm, z_nm, photons, background``, all estimated together; where all
+    molecules share one height, z is known and ``z_nm`` is NaN. ``emitters`` has columns
+    ``x_nm, y_nm, z_nm, photons``. The background is the recipe's unless ``background_photons``
+    [photons/px] is given, for all emitters or one each. The pixels are flat, with the camera's
+    typical read noise.
+
+    Raises
+    ------
+    EvaluationError
+        If the optics or the camera differ from sample to sample, an emitter has no light, or the
+        background is drawn and not given.
+    OpticsError
+        If an emitter lies outside the heights of the recipe.
+    """
+    simulator = source if isinstance(source, Simulator) else Simulator(source, seed=0)
+    table, recipe = simulator.table, simulator.resolved
+    if table is None:
+        raise EvaluationError(
+            f"recipe {recipe.name!r} draws its optics or focus per sample, so there is no one PSF: "
+            "fix them with recipe.replace"
+        )
+    drawn = [path for path in recipe.drawn("sample") if path.startswith("camera.")]
+    if drawn:
+        raise EvaluationError(f"{', '.join(drawn)} drawn per sample: fix with recipe.replace")
+    columns = read_columns(emitters, ("x_nm", "y_nm", "z_nm", "photons"), "emitters")
+    if np.any(columns["photons"] <= 0):
+        raise EvaluationError("photons of 0 or fewer: leave dark emitters out of the table")
+    level = _background(recipe, background_photons, len(columns["photons"]))
+    bounds = [np.zeros(0, CRLB_DTYPE)]
+    for first in range(0, len(level), EMITTERS_AT_ONCE):
+        part = slice(first, first + EMITTERS_AT_ONCE)
+        some = {name: column[part] for name, column in columns.items()}
+        bounds.append(_bounds(table, recipe, some, level[part]))
+    return np.concatenate(bounds)
+
+
+def _background(recipe: Recipe, given: npt.ArrayLike | None, emitters: int) -> Floats:
+    """Background [photons/px] around each emitter, ``(emitters,)``."""
+    value: Any = recipe.background.photons_per_pixel if given is None else given
+    try:
+        level = np.broadcast_to(np.asarray(value, dtype=np.float64), (emitters,))
+    except (TypeError, ValueError):
+        raise EvaluationError(
+            f"background_photons={value} is not one number, or one for each of {emitters} "
+            "emitters: give background_photons (a recipe that draws it has no single value)"
+        ) from None
+    if not np.all(np.isfinite(level) & (level >= 0)):
+        raise EvaluationError("background_photons below 0 or not finite: give photons per pixel")
+    return level
+
+
+def _bounds(
+    table: SplineTable, recipe: Recipe, emitters: dict[str, Floats], background: Floats
+) -> npt.NDArray[Any]:
+    """Bounds of a handful of emitters, ``(emitters,)`` of ``CRLB_DTYPE``."""
+    psf, *slopes = table.derivatives(emitters["x_nm"], emitters["y_nm"], emitters["z_nm"])
+    light, names = emitters["photons"][:, None, None], list(CRLB_DTYPE.names or ())
+    by_parameter = [*(light * slope for slope in slopes), psf, np.ones_like(psf)]
+    if table.z_max_nm == table.z0_nm:
+        del names[2], by_parameter[2]
+    mean_photons = np.maximum(light * psf + background[:, None, None], 0.0)
+    noise = noise_model(
+        recipe.camera, None, mean_photons, exposure_s=recipe.acquisition.exposure_ms * 1e-3
+    )
+    electrons_per_photon = float(recipe.camera.qe)  # type: ignore[arg-type]
+    derivatives = electrons_per_photon * np.stack(by_parameter, axis=1)
+    information = fisher_information(
+        derivatives.reshape(*derivatives.shape[:2], -1), noise.variance_e2.reshape(len(psf), -1)
+    )
+    bounds = np.full(len(psf), np.nan, CRLB_DTYPE)
+    for name, bound in zip(names, bound_from_information(information).T, strict=True):
+        bounds[name] = bound
+    return bounds
 
 
 def fisher_information(mean_derivatives: Floats, variance: Floats) -> Floats:

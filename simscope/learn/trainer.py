@@ -104,15 +104,15 @@ def train(
     """
     checked, folder = _checked_plan(plan), _checked_folder(Path(out), force)
     Key(seed)
-    with _threads(threads):
-        data = open_source(source, seed, checked.batch_size, threads)
+    with _threads(threads) as count:
+        data = open_source(source, seed, checked.batch_size, count)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             task = make_task(network, data.recipe, config)
         held_out = _held_out(data, checked)
         task.fit_scales(held_out)
         task.network.to(torch.device(device))
-        loop = _Loop(task, checked, held_out, progress)
+        loop = _Loop(task, checked, held_out, count, progress)
         loop.run(_batches(data, task, checked, seed))
         task.network.cpu()
         task.calibrate(run_network(task, held_out.images), held_out)
@@ -125,8 +125,10 @@ def train(
 class _Loop:
     """State of one run: optimiser, clock, curves, and the best weights so far."""
 
-    def __init__(self, task: Task, plan: Plan, held_out: Batch, progress: bool) -> None:
-        self.task, self.plan, self.held_out = task, plan, held_out
+    def __init__(
+        self, task: Task, plan: Plan, held_out: Batch, threads: int, progress: bool
+    ) -> None:
+        self.task, self.plan, self.held_out, self.threads = task, plan, held_out, threads
         self.optimiser = torch.optim.AdamW(
             task.network.parameters(),
             plan.learning_rate,
@@ -166,6 +168,7 @@ class _Loop:
     def _update(self, inputs: torch.Tensor, targets: torch.Tensor, rate: float) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        torch.set_num_threads(self.threads)  # Numba shares OpenMP's count and may have changed it
         network = self.task.network.train()
         with autocast(self.device):
             output = network(inputs.to(self.device))
@@ -291,11 +294,13 @@ def _checked_folder(folder: Path, force: bool) -> Path:
 
 
 @contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
+def _threads(threads: int | None) -> Iterator[int]:
     before = torch.get_num_threads()
+    if threads is not None and threads < 1:
+        raise TrainingError(f"threads={threads} is below 1: give at least one")
     torch.set_num_threads(threads or before)
     try:
-        yield
+        yield threads or before
     finally:
         torch.set_num_threads(before)
 
