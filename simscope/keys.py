@@ -70,11 +70,11 @@ class Key:
         ``element``, ``sample`` and ``step`` broadcast against each other and are taken as unsigned
         32-bit words.
         """
-        element, sample, step = np.broadcast_arrays(element, sample, step)
-        out = np.empty(element.shape, np.float64)
+        words = [np.asarray(word, np.int64) for word in (element, step, sample)]
+        out = np.empty(np.broadcast_shapes(*(word.shape for word in words)), np.float64)
         uniform_at(
             out.ravel(),
-            *(np.ascontiguousarray(word, np.int64).ravel() for word in (element, step, sample)),
+            *(np.array(np.broadcast_to(word, out.shape)).ravel() for word in words),
             np.uint32(draw),
             *self.words,
         )
