@@ -77,37 +77,46 @@ def row_start(node, phase, per_pixel, places, width, first):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_rows(rows, per_pixel, width, step, photons, low, high, target):
-    """Add ``photons`` times the row values of pixels low to high - 1 to ``target`` (rows, x)."""
+def blend_columns(rows, per_pixel, step, photons, size, values):
+    """Write to ``values`` the pixel values of whole rows, times ``photons``.
+
+    Neighbouring pixels are neighbouring columns, so a node further on is the same flat array
+    read from ``node // per_pixel`` places further on. The last few columns of a row then hold a
+    mixture of two rows; they lie beyond the padded window and are never used.
+    """
     node = math.floor(step)
     w0, w1, w2, w3 = spline_weights(f32(step - node))
     w0 *= photons
     w1 *= photons
     w2 *= photons
     w3 *= photons
-    b0 = rows[node % per_pixel]
-    b1 = rows[(node + 1) % per_pixel]
-    b2 = rows[(node + 2) % per_pixel]
-    b3 = rows[(node + 3) % per_pixel]
-    o0 = node // per_pixel + low
-    o1 = (node + 1) // per_pixel + low
-    o2 = (node + 2) // per_pixel + low
-    o3 = (node + 3) // per_pixel + low
-    count = high - low
-    for r in range(target.shape[0]):
-        base = r * width
-        r0 = b0[base + o0 : base + o0 + count]
-        r1 = b1[base + o1 : base + o1 + count]
-        r2 = b2[base + o2 : base + o2 + count]
-        r3 = b3[base + o3 : base + o3 + count]
-        line = target[r]
-        for i in range(count):
-            line[i] += (w0 * r0[i] + w1 * r1[i]) + (w2 * r2[i] + w3 * r3[i])
+    o0 = node // per_pixel
+    o1 = (node + 1) // per_pixel
+    o2 = (node + 2) // per_pixel
+    o3 = (node + 3) // per_pixel
+    used = size - o3
+    b0 = rows[node % per_pixel][o0 : o0 + used]
+    b1 = rows[(node + 1) % per_pixel][o1 : o1 + used]
+    b2 = rows[(node + 2) % per_pixel][o2 : o2 + used]
+    b3 = rows[(node + 3) % per_pixel][o3 : o3 + used]
+    for i in range(used):
+        values[i] = (w0 * b0[i] + w1 * b1[i]) + (w2 * b2[i] + w3 * b3[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_emitter(table, per_pixel, window, places, width, x, y, height, photons, frame, plane, rows):
+def add_window(values, width, frame, top, left, count):
+    """Add rows of ``values``, ``count`` columns each, to a frame from (``top``, ``left``) on."""
+    for r in range((values.size + width - 1) // width):
+        line = frame[top + r][left : left + count]
+        source = values[r * width : r * width + count]
+        for i in range(count):
+            line[i] += source[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_emitter(table, per_pixel, window, places, width, x, y, height, photons, frame, scratch):
     """Add one emitter at (x, y) pixels to a frame; what lies outside the frame is clipped."""
+    plane, rows, values = scratch
     left = math.floor(x) - window // 2
     top = math.floor(y) - window // 2
     first = max(0, -top)
@@ -124,8 +133,9 @@ def add_emitter(table, per_pixel, window, places, width, x, y, height, photons, 
     step_y = (1.0 - (y - math.floor(y))) * per_pixel
     step_x = (1.0 - (x - math.floor(x))) * per_pixel
     blend_rows(lateral, per_pixel, places, width, step_y, first, last, rows)
-    target = frame[top + first : top + last, left + low : left + high]
-    add_rows(rows, per_pixel, width, step_x, photons, low, high, target)
+    size = (last - first) * width
+    blend_columns(rows, per_pixel, step_x, photons, size, values)
+    add_window(values[low:size], width, frame, top + first, left + low, high - low)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -141,11 +151,12 @@ def splat_frames(table, per_pixel, window, offsets, x, y, height, photons, out, 
     flat = table.reshape(planes, per_pixel * per_pixel * places * width)
     plane = np.empty(flat.shape[1], np.float32)
     rows = np.empty((per_pixel, window * width), np.float32)
+    scratch = (plane, rows, np.empty(window * width, np.float32))
     for frame in range(first, last):
         for e in range(offsets[frame], offsets[frame + 1]):
             add_emitter(
                 flat, per_pixel, window, places, width,
-                x[e], y[e], height[e], photons[e], out[frame], plane, rows,
+                x[e], y[e], height[e], photons[e], out[frame], scratch,
             )  # fmt: skip
         clear_negative(out[frame])
 
