@@ -172,6 +172,14 @@ def test_precision_figure_shows_recall_error_and_bound():
     assert "nm" in spread.get_xlabel()
 
 
+def test_precision_figure_bears_a_network_that_found_nothing():
+    nothing = trial(4.0)
+    empty = score(nothing.truth[:0], nothing.truth)
+    figure = show.precision_figure([show.Trial("blind", nothing.truth, empty, nothing.bound_nm)])
+    assert show.png_bytes(figure).startswith(b"\x89PNG")
+    assert np.all(figure.axes[0].lines[0].get_ydata() == 0.0)
+
+
 def test_reconstruction_counts_the_sample_it_shows(files):
     with ss.open_dataset(files / "movie.h5") as data:
         figure = show.reconstruction_figure(data, data.emitters, sample=1)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from simscope.evaluate import Score
 from simscope.show import style
@@ -43,13 +44,13 @@ def precision_figure(trials: Sequence[Trial]) -> Figure:
         _error_curve(error, trial, edges, colour)
         _error_histogram(spread, trial, colour)
     recall.set(xlabel="photons of the emitter", ylabel="share found", ylim=(0, 1.03))
-    recall.set_xscale("log")
     recall.legend(loc="lower right")
     error.set(xlabel="photons of the emitter", ylabel="lateral RMS error [nm]")
-    error.set_xscale("log")
     error.set_ylim(bottom=0)
+    for axes in (recall, error):
+        _photon_axis(axes, edges)
     error.plot([], [], "--", color=style.SOFT, label="Cramér-Rao bound, emitter alone")
-    error.legend(loc="upper right")
+    error.legend(loc="best")
     spread.set(xlabel="lateral error of matched pairs [nm]", ylabel="share per nm")
     return figure
 
@@ -78,6 +79,9 @@ def training_figure(curves: Mapping[str, Sequence[float | None]]) -> Figure:
         ("validation_loss", "held out", style.SERIES[1]),
     ):
         loss.plot(step, _floats(curves[name]), "o-", ms=3, color=colour, label=label)
+    drawn = np.concatenate([line.get_ydata() for line in loss.lines])
+    if np.nanmin(drawn) > 0 and np.nanmax(drawn) > 10 * np.nanmin(drawn):
+        loss.set_yscale("log")
     loss.set(xlabel="training step", ylabel="loss")
     loss.legend()
     for axes, name in zip(panels, judged, strict=True):
@@ -89,6 +93,15 @@ def training_figure(curves: Mapping[str, Sequence[float | None]]) -> Figure:
 
 def _floats(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _photon_axis(axes: Axes, edges: Floats) -> None:
+    """Logarithmic axis with plain numbers at 1, 2, 5 times powers of ten."""
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _photon_edges(photons: Floats) -> Floats:

@@ -117,8 +117,8 @@ def write_new(path: str | os.PathLike[str], content: bytes, *, force: bool = Fal
 
 
 def height_map() -> Colormap:
-    """Colours for heights: the light part of viridis, readable on black."""
-    shades = matplotlib.colormaps["viridis"](np.linspace(0.3, 1.0, 256))
+    """Colours for heights: the light part of plasma, readable on black and on grey."""
+    shades = matplotlib.colormaps["plasma"](np.linspace(0.3, 1.0, 256))
     return LinearSegmentedColormap.from_list("heights", shades)
 
 
