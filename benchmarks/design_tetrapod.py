@@ -54,7 +54,7 @@ def model_for(optics: Optics, z_range_nm: float, strongest_rad: float) -> PupilM
         shape=(WINDOW_PX, WINDOW_PX),
         pixel_nm=PIXEL_NM,
         z_nm=(0.0, z_range_nm + 2 * STEP_NM),
-        focus_nm=(0.0, z_range_nm),
+        focus_nm=(0.0, 1.5 * z_range_nm),
         reach_nm=STEP_NM,
         wavefront_limit_nm=dict.fromkeys(MODES, limit_nm),
     )

@@ -10,7 +10,7 @@ import scipy.io
 from reference_optics import published_convention_image
 
 from simscope.errors import OpticsError
-from simscope.optics import mask_phase, psf
+from simscope.optics import mask_phase, objective_of, psf
 from simscope.optics.masks import array_phasor, load_mask, tetrapod_phase
 from simscope.recipe.optics import FileMask, Optics, TetrapodMask, VortexMask
 
@@ -37,16 +37,16 @@ def test_wrapped_and_unwrapped_masks_are_one():
 
 def test_vortex_turns_as_often_as_its_charge():
     angle = np.linspace(-3, 3, 7)
-    phase = mask_phase(VortexMask(charge=2), np.cos(angle), np.sin(angle), na=1.4)
+    phase = mask_phase(
+        VortexMask(charge=2), np.cos(angle), np.sin(angle), objective=objective_of(Optics())
+    )
     np.testing.assert_allclose(np.exp(1j * phase), np.exp(2j * angle))
 
 
 def test_tetrapod_phase_is_odd_under_a_quarter_turn():
     # this makes the image above focus the quarter-turned image below focus
     x, y = np.random.default_rng(2).uniform(-0.7, 0.7, (2, 40))
-    np.testing.assert_allclose(
-        tetrapod_phase(3000.0, x, y), -tetrapod_phase(3000.0, -y, x), atol=1e-12
-    )
+    np.testing.assert_allclose(tetrapod_phase(5.0, x, y), -tetrapod_phase(5.0, -y, x), atol=1e-12)
 
 
 @pytest.mark.parametrize(

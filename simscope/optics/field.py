@@ -97,16 +97,18 @@ def plane_phasor(
     return phasor / (field.objective.wavelength_nm * np.sqrt(energy))[:, None, None]
 
 
-def static_phasor(optics: Any, kx: FloatArray, ky: FloatArray, na: float) -> ComplexArray:
+def static_phasor(
+    optics: Any, objective: Objective, kx: FloatArray, ky: FloatArray
+) -> ComplexArray:
     """Phasor of mask and constant wavefront at pupil points [1], broadcast of ``kx`` and ``ky``.
 
     Pupil points in units of NA. Raises OpticsError if a coefficient is still to be drawn.
     """
-    k = 2.0 * math.pi / optics.wavelength_nm
     phase = np.zeros(np.broadcast_shapes(kx.shape, ky.shape))
     for index, coefficient_nm in constant_wavefront_nm(optics).items():
-        phase = phase + k * coefficient_nm * mode_values(index, kx, ky, na)
-    return mask_phasor(optics.mask, kx, ky, na=na) * np.exp(1j * phase)
+        path_nm = coefficient_nm * mode_values(index, kx, ky, objective.na)
+        phase += objective.wavenumber_per_nm * path_nm
+    return mask_phasor(optics.mask, kx, ky, objective=objective) * np.exp(1j * phase)
 
 
 def quadrants(nodes: PupilNodes) -> tuple[FloatArray, FloatArray]:

@@ -118,7 +118,7 @@ class PupilModel:
         )
         self.field = self._resolve(dict(wavefront_limit_nm or {}))
         self._k = quadrants(self.field.nodes)
-        self._static = static_phasor(optics, *self._k, self.objective.na)
+        self._static = static_phasor(optics, self.objective, *self._k)
         self._passed = _passed(self._static)
         self._modes = {i: mode_values(i, *self._k, self.objective.na) for i in self.modes}
         self._waves_y = _standing_waves(self.field, self.field.nodes.ky[:, 0], self.grid_y)
@@ -403,7 +403,7 @@ class _Probe:
         aberration = np.zeros(kx.shape)
         for index, limit_nm in self.wavefront.items():
             aberration += k * limit_nm * mode_values(index, kx, ky, objective.na)
-        static = static_phasor(self.model.optics, kx, ky, objective.na) * np.exp(1j * aberration)
+        static = static_phasor(self.model.optics, objective, kx, ky) * np.exp(1j * aberration)
         phasor = nodes.weight * plane_phasor(field, self.z, self.focus, _passed(static))
         total = np.zeros((self.z.size, len(PARITY), self.x.size), dtype=np.complex128)
         for iy, ix in QUADRANTS:
@@ -565,10 +565,11 @@ def pupil_phase(optics: Any, n: int = 256) -> tuple[FloatArray, float]:
 
     Rows grow with ky, columns with kx; NaN outside the pupil, for plotting.
     """
-    na = objective_of(optics).na
+    objective = objective_of(optics)
+    na = objective.na
     line = (np.arange(n) - 0.5 * (n - 1)) * (2.0 * na / n)
     kx, ky = np.meshgrid(line, line)
     inside = np.hypot(kx, ky) <= na
     phase = np.full((n, n), np.nan)
-    phase[inside] = np.angle(static_phasor(optics, kx[inside], ky[inside], na))
+    phase[inside] = np.angle(static_phasor(optics, objective, kx[inside], ky[inside]))
     return phase, na
