@@ -18,7 +18,8 @@ from simscope.learn.deepstorm import DeepStormTask, split_output  # noqa: E402
 from simscope.learn.runs import make_task  # noqa: E402
 
 TINY = {"channels": 16, "dilations": [1, 2]}
-SHORT = {"steps": 12, "batch_size": 4, "validation_samples": 8, "validations": 3}
+PLAN = {"steps": 12, "batch_size": 4, "validation_samples": 8, "validations": 3}
+SHORT = PLAN | {"threads": 1}
 
 
 def changed(recipe, **values):
@@ -95,7 +96,7 @@ def test_a_loaded_network_finds_what_the_trained_one_found(run, dense):
 
 def test_record_names_every_hyper_parameter_and_curve(run, dense):
     record = json.loads((run.folder / "run.json").read_text())
-    assert record["plan"] == ss.learn.Plan(**SHORT).model_dump(mode="json")
+    assert record["plan"] == ss.learn.Plan(**PLAN).model_dump(mode="json")
     assert record["config"]["channels"] == 16
     assert record["seed"] == 4
     assert record["recipe_sha256"] == dense.sha256

@@ -20,6 +20,8 @@ class Task(ABC):
     """
 
     kind: ClassVar[str]
+    plan: ClassVar[dict[str, Any]] = {}
+    """Hyper-parameters of training that suit this network better than the loop's defaults."""
     network: nn.Module
 
     def __init__(self, recipe: Recipe, config: Model) -> None:
@@ -37,6 +39,12 @@ class Task(ABC):
     @abstractmethod
     def targets(self, batch: Batch) -> torch.Tensor:
         """What the network should say of a batch."""
+
+    def augment(
+        self, inputs: torch.Tensor, targets: torch.Tensor, chance: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch as likely, chosen by ``chance`` in (0, 1); the same one by default."""
+        return inputs, targets
 
     @abstractmethod
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,15 @@ from torch.utils.data import DataLoader
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.keys import Key
-from simscope.learn.runs import RECORD, TrainedModel, autocast, make_task, run_network, save
+from simscope.learn.runs import (
+    NETWORKS,
+    RECORD,
+    TrainedModel,
+    autocast,
+    make_task,
+    run_network,
+    save,
+)
 from simscope.learn.stream import HDF5Dataset, Source, StreamingDataset, training_seed
 from simscope.learn.task import Task
 from simscope.recipe import Model, Recipe, packaged_recipes
@@ -94,7 +102,7 @@ def train(
     config
         Fields of the network's config that differ from the defaults.
     plan
-        Fields of :class:`Plan`; ``steps`` or ``minutes`` is required.
+        Fields of :class:`Plan`; ``steps`` or ``minutes`` is required. Defaults are the network's.
 
     Raises
     ------
@@ -102,7 +110,10 @@ def train(
         If the network does not fit the recipe, ``out`` holds a run and ``force`` is not set, a
         hyper-parameter is impossible, or the loss stops being a number.
     """
-    checked, folder = _checked_plan(plan), _checked_folder(Path(out), force)
+    if network not in NETWORKS:
+        raise TrainingError(f"no network {network!r}: choose {' or '.join(NETWORKS)}")
+    checked = _checked_plan(NETWORKS[network][0].plan | plan)
+    folder = _checked_folder(Path(out), force)
     Key(seed)
     with _threads(threads) as count:
         data = open_source(source, seed, checked.batch_size, count)
@@ -255,6 +266,10 @@ def _batches(
     def prepare(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return task.inputs(batch.images), task.targets(batch)
 
+    def varied(batch: Batch, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        chance = Key(seed).child("learn/augment").uniform(batch.start, step=epoch)
+        return task.augment(*prepare(batch), float(chance))
+
     if isinstance(data, StreamingDataset):
         data.transform = prepare
         yield from DataLoader(data, batch_size=None, generator=torch.Generator())
@@ -262,9 +277,9 @@ def _batches(
     runs = (len(data) - plan.validation_samples) // plan.batch_size
     epoch = 0
     while True:
-        order = np.argsort(Key(seed).child("learn/order").uniform(runs, step=epoch))
+        order = np.argsort(Key(seed).child("learn/order").uniform(np.arange(runs), step=epoch))
         for start in (order * plan.batch_size).tolist():
-            yield prepare(data.batch(start, start + plan.batch_size))
+            yield varied(data.batch(start, start + plan.batch_size), epoch)
         epoch += 1
 
 

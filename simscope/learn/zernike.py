@@ -11,7 +11,7 @@ wavefront error.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.learn.inputs import background_and_spread, photons_from_counts
 from simscope.learn.task import Task
+from simscope.optics import osa_to_nm
 from simscope.recipe import FocusStack, Model, Recipe
 from simscope.recipe.draws import parameter_units
 
@@ -88,6 +89,23 @@ def osa_index(path: str) -> int:
     return int(path.removeprefix(COEFFICIENTS))
 
 
+def mirror_signs(
+    modes: tuple[int, ...], *, mirror_x: bool, mirror_y: bool
+) -> npt.NDArray[np.float32]:
+    """Factor +1 or -1 of each mode's coefficient when the pupil is mirrored, ``(modes,)``.
+
+    Modes go as cos(m phi) for m >= 0 and sin(-m phi) below. ``x -> -x`` is ``phi -> pi - phi``,
+    ``y -> -y`` is ``phi -> -phi``.
+    """
+    orders = np.array([osa_to_nm(mode)[1] for mode in modes])
+    signs = np.ones(len(modes), np.float32)
+    if mirror_x:
+        signs *= np.where((orders + (orders < 0)) % 2 == 0, 1, -1)
+    if mirror_y:
+        signs *= np.where(orders < 0, -1, 1)
+    return signs
+
+
 class ZernikeTask(Task):
     """Zernike regression for a recipe whose wavefront is drawn per sample.
 
@@ -98,6 +116,11 @@ class ZernikeTask(Task):
     """
 
     kind = "zernike"
+    plan: ClassVar[dict[str, Any]] = {
+        "batch_size": 64,
+        "learning_rate": 2e-3,
+        "validation_samples": 256,
+    }
     config: ZernikeConfig
     network: ZernikeNet
 
@@ -144,6 +167,19 @@ class ZernikeTask(Task):
         """Coefficients (n, modes) in units of ``coefficient_nm``."""
         scaled = self.coefficients_nm(batch) / self.config.coefficient_nm
         return torch.from_numpy(scaled.astype(np.float32))
+
+    def augment(
+        self, inputs: torch.Tensor, targets: torch.Tensor, chance: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch mirrored in x, y, both or neither, by ``chance`` in (0, 1).
+
+        The PSF of a freely rotating dipole mirrors with the pupil, and each mode then keeps or
+        changes its sign: four samples for the price of one.
+        """
+        along = int(4 * chance)
+        axes = [axis for axis, bit in ((3, 1), (2, 2)) if along & bit]
+        signs = mirror_signs(self.modes, mirror_x=bool(along & 1), mirror_y=bool(along & 2))
+        return torch.flip(inputs, axes), targets * torch.from_numpy(signs)
 
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Mean squared error of the coefficients relative to their spread."""

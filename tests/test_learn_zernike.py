@@ -1,0 +1,61 @@
+"""PSF regression: mirrored pupils, coefficients in nanometres, errors of known predictions."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytestmark = pytest.mark.train
+
+import simscope as ss  # noqa: E402
+from simscope.learn.zernike import (  # noqa: E402
+    ZernikeTask,
+    drawn_coefficients,
+    mirror_signs,
+    wavefront_errors,
+)
+
+MODES = tuple(range(3, 15))
+
+
+@pytest.mark.parametrize(("mirror_x", "mirror_y"), [(True, False), (False, True), (True, True)])
+def test_mirrored_image_is_that_of_the_mirrored_wavefront(mirror_x, mirror_y):
+    optics = ss.Optics(na=1.3, n_sample=1.518, n_coverslip=1.518, n_immersion=1.518)
+    coefficients = np.random.default_rng(3).normal(0, 25, len(MODES))
+    signs = mirror_signs(MODES, mirror_x=mirror_x, mirror_y=mirror_y)
+    image, mirrored = (
+        ss.psf(
+            optics, focus_nm=[-300.0, 300.0], shape=(16, 16),
+            wavefront_nm=dict(zip(MODES, values, strict=True)),
+        )
+        for values in (coefficients, coefficients * signs)
+    )  # fmt: skip
+    axes = [axis for axis, yes in ((2, mirror_x), (1, mirror_y)) if yes]
+    # Both images are quadratures good to 1e-6 of the peak.
+    np.testing.assert_allclose(np.flip(image, axes), mirrored, atol=3e-6 * image.max())
+
+
+def test_augmented_batches_are_the_four_mirror_images():
+    task = ZernikeTask(ss.load_recipe("psf-zernike"))
+    inputs, targets = torch.rand(2, 4, 6, 6), torch.rand(2, len(task.modes))
+    seen = {
+        task.augment(inputs, targets, chance)[0][0, 0, 0, 0].item()
+        for chance in (0.1, 0.3, 0.6, 0.9)
+    }
+    corners = {inputs[0, 0, y, x].item() for y in (0, -1) for x in (0, -1)}
+    assert seen == corners
+    same_inputs, same_targets = task.augment(inputs, targets, 0.01)
+    assert torch.equal(same_inputs, inputs)
+    assert torch.equal(same_targets, targets)
+
+
+def test_modes_come_in_the_order_of_their_index():
+    paths = drawn_coefficients(ss.load_recipe("psf-zernike"))
+    assert [int(path.rsplit(".", 1)[1]) for path in paths] == list(MODES)
+
+
+def test_wavefront_error_is_the_root_of_summed_squares():
+    truth = np.array([[30.0, 40.0], [0.0, 50.0]])
+    errors = wavefront_errors(truth + np.array([[3.0, 4.0], [-4.0, 3.0]]), truth)
+    assert errors["rms_error_nm"] == pytest.approx(5)
+    assert errors["rms_drawn_nm"] == pytest.approx(50)
+    assert errors["relative_error"] == pytest.approx(0.1)
