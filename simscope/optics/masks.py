@@ -26,7 +26,8 @@ TETRAPOD_MODES = ((2, 2), (4, 2), (6, 2), (8, 2), (6, 6), (8, 6))
 """Zernike modes (n, m) of the Tetrapod: they change sign under a quarter turn of the pupil."""
 
 TETRAPOD_DESIGNS = {
-    7.94: (2.126, 2.479, -0.080, 0.046, -0.837, -0.119),
+    3.97: (0.801, 1.332, -0.410, -0.225, -0.449, -0.082),
+    7.94: (2.244, 2.384, -0.785, -0.247, -0.803, -0.040),
 }
 """Waves of defocus in the axial range -> RMS coefficient of each mode [rad], as found by
 ``benchmarks/design_tetrapod.py`` for 2 and 4 um at NA 1.45 in water and 670 nm."""
