@@ -8,10 +8,11 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     ) from error
 
 from simscope.learn.localize import localize
+from simscope.learn.plan import Plan
 from simscope.learn.regress import regress
 from simscope.learn.runs import NETWORKS, TrainedModel, load
 from simscope.learn.stream import HDF5Dataset, StreamingDataset
-from simscope.learn.trainer import Plan, train
+from simscope.learn.trainer import train
 
 __all__ = [
     "NETWORKS",

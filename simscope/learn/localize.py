@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
+from simscope.learn.compute import run_network
 from simscope.learn.deepstorm import FOUND_DTYPE, DeepStormTask
-from simscope.learn.runs import TrainedModel, load, run_network
+from simscope.learn.runs import TrainedModel, load
 
 PIXELS_AT_ONCE = 1 << 18
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
-from simscope.learn.runs import TrainedModel, load, run_network
+from simscope.learn.compute import run_network
+from simscope.learn.runs import TrainedModel, load
 from simscope.learn.zernike import ZernikeTask
 
 STACKS_AT_ONCE = 64

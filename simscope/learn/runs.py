@@ -6,6 +6,9 @@ Nothing is pickled, so opening a stranger's run executes nothing of theirs.
 from __future__ import annotations
 
 import json
+import math
+import os
+import platform
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +19,9 @@ import numpy.typing as npt
 import torch
 
 from simscope.errors import SimscopeError, TrainingError
+from simscope.learn.compute import autocast, run_network
 from simscope.learn.deepstorm import DeepStormConfig, DeepStormTask
+from simscope.learn.plan import Plan
 from simscope.learn.task import Task
 from simscope.learn.zernike import ZernikeConfig, ZernikeTask
 from simscope.recipe import Recipe
@@ -56,22 +61,6 @@ class TrainedModel:
         return run_network(self.task, images)
 
 
-def run_network(task: Task, images: npt.NDArray[Any]) -> torch.Tensor:
-    """Output of the network for counts [ADU], float32, on the CPU."""
-    network = task.network
-    weight = next(network.parameters())
-    network.eval()
-    with torch.inference_mode(), autocast(weight.device):
-        return network(task.inputs(images).to(weight.device)).float().cpu()
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 for convolutions where the processor has it in hardware, else float32."""
-    cpu_has_it = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_it
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(fast))
-
-
 def make_task(name: str, recipe: Recipe, config: dict[str, Any] | None = None) -> Task:
     """An untrained network of the given name for a recipe.
 
@@ -91,6 +80,51 @@ def make_task(name: str, recipe: Recipe, config: dict[str, Any] | None = None) -
     return made
 
 
+def checked_folder(folder: Path, force: bool) -> Path:
+    """The folder of a run, made if it is not there.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be made, or holds a run and ``force`` is not set.
+    """
+    if (folder / RECORD).exists() and not force:
+        raise TrainingError(f"{folder} holds a run already: choose another folder, or force")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make the run folder {folder}: {error}") from None
+    return folder
+
+
+def circumstances(task: Task, plan: Plan, seed: int, device: str, threads: int) -> dict[str, Any]:
+    """What was trained, how, and where."""
+    from simscope import __version__
+
+    return {
+        "network": task.kind,
+        "parameters": sum(weights.numel() for weights in task.network.parameters()),
+        "config": task.config.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json"),
+        "seed": seed,
+        "recipe": task.recipe.name,
+        "recipe_sha256": task.recipe.sha256,
+        "versions": {
+            "simscope": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "hardware": {
+            "device": device,
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": threads,
+            "bfloat16": bool(autocast(torch.device(device))._enabled),
+        },
+    }
+
+
 def save(task: Task, record: dict[str, Any], folder: Path) -> TrainedModel:
     """Write a network and its record into ``folder`` and return it as a model."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,8 +136,18 @@ def save(task: Task, record: dict[str, Any], folder: Path) -> TrainedModel:
         "recipe": task.recipe.written(),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=1), "utf8")
-    (folder / RECORD).write_text(json.dumps(record, indent=1), "utf8")
+    record = _without_nan(record)
+    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), "utf8")
     return TrainedModel(task, record, folder)
+
+
+def _without_nan(value: Any) -> Any:
+    """The same record with None for numbers that are not finite, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load(folder: str | Path) -> TrainedModel:

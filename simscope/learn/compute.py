@@ -1,0 +1,42 @@
+"""How networks are run: threads, number format, batches of counts in, float32 out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from simscope.errors import TrainingError
+from simscope.learn.task import Task
+
+
+def run_network(task: Task, images: npt.NDArray[Any]) -> torch.Tensor:
+    """Output of the network for counts [ADU], float32, on the CPU."""
+    network = task.network
+    weight = next(network.parameters())
+    network.eval()
+    with torch.inference_mode(), autocast(weight.device):
+        return network(task.inputs(images).to(weight.device)).float().cpu()
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 for convolutions where the processor has it in hardware, else float32."""
+    cpu_has_it = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_it
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(fast))
+
+
+@contextmanager
+def using_threads(threads: int | None) -> Iterator[int]:
+    """The number of threads PyTorch uses inside, as it was again outside."""
+    before = torch.get_num_threads()
+    if threads is not None and threads < 1:
+        raise TrainingError(f"threads={threads} is below 1: give at least one")
+    torch.set_num_threads(threads or before)
+    try:
+        yield threads or before
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,79 @@
+"""What training is fed: batches of a stream or a file, and samples held out from both."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from simscope.acquire import Batch
+from simscope.errors import TrainingError
+from simscope.keys import Key
+from simscope.learn.plan import Plan
+from simscope.learn.stream import HDF5Dataset, StreamingDataset, training_seed
+from simscope.learn.task import Task
+from simscope.recipe import Recipe, packaged_recipes
+
+HELD_OUT_START = 2**31  # streamed samples kept for validation are counted from here
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+def open_source(
+    source: Recipe | str | Path, seed: int, batch_size: int, threads: int | None
+) -> StreamingDataset | HDF5Dataset:
+    """Stream of a recipe (object, packaged name, YAML file), or a dataset file."""
+    is_recipe = isinstance(source, Recipe) or str(source) in packaged_recipes()
+    if not is_recipe and Path(source).suffix.lower() not in (".yaml", ".yml"):  # type: ignore[arg-type]
+        return HDF5Dataset(source)  # type: ignore[arg-type]
+    return StreamingDataset(
+        source, training_seed(seed), batch_size=batch_size, stop=HELD_OUT_START, threads=threads
+    )
+
+
+def held_out_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
+    """Samples training never sees: far along the stream, or the last of the file.
+
+    Raises
+    ------
+    TrainingError
+        If a file is too small to keep any.
+    """
+    if isinstance(data, StreamingDataset):
+        return data.batch(HELD_OUT_START, HELD_OUT_START + plan.validation_samples)
+    kept = len(data) - plan.validation_samples
+    if kept < plan.batch_size:
+        raise TrainingError(
+            f"{data.path} has {len(data)} samples, too few for batch_size={plan.batch_size} and "
+            f"validation_samples={plan.validation_samples}: generate more or lower these"
+        )
+    return data.batch(kept, len(data))
+
+
+def batches(
+    data: StreamingDataset | HDF5Dataset, task: Task, plan: Plan, seed: int
+) -> Iterator[Pair]:
+    """Inputs and targets: streamed, or without end from a file."""
+    if isinstance(data, HDF5Dataset):
+        return _batches_of_file(data, task, plan, seed)
+
+    def prepare(batch: Batch) -> Pair:
+        return task.inputs(batch.images), task.targets(batch)
+
+    data.transform = prepare
+    return iter(DataLoader(data, batch_size=None, generator=torch.Generator()))
+
+
+def _batches_of_file(data: HDF5Dataset, task: Task, plan: Plan, seed: int) -> Iterator[Pair]:
+    """Runs of neighbouring samples in an order shuffled anew each epoch, augmented."""
+    runs = (len(data) - plan.validation_samples) // plan.batch_size
+    order_key, augment_key = (Key(seed).child(f"learn/{name}") for name in ("order", "augment"))
+    for epoch in itertools.count():
+        for run in np.argsort(order_key.uniform(np.arange(runs), step=epoch)).tolist():
+            batch = data.batch(run * plan.batch_size, (run + 1) * plan.batch_size)
+            chance = float(augment_key.uniform(run, step=epoch))
+            yield task.augment(task.inputs(batch.images), task.targets(batch), chance)
