@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
@@ -548,16 +549,18 @@ def psf(
     check_heights(objective_of(optics), z)
     if not np.isfinite((*focus, x_nm, y_nm)).all():
         raise OpticsError("focus_nm, x_nm and y_nm must be finite: give plain numbers")
-    model = PupilModel(
-        optics,
-        shape=(int(shape[0]), int(shape[1])),
-        pixel_nm=pixel_nm,
-        z_nm=(float(z.min()), float(z.max())),
-        focus_nm=(float(focus.min()), float(focus.max())),
-        reach_nm=max(abs(x_nm), abs(y_nm)),
-        wavefront_limit_nm=wavefront_nm,
-    )
-    return model.images(z, focus, x_nm, y_nm, wavefront_nm=wavefront_nm)
+    # small products: threads of BLAS only get in each other's way, and might move last bits
+    with threadpool_limits(1, "blas"):
+        model = PupilModel(
+            optics,
+            shape=(int(shape[0]), int(shape[1])),
+            pixel_nm=pixel_nm,
+            z_nm=(float(z.min()), float(z.max())),
+            focus_nm=(float(focus.min()), float(focus.max())),
+            reach_nm=max(abs(x_nm), abs(y_nm)),
+            wavefront_limit_nm=wavefront_nm,
+        )
+        return model.images(z, focus, x_nm, y_nm, wavefront_nm=wavefront_nm)
 
 
 def pupil_phase(optics: Any, n: int = 256) -> tuple[FloatArray, float]:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.kernels.splat import padded_window, splat
@@ -268,7 +269,9 @@ def build_table(
     stored = None if folder is None else load_arrays(Path(folder), key)
     table = None if stored is None else _from_arrays(stored)
     if table is None:
-        table = _build(optics, request)
+        # small products: threads of BLAS only get in each other's way, and might move last bits
+        with threadpool_limits(1, "blas"):
+            table = _build(optics, request)
         if folder is not None:
             save_arrays(Path(folder), key, _to_arrays(table))
     _judge_energy(table, accept_energy_loss)
