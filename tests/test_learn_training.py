@@ -181,6 +181,22 @@ def test_networks_refuse_recipes_they_cannot_learn(dense, stacks):
         make_task("deepstorm", dense, {"chanels": 3})
 
 
+def test_samples_too_large_for_memory_are_refused_before_the_work(dense, tmp_path):
+    movie = changed(dense, acquisition__frames=10**6)
+    with pytest.raises(TrainingError, match=r"lower batch_size.*frames"):
+        train("deepstorm", movie, out=tmp_path / "run")
+
+
+def test_emitters_outside_the_frame_are_no_one_s_to_find(dense):
+    wide = changed(dense, structure__margin_nm=1000.0)
+    task, batch = make_task("deepstorm", wide, TINY), ss.Simulator(wide, 3).batch(0, 4)
+    task.fit_scales(batch)
+    perfect = task.targets(batch)
+    perfect[:, :-1] = torch.log(perfect[:, :-1].clamp(min=1e-9))
+    assert task.judge(torch.nan_to_num(perfect), batch)["recall"] > 0.9
+    assert (batch.emitters["x_nm"] < 0).any()
+
+
 @pytest.mark.parametrize(
     ("plan", "says"),
     [

@@ -44,6 +44,7 @@ FOUND_DTYPE = np.dtype(
     ]
 )
 CALIBRATION_RADIUS_NM = 250.0
+TRUTH_COLUMNS = ("x_nm", "y_nm", "photons")
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 REACHES_NM = (75.0, 100.0, 125.0)
 
@@ -149,7 +150,8 @@ class DeepStormTask(Task):
         """Take dark level, spread, typical photons and mean density from a batch."""
         photons = photons_from_counts(_frames(batch.images), self.recipe)
         level, spread = background_and_spread(photons)
-        if not len(batch.emitters):
+        truth = self._truth(batch)
+        if not len(truth["photons"]):
             raise TrainingError(
                 f"no emitter in {len(photons)} frames of {self.recipe.name!r}: raise the density"
             )
@@ -157,7 +159,7 @@ class DeepStormTask(Task):
             update={
                 "background_photons": level,
                 "spread_photons": spread,
-                "typical_photons": float(np.median(batch.emitters["photons"])),
+                "typical_photons": float(np.median(truth["photons"])),
                 "emitters_per_cell": float(self._density(batch).mean()),
             }
         )
@@ -196,7 +198,7 @@ class DeepStormTask(Task):
 
     def judge(self, output: torch.Tensor, batch: Batch) -> dict[str, float]:
         """Jaccard index, precision, recall and lateral RMSE [nm] at 250 nm."""
-        result = score(self.found(output), _truth(batch), CALIBRATION_RADIUS_NM)
+        result = score(self.found(output), self._truth(batch), CALIBRATION_RADIUS_NM)
         return {
             "jaccard": result.jaccard,
             "precision": result.precision,
@@ -206,7 +208,7 @@ class DeepStormTask(Task):
 
     def calibrate(self, output: torch.Tensor, batch: Batch) -> None:
         """Choose threshold and reach with the best efficiency (Sage et al. 2019) on a batch."""
-        truth = _truth(batch)
+        truth = self._truth(batch)
         best = -math.inf
         for reach_nm in REACHES_NM:
             lowest = {"reach_nm": reach_nm, "threshold": THRESHOLDS[0]}
@@ -224,11 +226,21 @@ class DeepStormTask(Task):
         update = {} if threshold is None else {"threshold": threshold}
         return read_map(output, self.config.model_copy(update=update), self.recipe)
 
+    def _truth(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        """Emitters with light inside the frame, frames counted from the batch's first."""
+        frames, height, width = _frames(batch.images).shape
+        emitters, pixel_nm = batch.emitters, self.recipe.pixel_nm
+        x, y = emitters["x_nm"] / pixel_nm, emitters["y_nm"] / pixel_nm
+        seen = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (emitters["photons"] > 0)
+        first = batch.start * (frames // max(len(batch.images), 1))
+        columns = {name: emitters[name][seen].astype(np.float64) for name in TRUTH_COLUMNS}
+        return columns | {"frame": emitters["frame"][seen] - first}
+
     def _density(self, batch: Batch) -> npt.NDArray[np.float32]:
         """True map on the fine grid, float32 (frames, y, x)."""
         frames, height, width = _frames(batch.images).shape
         cell_nm = self.recipe.pixel_nm / self.config.upsampling
-        truth, fine = _truth(batch), self.config.upsampling
+        truth, fine = self._truth(batch), self.config.upsampling
         return density_map(
             truth["frame"],
             truth["x_nm"] / cell_nm,
@@ -239,12 +251,10 @@ class DeepStormTask(Task):
 
     def _log_photons(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Mean log of photons over ``typical_photons`` per camera pixel; NaN without emitter."""
-        shape = _frames(batch.images).shape
-        truth, pixel_nm = _truth(batch), self.recipe.pixel_nm
-        y, x = (np.floor(truth[axis] / pixel_nm).astype(np.int64) for axis in ("y_nm", "x_nm"))
-        seen = (x >= 0) & (x < shape[2]) & (y >= 0) & (y < shape[1]) & (truth["photons"] > 0)
-        pixel = np.ravel_multi_index((truth["frame"][seen], y[seen], x[seen]), shape)
-        value = np.log(truth["photons"][seen] / self.config.typical_photons)
+        shape, truth = _frames(batch.images).shape, self._truth(batch)
+        y, x = ((truth[axis] / self.recipe.pixel_nm).astype(np.int64) for axis in ("y_nm", "x_nm"))
+        pixel = np.ravel_multi_index((truth["frame"], y, x), shape)
+        value = np.log(truth["photons"] / self.config.typical_photons)
         size = int(np.prod(shape))
         count = np.bincount(pixel, minlength=size)
         total = np.bincount(pixel, value, minlength=size)
@@ -288,12 +298,3 @@ def _common_height_nm(recipe: Recipe) -> float:
 def _frames(images: Any) -> Any:
     """Images as (frames, y, x), whether samples are single frames or movies."""
     return images.reshape(-1, *images.shape[-2:])
-
-
-def _truth(batch: Batch) -> dict[str, Any]:
-    """Emitters of a batch with frames counted from its first frame, columns as float64."""
-    per_sample = len(_frames(batch.images)) // max(len(batch.images), 1)
-    columns = {
-        name: batch.emitters[name].astype(np.float64) for name in ("x_nm", "y_nm", "photons")
-    }
-    return columns | {"frame": batch.emitters["frame"] - batch.start * per_sample}

@@ -16,10 +16,11 @@ from simscope.keys import Key
 from simscope.learn.plan import Plan
 from simscope.learn.stream import HDF5Dataset, StreamingDataset, training_seed
 from simscope.learn.task import Task
-from simscope.recipe import Recipe, packaged_recipes
+from simscope.recipe import FocusStack, Recipe, packaged_recipes
 
 HELD_OUT_START = 2**31  # streamed samples kept for validation are counted from here
 
+MAX_PIXELS = 2**24  # of one update; more than a few GiB of features on the way
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -41,8 +42,9 @@ def held_out_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
     Raises
     ------
     TrainingError
-        If a file is too small to keep any.
+        If a file is too small to keep any, or a sample too large to train on.
     """
+    _require_room(data.recipe, max(plan.batch_size, plan.validation_samples))
     if isinstance(data, StreamingDataset):
         return data.batch(HELD_OUT_START, HELD_OUT_START + plan.validation_samples)
     kept = len(data) - plan.validation_samples
@@ -52,6 +54,18 @@ def held_out_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
             f"validation_samples={plan.validation_samples}: generate more or lower these"
         )
     return data.batch(kept, len(data))
+
+
+def _require_room(recipe: Recipe, samples: int) -> None:
+    acquisition = recipe.acquisition
+    focus, shape = acquisition.focus_nm, acquisition.shape
+    planes = focus.planes if isinstance(focus, FocusStack) else acquisition.frames
+    pixels = samples * planes * shape[0] * shape[1]
+    if pixels > MAX_PIXELS:
+        raise TrainingError(
+            f"{samples} samples of {planes} x {shape[0]} x {shape[1]} are {pixels} pixels at once, "
+            f"above {MAX_PIXELS}: lower batch_size, validation_samples, acquisition.frames or shape"
+        )
 
 
 def batches(
