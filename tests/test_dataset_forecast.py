@@ -58,6 +58,7 @@ def test_peak_snr_is_what_repeated_exposures_show():
     assert forecast(sim).peak_snr == pytest.approx(seen, rel=0.05)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="1.4 million pixels, too slow without JIT")
 def test_file_size_is_foretold(tmp_path):
     recipe = snapshot().replace("acquisition.shape", [96, 96])
     outlook = forecast(ss.Simulator(recipe, 7), samples=150)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import h5py
+import numba
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -75,6 +76,7 @@ def wait_for(condition, seconds=60):
     pytest.fail("the run never got going")
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="thousands of samples, too slow without JIT")
 def test_a_killed_run_leaves_nothing_that_opens_and_the_next_run_succeeds(tmp_path):
     out = tmp_path / "run.h5"
     part = part_path(out)
@@ -93,6 +95,7 @@ def test_a_killed_run_leaves_nothing_that_opens_and_the_next_run_succeeds(tmp_pa
         assert len(data) == 2
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="thousands of samples, too slow without JIT")
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
     run = start(tmp_path / "run.h5", 100_000, limit_bytes=500_000)
     said, _ = run.communicate()
