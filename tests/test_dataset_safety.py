@@ -23,6 +23,8 @@ from simscope.dataset.schema import Layout
 from simscope.dataset.write import DatasetWriter, part_path, reason
 from simscope.errors import DatasetError
 
+pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
@@ -48,7 +50,6 @@ import simscope as ss
 from simscope.errors import SimscopeError
 from small_worlds import snapshot
 
-pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
 if int(sys.argv[4]):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
