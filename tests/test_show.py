@@ -111,6 +111,14 @@ def test_psf_figure_has_planes_cuts_and_pupil():
     assert pupil.images[0].get_extent() == [-1.2, 1.2, 1.2, -1.2]
 
 
+def test_phase_that_goes_around_is_shown_on_a_cyclic_scale():
+    vortex = snapshot().replace("optics.mask", {"kind": "vortex", "charge": 2}).optics
+    figure = show.psf_figure(vortex, focus_nm=(-300, 300), side_um=1.0)
+    pupil = next(axes for axes in panels(figure) if "pupil" in axes.get_title())
+    assert pupil.images[0].get_cmap().name == style.CYCLIC
+    assert pupil.images[0].get_clim() == (-np.pi, np.pi)
+
+
 def test_psf_figure_needs_something_that_varies():
     with pytest.raises(OpticsError, match="both stand still"):
         show.psf_figure(snapshot().optics, focus_nm=(5, 5))

@@ -20,6 +20,7 @@ from simscope.show import style
 PLANES = 7
 XZ_PLANES = 81
 TRAVEL_NM = 1000.0
+FLAT_PUPIL = "pupil phase: flat, no mask"
 
 Floats = npt.NDArray[np.float64]
 
@@ -183,11 +184,19 @@ def _xz_cut(
 
 
 def _phase(axes: Axes, optics: Optics) -> None:
+    """Pupil phase; on a cyclic scale where it goes around."""
     phase, na = pupil_phase(optics)
-    limit = max(float(np.nanmax(np.abs(phase))), 0.1)
-    shown = axes.imshow(phase, cmap=style.PHASE, vmin=-limit, vmax=limit, extent=(-na, na, na, -na))
-    flat = not np.nanmax(np.abs(phase)) > 0.0
-    axes.set_title("pupil phase: flat, no mask" if flat else "pupil phase of mask and wavefront")
+    largest = float(np.nanmax(np.abs(phase)))
+    wrapped = largest > 0.95 * np.pi
+    limit = np.pi if wrapped else max(largest, 0.1)
+    shown = axes.imshow(
+        np.angle(np.exp(1j * phase)),
+        cmap=style.CYCLIC if wrapped else style.PHASE,
+        vmin=-limit,
+        vmax=limit,
+        extent=(-na, na, na, -na),
+    )
+    axes.set_title("pupil phase of mask and wavefront" if largest > 0 else FLAT_PUPIL)
     axes.set_xlabel("$k_x$ / k  [NA]")
     axes.set_ylabel("$k_y$ / k  [NA]")
-    style.note_range(shown, axes, "phase [rad]")
+    style.note_range(shown, axes, "phase, wrapped [rad]" if wrapped else "phase [rad]")

@@ -30,6 +30,7 @@ SERIES = ("#0b6e99", "#d1495b", "#6a994e", "#8d5fd3")
 COUNTS = "gray"
 LIGHT = "inferno"
 PHASE = "RdBu_r"
+CYCLIC = "twilight_shifted"
 
 STYLE: Any = {
     "font.family": "sans-serif",
