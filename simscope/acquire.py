@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -462,50 +461,72 @@ class ExactRenderer:
         """Expected photons, float32 ``(samples * frames, y, x)``."""
         frames = last - first
         out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
-        rows_of = shining.offsets[::frames]
-
-        def one_sample(row: int) -> None:
-            rows = slice(rows_of[row], rows_of[row + 1])
-            if rows.start < rows.stop:
-                self._render_sample(run, shining, row, rows, frames, out)
-
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(numba.get_num_threads()) as pool:
-            list(pool.map(one_sample, range(len(run.indices))))
+        corner, shift_nm = self._places(run.molecules)
+        with threadpool_limits(1, "blas"):
+            if isinstance(self.recipe.structure, BeadStructure):
+                patches = self._bead_patches(run, shift_nm)
+                who, within = shining.molecule, shining.frame % frames
+                plane = within if self.planes_nm is not None else np.zeros_like(within)
+            else:
+                patches, who, plane = self._patches(run, shining, frames, shift_nm)
+            for k, frame in enumerate(shining.frame):
+                patch = shining.photons[k] * patches[who[k], plane[k]]
+                _add_patch(out[frame], patch, *corner[:, shining.molecule[k]])
         return out
 
-    def _render_sample(
-        self,
-        run: _Run,
-        shining: Shining,
-        row: int,
-        rows: slice,
-        frames: int,
-        out: npt.NDArray[np.float32],
-    ) -> None:
-        """Add one sample's emitters to its frames, in table order."""
-        who, frame = shining.molecule[rows], shining.frame[rows]
-        focus = self._focus_nm(run, row, frame - row * frames)
-        place = np.stack([run.molecules.y_nm[who], run.molecules.x_nm[who]]) / self.pixel_nm
+    def _places(self, molecules: Molecules) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Pixel (row, column) that holds each molecule, and its shift (x, y) from its middle."""
+        place = np.stack([molecules.y_nm, molecules.x_nm]).astype(np.float64) / self.pixel_nm
         corner = np.floor(place).astype(np.int64)
-        shift = (place - corner - 0.5) * self.pixel_nm
-        distinct, back = np.unique(
-            np.stack([run.molecules.z_nm[who], focus, shift[1], shift[0]]),
-            axis=1,
-            return_inverse=True,
-        )
-        wavefront = {
-            mode: float(run.drawn[f"{COEFFICIENT}{mode}"][row]) for mode in self.model.modes
-        }
-        patches = self.model.images(*distinct, wavefront_nm=wavefront)
-        for k, photons in enumerate(shining.photons[rows]):
-            patch = np.float32(photons) * patches[back[k]].astype(np.float32)
-            _add_patch(out[frame[k]], patch, corner[0, k], corner[1, k])
+        return corner, ((place - corner - 0.5) * self.pixel_nm)[::-1]
 
-    def _focus_nm(self, run: _Run, row: int, plane: npt.NDArray[np.int64]) -> Floats:
-        if self.planes_nm is not None:
-            return self.planes_nm[plane]
-        focus = per_sample(self.recipe, run.drawn, "acquisition.focus_nm", len(run.indices))
-        return np.full(len(plane), focus[row])
+    def _bead_patches(self, run: _Run, shift_nm: Floats) -> npt.NDArray[np.float32]:
+        """Probability per pixel of each sample's bead, float32 ``(samples, planes, y, x)``."""
+        samples = len(run.indices)
+        focus = (
+            per_sample(self.recipe, run.drawn, "acquisition.focus_nm", samples)[:, None]
+            if self.planes_nm is None
+            else self.planes_nm[None, :]
+        )
+        return self.model.stacks(
+            run.molecules.z_nm[:, None],
+            focus,
+            *shift_nm,
+            coefficients_nm=self._coefficients_nm(run) if self.model.modes else None,
+            threads=numba.get_num_threads(),
+        )
+
+    def _patches(
+        self, run: _Run, shining: Shining, frames: int, shift_nm: Floats
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Patches ``(n, 1, y, x)`` of every distinct molecule and focus, and each row's patch."""
+        sample = run.molecules.sample[shining.molecule]
+        focus = (
+            per_sample(self.recipe, run.drawn, "acquisition.focus_nm", len(run.indices))[sample]
+            if self.planes_nm is None
+            else self.planes_nm[shining.frame % frames]
+        )
+        distinct, back = np.unique(
+            np.stack([shining.molecule.astype(np.float64), focus]), axis=1, return_inverse=True
+        )
+        who = distinct[0].astype(np.int64)
+        places = (run.molecules.z_nm[who], distinct[1], *shift_nm[:, who])
+        coefficients = self._coefficients_nm(run)[run.molecules.sample[who]]
+        parts = [
+            self.model.images(
+                *(value[k] for value in places),
+                wavefront_nm=dict(zip(self.model.modes, coefficients[k], strict=True)),
+            )
+            for k in range(len(who))
+        ]
+        empty = np.empty((0, self.window_px, self.window_px))
+        patches = np.concatenate([empty, *parts]).astype(np.float32)[:, None]
+        return patches, back.ravel(), np.zeros(len(back.ravel()), np.int64)
+
+    def _coefficients_nm(self, run: _Run) -> Floats:
+        """Coefficients drawn per sample, ``(samples, modes)`` [nm]."""
+        columns = [run.drawn[f"{COEFFICIENT}{mode}"] for mode in self.model.modes]
+        return np.stack(columns, axis=1) if columns else np.empty((len(run.indices), 0))
 
     def _window(self) -> int:
         """Side of the patch around an emitter's pixel: the whole frame if it may be."""
@@ -565,10 +586,11 @@ def _constant(wavefront: ZernikeWavefront | None) -> ZernikeWavefront | None:
 
 
 def _wavefront_limits_nm(wavefront: ZernikeWavefront | None) -> dict[int, float]:
-    """Largest coefficient of every mode drawn per sample [nm]."""
+    """Coefficients [nm] whose root sum of squares no drawn wavefront exceeds."""
     if wavefront is None:
         return {}
-    limits = {mode: _largest(wavefront.rms_nm) for mode in wavefront.random_modes}
+    share = _largest(wavefront.rms_nm) / math.sqrt(max(len(wavefront.random_modes), 1))
+    limits = dict.fromkeys(wavefront.random_modes, share)
     for mode, value in wavefront.coefficients_nm.items():
         if isinstance(value, Distribution):
             limits[mode] = _largest(value)
