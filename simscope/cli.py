@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -360,14 +361,21 @@ def train(
     minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
     seed: Seed = 0,
     settings: Settings = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Train a network on a stream of fresh samples, or on a file."""
     from simscope import learn
 
     chosen = source if Path(source).is_file() and not settings else load(source, settings)
-    learn.train(network, chosen, out=out, minutes=minutes, seed=seed)
-    answer({"out": str(out)}, [f"wrote {out}"], as_json)
+    model = learn.train(
+        network, chosen, out=out, minutes=minutes, seed=seed, device=device, force=force
+    )
+    judged = model.record["held_out"]
+    held_out = {name: value if math.isfinite(value) else None for name, value in judged.items()}
+    rows = [(name.replace("_", " "), _rounded(value)) for name, value in held_out.items()]
+    answer({"out": str(out), "held_out": held_out}, [f"wrote {out}", *aligned(rows)], as_json)
 
 
 @command(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from simscope.evaluate import Score
 from simscope.show import style
@@ -46,11 +46,11 @@ def precision_figure(trials: Sequence[Trial]) -> Figure:
     recall.set(xlabel="photons of the emitter", ylabel="share found", ylim=(0, 1.03))
     recall.legend(loc="lower right")
     error.set(xlabel="photons of the emitter", ylabel="lateral RMS error [nm]")
-    error.set_ylim(bottom=0)
+    error.set_ylim(0, 1.15 * error.get_ylim()[1])
     for axes in (recall, error):
         _photon_axis(axes, edges)
-    error.plot([], [], "--", color=style.SOFT, label="Cramér-Rao bound, emitter alone")
-    error.legend(loc="best")
+    bound = error.plot([], [], "--", color=style.SOFT, label="Cramér-Rao bound, emitter alone")
+    error.legend(handles=bound, loc="upper right")
     spread.set(xlabel="lateral error of matched pairs [nm]", ylabel="share per nm")
     return figure
 
@@ -96,10 +96,11 @@ def _floats(values: Sequence[float | None]) -> Floats:
 
 
 def _photon_axis(axes: Axes, edges: Floats) -> None:
-    """Logarithmic axis with plain numbers at 1, 2, 5 times powers of ten."""
+    """Logarithmic axis with plain numbers at 1, 2, 3, 5 times powers of ten."""
     axes.set_xlim(edges[0], edges[-1])
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    round_numbers = [step * 10.0**power for power in range(8) for step in (1, 2, 3, 5)]
+    axes.set_xticks([tick for tick in round_numbers if edges[0] <= tick <= edges[-1]])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -131,10 +132,8 @@ def _error_curve(axes: Axes, trial: Trial, edges: Floats, colour: str) -> None:
     bound = trial.bound_nm[rows] ** 2
     bins = [members for members in _bins(photons, edges) if len(members) >= MIN_PER_BIN]
     middle = [np.exp(np.mean(np.log(photons[members]))) for members in bins]
-    axes.plot(
-        middle, [np.sqrt(squared[members].mean()) for members in bins], "o-",
-        ms=3.5, color=colour, label=trial.name,
-    )  # fmt: skip
+    errors = [np.sqrt(squared[members].mean()) for members in bins]
+    axes.plot(middle, errors, "o-", ms=3.5, color=colour)
     axes.plot(middle, [np.sqrt(bound[members].mean()) for members in bins], "--", color=colour)
 
 
