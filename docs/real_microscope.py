@@ -19,6 +19,8 @@ import tifffile
 import simscope as ss
 from simscope.camera import PhotonTransfer, photon_transfer
 
+DENSITIES = (0.04, 0.06, 0.08, 0.1, 0.12, 0.14)
+BRIGHTNESS = (0.2, 0.3, 0.4, 0.5)
 BINS_ADU = np.arange(0, 260, 5)
 MASK = "mask_tetrapod_printed.mat"
 
@@ -87,7 +89,7 @@ def quantile_gap_adu(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(np.quantile(a, shares) - np.quantile(b, shares)).mean())
 
 
-def twin(folder: Path, *, densities=(0.06, 0.1, 0.15), brightness=(0.2, 0.35), seed=3) -> Twin:
+def twin(folder: Path, *, densities=DENSITIES, brightness=BRIGHTNESS, seed=3) -> Twin:
     """The simulated frame whose quantiles come closest over a few densities and brightnesses."""
     frames = read_frames(folder)
     transfer = photon_transfer(frames)

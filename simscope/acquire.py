@@ -399,7 +399,7 @@ class TableRenderer:
             max_window_px=rendering.max_window_px,
             accuracy=rendering.accuracy,
             accept_energy_loss=rendering.accept_energy_loss,
-            cache=cache,
+            cache="default" if cache is None else cache,
         )
 
     @property

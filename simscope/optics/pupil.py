@@ -393,7 +393,7 @@ class _Probe:
         rate = 0.5 * math.pi * objective.wavenumber_per_nm * steepest
         guess = math.ceil(0.25 * rate - 0.8 * math.log10(self.model.accuracy)) + 3
         if _from_file(self.model.optics):
-            guess = max(guess, math.ceil(2.0 * objective.na / self.model.optics.mask.na_per_pixel))
+            guess = max(guess, math.ceil(4.2 * objective.na / self.model.optics.mask.na_per_pixel))
         return guess
 
     def values(self, field: PupilField) -> FloatArray:
