@@ -19,33 +19,27 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from simscope import camera as cameras
 from simscope import optics as opticses
 from simscope import sample as samples_of
-from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
+from simscope.errors import SimscopeError, SimscopeWarning
 from simscope.keys import Key
 from simscope.recipe import (
-    BeadStructure,
     Blinking,
-    Distribution,
     FocusStack,
     Recipe,
-    ZernikeWavefront,
     load_recipe,
 )
 from simscope.recipe.draws import (
-    COEFFICIENT,
     draw_dataset,
     draw_samples,
     parameter_units,
-    per_sample,
 )
-from simscope.sample import Molecules, Shining
+from simscope.render import ExactRenderer, Parameters, Run, TableRenderer
+from simscope.sample import Shining
 
 Floats = npt.NDArray[np.float64]
-Parameters = dict[str, Floats]
 
 EMITTER_DTYPE = np.dtype(
     [
@@ -249,7 +243,7 @@ class Simulator:
         last: int,
         *,
         expected: bool,
-        state: _Run | None = None,
+        state: Run | None = None,
     ) -> Chunk:
         """Frames ``first`` to ``last`` of the given samples, from molecules to counts."""
         with _threads(self.threads), self._recording():
@@ -274,12 +268,12 @@ class Simulator:
             photons.reshape(shape) if expected else None,
         )
 
-    def _begin(self, indices: npt.NDArray[np.int64]) -> _Run:
+    def _begin(self, indices: npt.NDArray[np.int64]) -> Run:
         drawn = draw_samples(self.resolved, self.key, indices)
         molecules = samples_of.place(self.resolved, self.key, indices, drawn)
-        return _Run(indices, drawn, molecules, {})
+        return Run(indices, drawn, molecules, {})
 
-    def _shine(self, run: _Run, first: int, last: int) -> Shining:
+    def _shine(self, run: Run, first: int, last: int) -> Shining:
         shine = (
             samples_of.shine_blinking
             if isinstance(self.resolved.photophysics, Blinking)
@@ -296,12 +290,12 @@ class Simulator:
             carried=run.carried,
         )
 
-    def _add_background(self, photons: npt.NDArray[np.float32], run: _Run, frames: int) -> None:
+    def _add_background(self, photons: npt.NDArray[np.float32], run: Run, frames: int) -> None:
         level = samples_of.background_photons(self.resolved, self.key, run.indices, run.drawn)
         photons += np.repeat(level, frames, axis=0)
 
     def _read_out(
-        self, photons: npt.NDArray[np.float32], run: _Run, first: int, last: int
+        self, photons: npt.NDArray[np.float32], run: Run, first: int, last: int
     ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
         frames = last - first
         varied = {
@@ -320,7 +314,7 @@ class Simulator:
             parameters=varied or None,
         )
 
-    def _truth(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[Any]:
+    def _truth(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[Any]:
         """Emitter table of a window: one row per molecule and frame in which it shines."""
         molecules, who = run.molecules, shining.molecule
         table = np.empty(len(who), EMITTER_DTYPE)
@@ -368,239 +362,6 @@ class Simulator:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
-
-
-@dataclass
-class _Run:
-    """Samples under way: their draws, molecules, and what photophysics carries between windows."""
-
-    indices: npt.NDArray[np.int64]
-    drawn: Parameters
-    molecules: Molecules
-    carried: dict[str, Any]
-
-
-class TableRenderer:
-    """Renders from one B-spline table: the same optics for every sample."""
-
-    def __init__(self, recipe: Recipe, cache: Path | None) -> None:
-        low, high = samples_of.height_range_nm(recipe)
-        focus = recipe.acquisition.focus_nm
-        assert isinstance(focus, float | int)
-        rendering = recipe.rendering
-        self.shape = recipe.acquisition.shape
-        self.table = opticses.build_table(
-            recipe.optics,
-            focus_nm=float(focus),
-            z_min_nm=low,
-            z_max_nm=high,
-            pixel_nm=recipe.pixel_nm,
-            window_px=rendering.window_px,
-            max_window_px=rendering.max_window_px,
-            accuracy=rendering.accuracy,
-            accept_energy_loss=rendering.accept_energy_loss,
-            cache="default" if cache is None else cache,
-        )
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """Window, table error and energy left out."""
-        return {
-            "rendering": "table",
-            "window_px": self.table.window_px,
-            "table_error": float(self.table.error),
-            "energy_left_out_max": float(self.table.energy_left_out[:, 1].max()),
-        }
-
-    def render(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Expected photons, float32 ``(samples * frames, y, x)``."""
-        molecules, who = run.molecules, shining.molecule
-        photons = self.table.render(
-            molecules.x_nm[who],
-            molecules.y_nm[who],
-            molecules.z_nm[who],
-            shining.photons,
-            shining.offsets,
-            self.shape,
-        )
-        # a spline may dip below zero by its own error, which no light does
-        return np.maximum(photons, 0.0, out=photons)
-
-
-class ExactRenderer:
-    """Renders every emitter from the pupil: samples differ in wavefront or focus."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.shape = recipe.acquisition.shape
-        self.pixel_nm = recipe.pixel_nm
-        focus = recipe.acquisition.focus_nm
-        self.planes_nm = focus.positions_nm if isinstance(focus, FocusStack) else None
-        self.window_px = self._window()
-        self.model = opticses.PupilModel(
-            recipe.optics.model_copy(update={"wavefront": _constant(recipe.optics.wavefront)}),
-            shape=(self.window_px, self.window_px),
-            pixel_nm=self.pixel_nm,
-            z_nm=samples_of.height_range_nm(recipe),
-            focus_nm=_focus_range_nm(focus),
-            reach_nm=0.5 * self.pixel_nm,
-            wavefront_limit_nm=_wavefront_limits_nm(recipe.optics.wavefront),
-            accuracy=recipe.rendering.accuracy,
-        )
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """Window and pupil sampling."""
-        return {
-            "rendering": "exact",
-            "window_px": self.window_px,
-            "pupil_nodes_across": self.model.nodes_across,
-        }
-
-    def render(self, run: _Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Expected photons, float32 ``(samples * frames, y, x)``."""
-        frames = last - first
-        out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
-        corner, shift_nm = self._places(run.molecules)
-        with threadpool_limits(1, "blas"):
-            if isinstance(self.recipe.structure, BeadStructure):
-                patches = self._bead_patches(run, shift_nm)
-                who, within = shining.molecule, shining.frame % frames
-                plane = within if self.planes_nm is not None else np.zeros_like(within)
-            else:
-                patches, who, plane = self._patches(run, shining, frames, shift_nm)
-            for k, frame in enumerate(shining.frame):
-                patch = shining.photons[k] * patches[who[k], plane[k]]
-                _add_patch(out[frame], patch, *corner[:, shining.molecule[k]])
-        return out
-
-    def _places(self, molecules: Molecules) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Pixel (row, column) that holds each molecule, and its shift (x, y) from its middle."""
-        place = np.stack([molecules.y_nm, molecules.x_nm]).astype(np.float64) / self.pixel_nm
-        corner = np.floor(place).astype(np.int64)
-        return corner, ((place - corner - 0.5) * self.pixel_nm)[::-1]
-
-    def _bead_patches(self, run: _Run, shift_nm: Floats) -> npt.NDArray[np.float32]:
-        """Probability per pixel of each sample's bead, float32 ``(samples, planes, y, x)``."""
-        samples = len(run.indices)
-        focus = (
-            per_sample(self.recipe, run.drawn, "acquisition.focus_nm", samples)[:, None]
-            if self.planes_nm is None
-            else self.planes_nm[None, :]
-        )
-        return self.model.stacks(
-            run.molecules.z_nm[:, None],
-            focus,
-            *shift_nm,
-            coefficients_nm=self._coefficients_nm(run) if self.model.modes else None,
-            threads=numba.get_num_threads(),
-        )
-
-    def _patches(
-        self, run: _Run, shining: Shining, frames: int, shift_nm: Floats
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Patches ``(n, 1, y, x)`` of every distinct molecule and focus, and each row's patch."""
-        sample = run.molecules.sample[shining.molecule]
-        focus = (
-            per_sample(self.recipe, run.drawn, "acquisition.focus_nm", len(run.indices))[sample]
-            if self.planes_nm is None
-            else self.planes_nm[shining.frame % frames]
-        )
-        distinct, back = np.unique(
-            np.stack([shining.molecule.astype(np.float64), focus]), axis=1, return_inverse=True
-        )
-        who = distinct[0].astype(np.int64)
-        places = (run.molecules.z_nm[who], distinct[1], *shift_nm[:, who])
-        coefficients = self._coefficients_nm(run)[run.molecules.sample[who]]
-        parts = [
-            self.model.images(
-                *(value[k] for value in places),
-                wavefront_nm=dict(zip(self.model.modes, coefficients[k], strict=True)),
-            )
-            for k in range(len(who))
-        ]
-        empty = np.empty((0, self.window_px, self.window_px))
-        patches = np.concatenate([empty, *parts]).astype(np.float32)[:, None]
-        return patches, back.ravel(), np.zeros(len(back.ravel()), np.int64)
-
-    def _coefficients_nm(self, run: _Run) -> Floats:
-        """Coefficients drawn per sample, ``(samples, modes)`` [nm]."""
-        columns = [run.drawn[f"{COEFFICIENT}{mode}"] for mode in self.model.modes]
-        return np.stack(columns, axis=1) if columns else np.empty((len(run.indices), 0))
-
-    def _window(self) -> int:
-        """Side of the patch around an emitter's pixel: the whole frame if it may be."""
-        rendering, structure = self.recipe.rendering, self.recipe.structure
-        if isinstance(rendering.window_px, int):
-            return rendering.window_px
-        span = max(self.shape)
-        if isinstance(structure, BeadStructure):
-            farthest = max(_largest(structure.x_nm), _largest(structure.y_nm)) / self.pixel_nm
-            reach = min(span / 2 + farthest, span)
-        else:
-            reach = span
-        return int(min(2 * math.ceil(reach) + 1, rendering.max_window_px | 1))
-
-
-def _add_patch(
-    frame: npt.NDArray[np.float32], patch: npt.NDArray[np.float32], row: int, column: int
-) -> None:
-    """Add a patch centred on pixel (row, column), the parts outside the frame left out."""
-    half = patch.shape[0] // 2
-    top, left = row - half, column - half
-    y0, y1 = max(top, 0), min(top + patch.shape[0], frame.shape[0])
-    x0, x1 = max(left, 0), min(left + patch.shape[1], frame.shape[1])
-    if y0 < y1 and x0 < x1:
-        frame[y0:y1, x0:x1] += patch[y0 - top : y1 - top, x0 - left : x1 - left]
-
-
-def _largest(value: float | Distribution) -> float:
-    low, high = value.support() if isinstance(value, Distribution) else (value, value)
-    return max(abs(low), abs(high))
-
-
-def _focus_range_nm(focus: float | Distribution | FocusStack) -> tuple[float, float]:
-    if isinstance(focus, FocusStack):
-        return min(focus.start_nm, focus.stop_nm), max(focus.start_nm, focus.stop_nm)
-    if not isinstance(focus, Distribution):
-        return float(focus), float(focus)
-    low, high = focus.support()
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise RecipeError(
-            f"acquisition.focus_nm={focus.label()} has no bounds: give min and max so that the "
-            "pupil can be sampled for it"
-        )
-    return low, high
-
-
-def _constant(wavefront: ZernikeWavefront | None) -> ZernikeWavefront | None:
-    """The part of a wavefront that is the same in every sample."""
-    if wavefront is None:
-        return None
-    fixed = {
-        mode: value
-        for mode, value in wavefront.coefficients_nm.items()
-        if not isinstance(value, Distribution)
-    }
-    return ZernikeWavefront(coefficients_nm=fixed) if fixed else None
-
-
-def _wavefront_limits_nm(wavefront: ZernikeWavefront | None) -> dict[int, float]:
-    """Coefficients [nm] whose root sum of squares no drawn wavefront exceeds."""
-    if wavefront is None:
-        return {}
-    share = _largest(wavefront.rms_nm) / math.sqrt(max(len(wavefront.random_modes), 1))
-    limits = dict.fromkeys(wavefront.random_modes, share)
-    for mode, value in wavefront.coefficients_nm.items():
-        if isinstance(value, Distribution):
-            limits[mode] = _largest(value)
-    for mode, limit in limits.items():
-        if not math.isfinite(limit):
-            raise RecipeError(
-                f"wavefront coefficient {mode} has no bounds: give min and max so that the pupil "
-                "can be sampled for it"
-            )
-    return limits
 
 
 def _indices(start: int, stop: int) -> npt.NDArray[np.int64]:
