@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simscope.evaluate import score
+from simscope.errors import EvaluationError
+from simscope.evaluate import in_frame, score
 from simscope.evaluate.score import efficiency
 
 EMPTY = {name: np.zeros(0) for name in ("frame", "x_nm", "y_nm", "z_nm")}
@@ -96,3 +97,16 @@ def test_data_frames_give_the_same_score():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame(grid(12))
     assert score(frame, grid(15), 250, 500) == score(grid(12), grid(15), 250, 500)
+
+
+def test_a_frame_holds_its_first_edge_and_not_its_last():
+    table = {"x_nm": [-0.1, 0.0, 299.9, 300.0, 100.0], "y_nm": [50.0, 0.0, 199.9, 50.0, 200.0]}
+    assert in_frame(table, (2, 3), 100.0).tolist() == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixel_nm"), [((0, 3), 100.0), ((3,), 100.0), ((3, 3), math.nan), ((3, 3), 0.0)]
+)
+def test_a_frame_without_area_is_refused(shape, pixel_nm):
+    with pytest.raises(EvaluationError, match="give"):
+        in_frame(EMPTY, shape, pixel_nm)

@@ -36,6 +36,38 @@ def read_columns(table: Any, names: Sequence[str], what: str) -> dict[str, Float
     return columns
 
 
+def in_frame(
+    table: Any, shape: tuple[int, int] | Sequence[int], pixel_nm: float
+) -> npt.NDArray[np.bool_]:
+    """Which rows of ``table`` lie on the ``(y, x)`` pixels of ``shape``, bool ``(rows,)``.
+
+    A row counts if ``0 <= x_nm < width * pixel_nm`` and ``0 <= y_nm < height * pixel_nm``: the
+    frame's own edge at 0 belongs to it, the far edge to its neighbour.
+
+    Raises
+    ------
+    EvaluationError
+        If a column is missing or not finite, or the frame has no area.
+    """
+    height, width = _checked_shape(shape)
+    if not (np.isfinite(pixel_nm) and pixel_nm > 0):
+        raise EvaluationError(f"pixel_nm={pixel_nm} is not above 0: give the pixel in the sample")
+    columns = read_columns(table, ("x_nm", "y_nm"), "table")
+    x_px, y_px = columns["x_nm"] / pixel_nm, columns["y_nm"] / pixel_nm
+    inside: npt.NDArray[np.bool_] = (x_px >= 0) & (x_px < width) & (y_px >= 0) & (y_px < height)
+    return inside
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
+    try:
+        height, width = (int(size) for size in shape)
+    except (TypeError, ValueError, OverflowError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise EvaluationError(f"shape={shape} is no frame: give (height, width) in pixels")
+    return height, width
+
+
 def _read_column(table: Any, name: str, what: str) -> Floats:
     try:
         column = np.asarray(table[name], dtype=np.float64)

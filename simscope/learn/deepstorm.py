@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
-from simscope.evaluate import score
+from simscope.evaluate import in_frame, score
 from simscope.learn.heatmap import density_map, peaks
 from simscope.learn.inputs import background_and_spread, photons_from_counts
 from simscope.learn.task import Task
@@ -229,9 +229,9 @@ class DeepStormTask(Task):
     def _truth(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
         """Emitters with light inside the frame, frames counted from the batch's first."""
         frames, height, width = _frames(batch.images).shape
-        emitters, pixel_nm = batch.emitters, self.recipe.pixel_nm
-        x, y = emitters["x_nm"] / pixel_nm, emitters["y_nm"] / pixel_nm
-        seen = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (emitters["photons"] > 0)
+        emitters = batch.emitters
+        seen = in_frame(emitters, (height, width), self.recipe.pixel_nm)
+        seen &= emitters["photons"] > 0
         first = batch.start * (frames // max(len(batch.images), 1))
         columns = {name: emitters[name][seen].astype(np.float64) for name in TRUTH_COLUMNS}
         return columns | {"frame": emitters["frame"][seen] - first}
