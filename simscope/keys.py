@@ -27,7 +27,7 @@ class Key:
     Raises
     ------
     SimscopeError
-        If the seed is not an integer in ``[0, 2**63 - 1]`` or a name is empty or holds a slash.
+        If the seed is not an integer in ``[0, 2**63 - 1]`` or a part of a name is empty.
     """
 
     seed: int
@@ -43,7 +43,7 @@ class Key:
         object.__setattr__(self, "seed", int(self.seed))
 
     def child(self, name: str) -> Key:
-        """Stream below this one, independent of it and of every other name."""
+        """Stream below this one, independent of it and of every other; ``a/b`` goes down two."""
         parts = tuple(name.split("/"))
         if not all(parts):
             raise SimscopeError(f"stream name {name!r} has an empty part: use 'a/b'")

@@ -70,7 +70,18 @@ BAD = [
     ("optics.wavefront", {"random_modes": [3, 4]}, ["rms_nm=0"]),
     ("optics.wavefront", {"random_modes": [3, 3], "rms_nm": 5}, ["named twice"]),
     ("structure.count", 5, ["density_per_um2 or count"]),
-    ("rendering.window_px", 32, ["window_px=32", "odd"]),
+    ("rendering.window_px", 32, ["rendering.window_px", "32 pixels", "odd"]),
+    ("rendering.max_window_px", 6, ["rendering.max_window_px", "6 pixels", "odd"]),
+    ("camera.pixel_pitch_um", True, ["pixel_pitch_um=True", "number"]),
+    ("camera.pixel_pitch_um", "7", ["pixel_pitch_um='7'", "text"]),
+    ("camera.bit_depth", "12", ["bit_depth='12'", "text"]),
+    ("acquisition.shape", [True, 5], ["shape=[True, 5]", "number"]),
+    ("acquisition.shape", {8, 9}, ["shape=", "set"]),
+    ("acquisition.frames", True, ["frames=True", "number"]),
+    ("schema_version", True, ["schema_version=True", "number"]),
+    ("camera.qe", {"uniform": [True, "1"]}, ["uniform", "low=True", "number"]),
+    ("camera.qe", None, ["camera.qe cannot be empty"]),
+    ("", 1, ["dotted path"]),
     ("optics.coverslip_um", -1.0, ["coverslip_um=-1", "limit 0"]),
 ]
 
@@ -95,7 +106,7 @@ def test_missing_parts_are_all_named_at_once():
     [
         ("a: 1\na: 2", "twice"),
         ("[1, 2", "not valid YAML"),
-        ("a: &x 1\nb: *x", "anchors"),
+        ("a: &x 1\nb: *x", "anchor"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         ("just words", "not a mapping"),
         ("? [1, 2]\n: 3", "key must be"),
@@ -109,6 +120,28 @@ def test_hostile_or_broken_yaml_is_refused(text, word):
 def test_exponent_without_a_point_is_a_number():
     text = load_recipe("smlm-2d-dense").to_yaml().replace("accuracy: 1.0e-06", "accuracy: 1e-6")
     assert Recipe.from_yaml(text).optics.accuracy == 1e-6
+
+
+def test_on_and_off_are_words_and_clock_times_are_no_numbers():
+    text = load_recipe("smlm-2d-dense").to_yaml()
+    head, tail = text[: text.index("photophysics:")], text[text.index("background:") :]
+    blinking = "photophysics: {kind: blinking, photons_per_s: 1e5, start: on}\n"
+    assert Recipe.from_yaml(head + blinking + tail).photophysics.start == "on"
+    with pytest.raises(RecipeError, match="'12:30' is not a number"):
+        Recipe.from_yaml(text.replace("qe: 0.9", "qe: 12:30"))
+
+
+def test_ampersands_and_stars_in_words_are_no_anchors():
+    text = load_recipe("smlm-2d-dense").to_yaml()
+    text = text.replace("name: smlm-2d-dense", 'name: "R&D *bold* &x"')
+    assert Recipe.from_yaml(text).name == "R&D *bold* &x"
+
+
+def test_a_folder_and_a_none_are_no_recipes(tmp_path):
+    with pytest.raises(RecipeError, match="is a folder"):
+        load_recipe(tmp_path)
+    with pytest.raises(RecipeError, match="None is neither"):
+        load_recipe(None)
 
 
 def test_unknown_recipe_suggests_the_nearest():

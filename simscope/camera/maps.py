@@ -8,6 +8,7 @@ maps belong to the chip: drawn once per dataset, the same in every frame.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simscope.camera.settings import Camera
-from simscope.errors import CameraError
+from simscope.errors import CameraError, SimscopeWarning
 from simscope.kernels import variates
 from simscope.keys import Key
 from simscope.recipe.camera import SCMOS
@@ -120,6 +121,14 @@ def _from_file(camera: SCMOS, path: Path, shape: tuple[int, int]) -> CameraMaps:
                 "crop the map or change the frame"
             )
     relative = _relative_read_noise(camera, arrays["read_noise_e"], path)
+    typical_adu = float(np.median(arrays["offset_adu"]))
+    if typical_adu > 10 and camera.baseline_adu != 0:
+        warnings.warn(
+            f"offset_adu in {path} is {typical_adu:g} ADU on the median and is added to "
+            "baseline_adu: if the map holds the whole offset, set baseline_adu to 0",
+            SimscopeWarning,
+            stacklevel=2,
+        )
     return CameraMaps(
         gain=_as_map(arrays["gain"], shape),
         offset_adu=_as_map(arrays["offset_adu"], shape),
@@ -136,13 +145,17 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[np.float64]]:
                     f"{path} lacks {', '.join(missing)}: "
                     f"save it with np.savez(..., {', '.join(f'{n}=' for n in FILE_ARRAYS)})"
                 )
-            return {name: np.asarray(file[name], np.float64) for name in FILE_ARRAYS}
+            arrays = {name: file[name] for name in FILE_ARRAYS}
     except FileNotFoundError:
         raise CameraError(f"maps_path={path} does not exist: give the .npz of the maps") from None
     except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as problem:
         if isinstance(problem, CameraError):
             raise
         raise CameraError(f"{path} is not an .npz of numbers ({problem}): save it anew") from None
+    for name, values in arrays.items():
+        if values.dtype.kind not in "fiu":
+            raise CameraError(f"{path}: {name} holds {values.dtype}: save real numbers")
+    return {name: values.astype(np.float64) for name, values in arrays.items()}
 
 
 def _relative_read_noise(

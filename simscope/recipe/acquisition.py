@@ -67,7 +67,7 @@ class Rendering(Model):
     window_px: int | Literal["auto"] = Field(
         "auto", description="side of the window an emitter is rendered in; auto holds the energy"
     )
-    max_window_px: int = Field(101, ge=5, le=1001, description="largest window auto may choose")
+    max_window_px: int = Field(101, description="largest window auto may choose")
     accuracy: float = number(
         "worst table error allowed, as a share of the in-focus peak",
         unit="1",
@@ -79,9 +79,9 @@ class Rendering(Model):
         False, description="render even if more than 20 % of the light falls outside the window"
     )
 
-    @field_validator("window_px")
+    @field_validator("window_px", "max_window_px")
     @classmethod
     def _odd(cls, window: int | str) -> int | str:
-        if isinstance(window, int) and (window % 2 == 0 or not 5 <= window <= 1001):
-            raise ValueError(f"window_px={window} must be odd and 5 to 1001: change it")
+        if isinstance(window, int) and (window % 2 == 0 or not 7 <= window <= 1001):
+            raise ValueError(f"{window} pixels is no window: give an odd number from 7 to 1001")
         return window

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
@@ -68,9 +68,10 @@ class Model(BaseModel):
     def _suggest_known_keys(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        for key in data:
+        for key, value in data.items():
             if key not in cls.model_fields:
                 raise ValueError(unknown_key(key, cls.model_fields))
+            _refuse_wrong_kind(key, value, cls.model_fields[key].annotation)
         return data
 
     @model_validator(mode="after")
@@ -82,6 +83,27 @@ class Model(BaseModel):
                 continue
             _check_number(name, value, low, high, field)
         return self
+
+
+def _refuse_wrong_kind(name: str, value: Any, annotation: Any) -> None:
+    """Raise where true/false or text stands for a number, which pydantic would let pass."""
+    if _allows(annotation, Distribution):
+        return  # parse_number judges these
+    for part in value if isinstance(value, list | tuple) else [value]:
+        for kind, shown in ((bool, "true or false"), (str, "text")):
+            if isinstance(part, kind) and not _allows(annotation, kind):
+                raise ValueError(f"{name}={value!r} is {shown} where a number or a group belongs")
+    if isinstance(value, set | frozenset):
+        raise ValueError(f"{name}={value!r} is a set, which has no order: give a list")
+
+
+def _allows(annotation: Any, kind: type) -> bool:
+    """Whether a value of this kind may stand somewhere in the annotation."""
+    if annotation is kind:
+        return True
+    if get_origin(annotation) is Literal:
+        return any(type(word) is kind for word in get_args(annotation))
+    return any(_allows(part, kind) for part in get_args(annotation))
 
 
 def unknown_key(key: Any, known: Any) -> str:
@@ -118,5 +140,5 @@ def _check_number(name: str, value: Any, low: float, high: float, field: FieldIn
     for kind, (holds, verdict) in checks.items():
         limit = limits.get(kind)
         if isinstance(limit, int | float) and not holds(limit):
-            unit = limits.get("unit", "")
-            raise ValueError(f"{name}={shown} {verdict} the limit {limit:g} {unit}: {remedy}")
+            unit = "" if limits.get("unit") == "1" else f" {limits.get('unit')}"
+            raise ValueError(f"{name}={shown} {verdict} the limit {limit:g}{unit}: {remedy}")

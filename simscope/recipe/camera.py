@@ -58,7 +58,9 @@ class SCMOS(_Camera):
         le=2,
     )
     maps_path: str | None = Field(
-        None, description=".npz with arrays gain, offset_adu, read_noise_e instead of drawn maps"
+        None,
+        description=".npz with arrays gain (relative, about 1), offset_adu (added to baseline_adu, "
+        "about 0) and read_noise_e, instead of drawn maps",
     )
 
 

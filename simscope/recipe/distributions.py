@@ -15,8 +15,6 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 from scipy import special
 
-from simscope.errors import RecipeError
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -148,22 +146,18 @@ class _Bounded(Distribution):
         raise NotImplementedError
 
 
-class Normal(_Bounded):
-    """Normal with ``mean`` and ``std``, truncated to ``min`` and ``max`` where given."""
+class _MeanNamed(Distribution):
+    """A distribution whose argument ``mean`` is stored as ``mean_``, beside the method."""
 
-    name: ClassVar[str] = "normal"
     mean_: float
-    std: float
 
     @model_validator(mode="before")
     @classmethod
-    def _rename_mean(cls, data: Any) -> Any:
-        return _rename(data, "mean", "mean_")
-
-    @model_validator(mode="after")
-    def _positive(self) -> Normal:
-        _require_positive(self.name, std=self.std)
-        return self
+    def _store_mean(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "mean" in data:
+            data = dict(data)
+            data["mean_"] = data.pop("mean")
+        return data
 
     def written(self) -> dict[str, Any]:
         arguments = super().written()[self.name]
@@ -171,6 +165,18 @@ class Normal(_Bounded):
 
     def mean(self) -> float:
         return self.mean_
+
+
+class Normal(_MeanNamed, _Bounded):
+    """Normal with ``mean`` and ``std``, truncated to ``min`` and ``max`` where given."""
+
+    name: ClassVar[str] = "normal"
+    std: float
+
+    @model_validator(mode="after")
+    def _positive(self) -> Normal:
+        _require_positive(self.name, std=self.std)
+        return self
 
     def _natural_support(self) -> tuple[float, float]:
         return -math.inf, math.inf
@@ -230,28 +236,15 @@ class Gamma(_Bounded):
         return self.scale * special.gammaincinv(self.shape, probability)
 
 
-class Exponential(_Bounded):
+class Exponential(_MeanNamed, _Bounded):
     """Exponential with ``mean``."""
 
     name: ClassVar[str] = "exponential"
-    mean_: float
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rename_mean(cls, data: Any) -> Any:
-        return _rename(data, "mean", "mean_")
 
     @model_validator(mode="after")
     def _positive(self) -> Exponential:
         _require_positive(self.name, mean=self.mean_)
         return self
-
-    def written(self) -> dict[str, Any]:
-        arguments = super().written()[self.name]
-        return {self.name: {key.rstrip("_"): value for key, value in arguments.items()}}
-
-    def mean(self) -> float:
-        return self.mean_
 
     def _cdf(self, value: float) -> float:
         return -math.expm1(-max(value, 0.0) / self.mean_) if self.mean_ > 0 else 0.0
@@ -260,16 +253,10 @@ class Exponential(_Bounded):
         return -self.mean_ * np.log1p(-probability)
 
 
-class Poisson(Distribution):
+class Poisson(_MeanNamed):
     """Poisson counts with ``mean`` (0 to 1e7)."""
 
     name: ClassVar[str] = "poisson"
-    mean_: float
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rename_mean(cls, data: Any) -> Any:
-        return _rename(data, "mean", "mean_")
 
     @model_validator(mode="after")
     def _in_range(self) -> Poisson:
@@ -277,14 +264,8 @@ class Poisson(Distribution):
             raise ValueError(f"poisson mean={self.mean_:g} lies outside [0, 1e7]: change it")
         return self
 
-    def written(self) -> dict[str, Any]:
-        return {self.name: {"mean": self.mean_}}
-
     def support(self) -> tuple[float, float]:
         return 0.0, math.inf if self.mean_ > 0 else 0.0
-
-    def mean(self) -> float:
-        return self.mean_
 
     def quantile(self, probability: Floats) -> Floats:
         return poisson_quantile(np.full(np.shape(probability), self.mean_), probability)
@@ -377,7 +358,12 @@ def parse_distribution(value: Any) -> Distribution:
         hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(KINDS)
         raise ValueError(f"unknown distribution {name!r}; {hint}")
     kind = KINDS[name]
-    return kind.model_validate(_named_arguments(kind, arguments))
+    named = _named_arguments(kind, arguments)
+    for argument, given in named.items() if isinstance(named, dict) else ():
+        for part in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(part, bool | str):
+                raise ValueError(f"{name} {argument}={given!r} is not a number: give numbers")
+    return kind.model_validate(named)
 
 
 def _named_arguments(kind: type[Distribution], arguments: Any) -> Any:
@@ -398,13 +384,6 @@ def _named_arguments(kind: type[Distribution], arguments: Any) -> Any:
     return dict(zip(fields, values, strict=True))
 
 
-def _rename(data: Any, old: str, new: str) -> Any:
-    if isinstance(data, dict) and old in data:
-        data = dict(data)
-        data[new] = data.pop(old)
-    return data
-
-
 def _require_ordered(name: str, low: float, high: float) -> None:
     if math.isnan(low) or math.isnan(high) or low > high:
         raise ValueError(f"{name} low={low:g} is above high={high:g}: swap them")
@@ -416,19 +395,3 @@ def _require_positive(name: str, **values: float) -> None:
     for argument, value in values.items():
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name} {argument}={value:g} must be above 0 and finite: change it")
-
-
-def require_number(value: float | Distribution, name: str) -> float:
-    """The value as a float where a distribution cannot stand.
-
-    Raises
-    ------
-    RecipeError
-        If it is a distribution.
-    """
-    if isinstance(value, Distribution):
-        raise RecipeError(
-            f"{name}={value.label()} is a distribution where one number is needed: "
-            f'fix it with recipe.replace("{name}", number)'
-        )
-    return float(value)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -88,6 +88,8 @@ class Recipe(Model):
         RecipeError
             If the path does not exist or the value does not fit.
         """
+        if not isinstance(path, str) or not path:
+            raise RecipeError(f"path {path!r} is not a dotted path such as 'camera.read_noise_e'")
         data = self.written()
         parts = path.split(".")
         here: Any = data
@@ -98,6 +100,7 @@ class Recipe(Model):
             if depth == len(parts) - 1:
                 here[key] = _plain(value)
                 if value is None:
+                    _require_optional(model, part, path)
                     del here[key]
                 break
             model = getattr(model, part, None) if isinstance(model, Model) else None
@@ -138,6 +141,13 @@ def _scope(model: Model, name: str, field: Any) -> Scope:
         if word in annotation:
             return scope  # type: ignore[return-value]
     return "dataset"
+
+
+def _require_optional(model: Any, part: str, path: str) -> None:
+    if isinstance(model, Model):
+        annotation = type(model).model_fields[part].annotation
+        if type(None) not in get_args(annotation):
+            raise RecipeError(f"{path} cannot be empty: give it a value")
 
 
 def _plain(value: Any) -> Any:
@@ -199,6 +209,8 @@ def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
     """
     if isinstance(name_or_path, Recipe):
         return name_or_path
+    if not isinstance(name_or_path, str | Path):
+        raise RecipeError(f"{name_or_path!r} is neither a recipe, a packaged name nor a path")
     name = str(name_or_path)
     if name in packaged_recipes():
         text = (
@@ -206,6 +218,8 @@ def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
         )
         return Recipe.from_yaml(text, source=name)
     path = Path(name_or_path)
+    if path.is_dir():
+        raise RecipeError(f"{name} is a folder: give the path of a YAML file in it")
     if not path.is_file():
         import difflib
 

@@ -166,7 +166,7 @@ class SmoothBackground(Model):
         le=2,
     )
     scale_um: float = number(
-        "distance over which the background varies", unit="um", default=5.0, gt=0, le=1e4
+        "distance over which the background varies", unit="um", default=5.0, ge=0.05, le=1e4
     )
 
 

@@ -1,4 +1,4 @@
-"""YAML in and out: safe loading, no duplicate keys, and ``1e-6`` is a number."""
+"""YAML in and out: safe loading, no duplicate keys, ``1e-6`` a number and ``on`` a word."""
 
 from __future__ import annotations
 
@@ -31,10 +31,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+_REPLACED = {f"tag:yaml.org,2002:{kind}" for kind in ("float", "int", "bool")}
 _Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
+    first: [pair for pair in pairs if pair[0] not in _REPLACED]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# YAML 1.2 core words and numbers: "on" is a word and 12:30 is no number
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
@@ -60,13 +68,23 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     if len(text) > 1_000_000:
         raise RecipeError(f"{source} has {len(text)} characters, the limit is 1000000: shorten it")
-    if re.search(r"(^|[\s\[{,:-])[&*][A-Za-z0-9_]", text):
-        raise RecipeError(f"{source} uses YAML anchors or aliases: write the values out")
     try:
+        _refuse_aliases(text, source)
         return yaml.load(text, Loader=_Loader)
+    except RecipeError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         message = " ".join(str(error).split())
         raise RecipeError(f"{source} is not valid YAML: {message}") from None
+
+
+def _refuse_aliases(text: str, source: str) -> None:
+    for token in yaml.scan(text, Loader=_Loader):
+        if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
+            line = token.start_mark.line + 1
+            raise RecipeError(
+                f"{source} uses a YAML anchor or alias on line {line}: write the values out"
+            )
 
 
 def to_yaml(data: Any) -> str:
