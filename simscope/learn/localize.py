@@ -74,16 +74,32 @@ def _require_same_pixels(task: DeepStormTask, recipe: Any) -> None:
 
 
 def _blocks(images: Any) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """First frame and frames (n, y, x) of blocks of bounded size, read as they are needed."""
+    """First frame and frames (n, y, x) of blocks of bounded size, read as they are needed.
+
+    A block is a run of whole samples, or a window of one sample's frames where a sample is larger
+    than ``PIXELS_AT_ONCE``.
+    """
     shape = images.shape
     if len(shape) not in (2, 3, 4) or 0 in shape[-2:]:
         raise TrainingError(f"images of shape {shape}: give (y, x), (n, y, x) or (n, t, y, x)")
     if len(shape) == 2:
         images, shape = np.asarray(images)[None], (1, *shape)
     per_item = shape[1] if len(shape) == 4 else 1
-    step = max(1, PIXELS_AT_ONCE // (per_item * shape[-2] * shape[-1]))
-    for first in range(0, shape[0], step):
-        block = np.asarray(images[first : first + step]).reshape(-1, *shape[-2:])
+    frames_at_once = max(1, PIXELS_AT_ONCE // (shape[-2] * shape[-1]))
+    for first, index in _pieces(shape[0], per_item, frames_at_once):
+        block = np.asarray(images[index]).reshape(-1, *shape[-2:])
         if not np.all(np.isfinite(block)):
             raise TrainingError(f"images {first} onwards hold NaN or infinity: repair them")
-        yield first * per_item, block
+        yield first, block
+
+
+def _pieces(items: int, per_item: int, frames_at_once: int) -> Iterator[tuple[int, Any]]:
+    """First frame, and the index that reads them, of at most ``frames_at_once`` frames."""
+    if per_item <= frames_at_once:
+        step = frames_at_once // max(per_item, 1)
+        for item in range(0, items, step):
+            yield item * per_item, slice(item, item + step)
+        return
+    for item in range(items):
+        for frame in range(0, per_item, frames_at_once):
+            yield item * per_item + frame, (item, slice(frame, frame + frames_at_once))
