@@ -196,3 +196,33 @@ class TestRecipes:
             crlb(recipe, emitters(1000))
         with pytest.raises(EvaluationError, match="dark emitters"):
             crlb(small("smlm-2d-dense"), emitters(0))
+
+    def test_numbers_drawn_per_dataset_need_the_simulator_that_drew_them(self):
+        recipe = small("smlm-2d-dense", optics__na={"uniform": [1.2, 1.45]})
+        with pytest.raises(EvaluationError, match=r"optics\.na.*pass Simulator"):
+            crlb(recipe, emitters(2000))
+        simulator = ss.Simulator(recipe, 5)
+        bound, fixed = (crlb(s, emitters(2000))["x_nm"] for s in (simulator, simulator.resolved))
+        np.testing.assert_array_equal(bound, fixed)
+
+    def test_half_a_spot_on_the_frame_has_the_bound_of_half_the_pixels(self):
+        recipe = small("smlm-2d-dense")
+        # From an emitter in the first column of pixels the frame holds window columns 7 to 14.
+        place = {"x_nm": [0.0], "y_nm": [987.0], "z_nm": [0.0], "photons": [3000.0]}
+        table = ss.Simulator(recipe, 0).table
+        psf, dx, dy, _ = (part[0] for part in table.derivatives([0.0], [987.0], [0.0]))
+        slopes = np.stack([3000 * dx, 3000 * dy, psf, np.ones_like(psf)])[:, :, 7:].reshape(4, -1)
+        electrons = 0.9 * (3000 * psf[:, 7:] + 10) + 0.5 * 0.02 + 1.3**2
+        expected = bound_from_information(fisher_information(0.9 * slopes, electrons.ravel()))
+        bound = crlb(recipe, place)[0]
+        found = [bound[name] for name in ("x_nm", "y_nm", "photons", "background")]
+        assert found == pytest.approx(expected, rel=1e-6)
+        middle = crlb(recipe, {**place, "x_nm": [1000.0]})[0]
+        assert bound["y_nm"] > 1.3 * middle["y_nm"]
+
+    def test_an_emitter_without_light_on_the_frame_has_no_bound(self):
+        x_nm = np.array([-5000.0, 1234.0, 7050.0, 1e6])  # the third lights one pixel
+        table = {"x_nm": x_nm, "y_nm": x_nm, "z_nm": 0 * x_nm, "photons": 0 * x_nm + 2000}
+        bound = crlb(small("smlm-2d-dense"), table)
+        assert np.isnan(bound["x_nm"]).tolist() == [True, False, True, True]
+        assert np.isnan(bound["photons"]).tolist() == [True, False, True, True]

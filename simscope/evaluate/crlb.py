@@ -26,12 +26,13 @@ from simscope.camera import noise_model
 from simscope.errors import EvaluationError
 from simscope.evaluate.tables import Floats, read_columns
 from simscope.optics import SplineTable
-from simscope.recipe import Recipe
+from simscope.recipe import Recipe, load_recipe
 
 CRLB_DTYPE = np.dtype(
     [(name, np.float64) for name in ("x_nm", "y_nm", "z_nm", "photons", "background")]
 )
 EMITTERS_AT_ONCE = 128
+WORST_CONDITION = 1e12  # beyond, double precision cannot tell two parameters apart
 
 
 def crlb(
@@ -45,18 +46,23 @@ def crlb(
     Structured with ``x_nm, y_nm, z_nm, photons, background``, all estimated together; where all
     molecules share one height, z is known and ``z_nm`` is NaN. ``emitters`` has columns
     ``x_nm, y_nm, z_nm, photons``. The background is the recipe's unless ``background_photons``
-    [photons/px] is given, for all emitters or one each. The pixels are flat, with the camera's
-    typical read noise.
+    [photons/px] is given, for all emitters or one each. It is flat over the PSF: a smooth
+    background enters by its mean. The pixels are alike, with the camera's typical read noise.
+
+    Only pixels of the frame inform, so the bound of an emitter at the border is larger than in the
+    middle; one with too little light on the frame to tell its parameters apart has no bound, and
+    all its values are NaN. Leave such rows out with :func:`in_frame`.
 
     Raises
     ------
     EvaluationError
-        If the optics or the camera differ from sample to sample, an emitter has no light, or the
+        If a recipe draws numbers per dataset (give its ``Simulator``, which has drawn them), the
+        optics or the camera differ from sample to sample, an emitter has no photons, or the
         background is drawn and not given.
     OpticsError
         If an emitter lies outside the heights of the recipe.
     """
-    simulator = source if isinstance(source, Simulator) else Simulator(source, seed=0)
+    simulator = source if isinstance(source, Simulator) else _simulator_without_draws(source)
     table, recipe = simulator.table, simulator.resolved
     if table is None:
         raise EvaluationError(
@@ -76,6 +82,18 @@ def crlb(
         some = {name: column[part] for name, column in columns.items()}
         bounds.append(_bounds(table, recipe, some, level[part]))
     return np.concatenate(bounds)
+
+
+def _simulator_without_draws(source: Recipe | str | Path) -> Simulator:
+    """The simulator of a recipe that is the same experiment whatever the seed."""
+    recipe = load_recipe(source)
+    drawn = recipe.drawn("dataset")
+    if drawn:
+        raise EvaluationError(
+            f"{', '.join(drawn)} drawn per dataset, so the bound depends on the seed: pass "
+            "Simulator(recipe, seed)"
+        )
+    return Simulator(recipe, seed=0)
 
 
 def _background(recipe: Recipe, given: npt.ArrayLike | None, emitters: int) -> Floats:
@@ -107,14 +125,33 @@ def _bounds(
         recipe.camera, None, mean_photons, exposure_s=recipe.acquisition.exposure_ms * 1e-3
     )
     electrons_per_photon = float(recipe.camera.qe)  # type: ignore[arg-type]
-    derivatives = electrons_per_photon * np.stack(by_parameter, axis=1)
+    on_frame = _pixels_on_frame(emitters, len(psf[0]), recipe)
+    derivatives = electrons_per_photon * np.stack(by_parameter, axis=1) * on_frame[:, None]
     information = fisher_information(
         derivatives.reshape(*derivatives.shape[:2], -1), noise.variance_e2.reshape(len(psf), -1)
     )
+    bounded = on_frame.all(axis=(1, 2)) | _is_invertible(information)
     bounds = np.full(len(psf), np.nan, CRLB_DTYPE)
-    for name, bound in zip(names, bound_from_information(information).T, strict=True):
-        bounds[name] = bound
+    for name, bound in zip(names, bound_from_information(information[bounded]).T, strict=True):
+        bounds[name][bounded] = bound
     return bounds
+
+
+def _pixels_on_frame(
+    emitters: dict[str, Floats], window_px: int, recipe: Recipe
+) -> npt.NDArray[np.bool_]:
+    """Which pixels of each emitter's window the camera has, bool ``(emitters, w, w)``.
+
+    The window is that of :meth:`SplineTable.derivatives`, centred on the emitter's pixel.
+    """
+    steps = np.arange(window_px) - window_px // 2
+    rows, columns = (
+        np.floor(emitters[axis] / recipe.pixel_nm)[:, None] + steps for axis in ("y_nm", "x_nm")
+    )
+    height, width = recipe.acquisition.shape
+    on_rows, on_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    on_frame: npt.NDArray[np.bool_] = on_rows[:, :, None] & on_columns[:, None, :]
+    return on_frame
 
 
 def fisher_information(mean_derivatives: Floats, variance: Floats) -> Floats:
@@ -146,16 +183,29 @@ def bound_from_information(information: Floats) -> Floats:
     EvaluationError
         If the information has no inverse: two parameters act alike, or one has no effect.
     """
-    scale = np.sqrt(np.diagonal(information, axis1=-2, axis2=-1))
+    scale, correlation = _scale_and_correlation(information)
     if not np.all(scale > 0):
         raise EvaluationError(
             "a parameter leaves the image unchanged, so it has no bound: move the emitter into "
             "the range of the PSF, or give it photons"
         )
-    correlation = information / (scale[..., :, np.newaxis] * scale[..., np.newaxis, :])
-    if np.any(np.linalg.cond(correlation) > 1e12):
+    if not np.all(_is_invertible(information)):
         raise EvaluationError(
             "two parameters change the image alike, so neither has a bound: fix one of them"
         )
     variances = np.diagonal(np.linalg.inv(correlation), axis1=-2, axis2=-1)
     return np.sqrt(variances) / scale
+
+
+def _scale_and_correlation(information: Floats) -> tuple[Floats, Floats]:
+    """Roots of the diagonal, and the information with them taken out (0 where a root is 0)."""
+    scale = np.sqrt(np.diagonal(information, axis1=-2, axis2=-1))
+    inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
+    return scale, information * inverse[..., :, np.newaxis] * inverse[..., np.newaxis, :]
+
+
+def _is_invertible(information: Floats) -> npt.NDArray[np.bool_]:
+    """Whether every parameter acts, and each in a way of its own, ``(...)``."""
+    scale, correlation = _scale_and_correlation(information)
+    apart: npt.NDArray[np.bool_] = np.linalg.cond(correlation) <= WORST_CONDITION
+    return np.all(scale > 0, axis=-1) & apart
