@@ -53,6 +53,7 @@ EMITTER_DTYPE = np.dtype(
 )
 MAX_SAMPLES = 2**32
 CHUNK_BYTES = 16 << 20
+EMITTER_BYTES = 300  # what a row of truth costs while it is made, all columns and copies
 SATURATED = (
     "some pixels are saturated (counted in saturated_pixels): lower the photons, or raise "
     "e_per_adu, bit_depth or full_well_e"
@@ -140,6 +141,7 @@ class Simulator:
         self.threads = _checked_threads(threads)
         self.resolved, self._dataset_draws = draw_dataset(self.recipe, self.key)
         self.warnings: list[str] = []
+        samples_of.expected_molecules(self.resolved)
         with self._recording():
             self.maps = cameras.camera_maps(
                 self.resolved.camera, self.resolved.acquisition.shape, self.key
@@ -180,15 +182,21 @@ class Simulator:
         """Derived numbers of the rendering: window, energy left out, table error."""
         return self._renderer.report
 
+    __iter__ = None  # without end: ask for samples by index, batch or chunks
+
     def __getitem__(self, index: int) -> Sample:
-        if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise SimscopeError(f"sample index {index!r} is not a whole number: use an int")
-        index = int(index)
+        index = _whole(index)
         batch = self.batch(index, index + 1)
         emitters = batch.emitters.copy()
         emitters["frame"] -= index * self.frames_per_sample
         values = {path: float(value[0]) for path, value in batch.parameters.items()}
         return Sample(index, batch.images[0], emitters, values)
+
+    @cached_property
+    def _emitters_per_frame(self) -> float:
+        """Most rows of truth a frame is likely to have; blinking molecules are mostly dark."""
+        molecules = samples_of.expected_molecules(self.resolved)
+        return molecules / 10 if isinstance(self.resolved.photophysics, Blinking) else molecules
 
     def parameters(self, start: int, stop: int) -> Parameters:
         """Every number drawn for samples ``start`` to ``stop``, float64 ``(samples,)`` by path."""
@@ -220,9 +228,11 @@ class Simulator:
         Short samples come several to a chunk; a movie larger than ``max_bytes`` comes by windows of
         frames, with the state of its molecules carried along, so that memory stays flat.
         """
+        _indices(start, stop)
         frames = self.frames_per_sample
-        frame_bytes = 4 * math.prod(self.resolved.acquisition.shape)
-        room = max(1, max_bytes // frame_bytes)
+        pixels = math.prod(self.resolved.acquisition.shape)
+        frame_bytes = 4 * pixels + EMITTER_BYTES * self._emitters_per_frame
+        room = max(1, int(max_bytes // frame_bytes))
         if frames <= room:
             step = room // frames
             for first in range(start, stop, step):
@@ -365,6 +375,7 @@ class Simulator:
 
 
 def _indices(start: int, stop: int) -> npt.NDArray[np.int64]:
+    start, stop = _whole(start), _whole(stop)
     if not 0 <= start < stop <= MAX_SAMPLES:
         raise SimscopeError(
             f"samples {start} to {stop} do not lie in order within [0, {MAX_SAMPLES}]: "
@@ -373,10 +384,18 @@ def _indices(start: int, stop: int) -> npt.NDArray[np.int64]:
     return np.arange(start, stop, dtype=np.int64)
 
 
+def _whole(index: int) -> int:
+    if isinstance(index, bool) or not isinstance(index, int | np.integer):
+        raise SimscopeError(f"sample index {index!r} is not a whole number: use an int")
+    return int(index)
+
+
 def _checked_threads(threads: int | None) -> int:
     most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
         return most
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise SimscopeError(f"threads={threads!r} is not a whole number: use 1 to {most}")
     if not 1 <= threads <= most:
         raise SimscopeError(f"threads={threads} lies outside [1, {most}]: choose in that range")
     return threads

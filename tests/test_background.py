@@ -43,3 +43,15 @@ def test_smooth_background_is_smooth_on_the_scale_of_a_pixel():
 def test_samples_have_different_smooth_backgrounds():
     level = background(2, kind="smooth", photons_per_pixel=20.0)
     assert np.abs(level[0] - level[1]).max() > 1
+
+
+def test_smooth_background_of_a_sample_is_the_same_bits_in_any_batch():
+    recipe = load_recipe("smlm-2d-dense").replace(
+        "background", {"kind": "smooth", "photons_per_pixel": 20.0}
+    )
+    recipe = recipe.replace("acquisition.shape", [121, 97])
+    key, indices = Key(3), np.arange(16)
+    together = background_photons(recipe, key, indices, draw_samples(recipe, key, indices))
+    for i in (0, 7, 15):
+        alone = background_photons(recipe, key, indices[[i]], {})
+        assert np.array_equal(alone[0], together[i])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.recipe import Recipe
 from simscope.recipe.draws import draw_samples
@@ -129,3 +130,10 @@ def test_windows_join_to_the_whole_movie():
     ]
     assert np.array_equal(np.concatenate([part.photons for part in parts]), whole.photons)
     assert np.array_equal(np.concatenate([part.molecule for part in parts]), whole.molecule)
+
+
+def test_switching_too_fast_to_follow_is_refused_with_the_limit():
+    rates = NONE | {"on_to_dark_per_s": 1e7, "dark_to_on_per_s": 1e7}
+    made = recipe({"kind": "blinking", "photons_per_s": 1, **rates}, exposure_ms=1e6)
+    with pytest.raises(SampleError, match="limit is 1e"):
+        shine(made)

@@ -2,12 +2,13 @@
 
 from simscope.sample.background import background_photons
 from simscope.sample.photophysics import Shining, shine_blinking, shine_snapshot
-from simscope.sample.structures import Molecules, height_range_nm, place
+from simscope.sample.structures import Molecules, expected_molecules, height_range_nm, place
 
 __all__ = [
     "Molecules",
     "Shining",
     "background_photons",
+    "expected_molecules",
     "height_range_nm",
     "place",
     "shine_blinking",

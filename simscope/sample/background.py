@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 from scipy import special
+from threadpoolctl import threadpool_limits
 
 from simscope.keys import Key
 from simscope.recipe import Recipe, SmoothBackground
@@ -46,7 +47,9 @@ def _smooth_field(
         np.arange(rows)[:, None] * columns + np.arange(columns), sample=indices[:, None, None]
     )
     unit = [weights / np.linalg.norm(weights, axis=1, keepdims=True) for weights in across]
-    return np.einsum("yr,src,xc->syx", unit[0], special.ndtri(uniform), unit[1], optimize=True)
+    normal = special.ndtri(uniform)
+    with threadpool_limits(1, "blas"):  # one sample at a time: the same bits in any batch
+        return np.stack([unit[0] @ nodes @ unit[1].T for nodes in normal])
 
 
 def _spline_weights(pixels: int, step: float) -> Floats:

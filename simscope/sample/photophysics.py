@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simscope.errors import SampleError
 from simscope.kernels import blink
 from simscope.keys import Key
 from simscope.recipe import Blinking, Recipe, Snapshot
@@ -24,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 ON, DARK, OFF, BLEACHED = range(4)
+MOST_TRANSITIONS = 1e7
 RATES = (
     "on_to_dark_per_s",
     "dark_to_on_per_s",
@@ -149,6 +151,7 @@ def _start_blinking(
     values = {
         name: per_sample(recipe, drawn, f"photophysics.{name}", len(indices)) for name in RATES
     }
+    _refuse_too_fast(values, recipe)
     counts = np.bincount(molecules.sample, minlength=len(indices))
     begins = np.cumsum(counts) - counts
     stream = key.child("photophysics/blink").words
@@ -165,6 +168,21 @@ def _start_blinking(
         blink.start_molecules(*state, chance, matrix, np.uint32(indices[row]), *stream)
         started.append((int(begins[row]), matrix, state))
     return started
+
+
+def _refuse_too_fast(values: dict[str, Floats], recipe: Recipe) -> None:
+    """Raise SampleError where a molecule would switch more often than can be followed."""
+    acquisition = recipe.acquisition
+    duration_s = acquisition.frames * (acquisition.interval_ms or acquisition.exposure_ms) * 1e-3
+    leaving_on = sum(values[name] for name in RATES if name.startswith("on_to"))
+    fastest_per_s = float(max(np.max(leaving_on), *(np.max(values[name]) for name in RATES)))
+    switches = fastest_per_s * duration_s
+    if switches > MOST_TRANSITIONS:
+        raise SampleError(
+            f"at {fastest_per_s:g} transitions per second a molecule could switch {switches:.3g} "
+            f"times in {duration_s:g} s, the limit is {MOST_TRANSITIONS:g}: lower the rates, or "
+            "take fewer or shorter frames (faster switching is a lower photons_per_s)"
+        )
 
 
 def rate_matrix(rates: dict[str, float]) -> Floats:

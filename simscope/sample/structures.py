@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 PATH_STEP_NM = 50.0
+MOST_MOLECULES = 2e7
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,41 @@ def place(recipe: Recipe, key: Key, samples: Ints, drawn: dict[str, Floats]) -> 
     if isinstance(structure, TableStructure):
         return _place_table(structure, recipe, len(samples))
     return _place_bead(structure, recipe, samples, drawn)
+
+
+def expected_molecules(recipe: Recipe) -> float:
+    """Most molecules a sample is likely to hold, before any is placed.
+
+    Raises
+    ------
+    SampleError
+        If that is more than can be handled.
+    """
+    structure = recipe.structure
+    height, width = _frame_nm(recipe)
+    if isinstance(structure, UniformStructure):
+        margin = structure.margin_nm
+        if structure.count is not None:
+            most = _likely_most(structure.count)
+        else:
+            area_um2 = (height + 2 * margin) * (width + 2 * margin) * 1e-6
+            mean = _likely_most(structure.density_per_um2 or 0.0) * area_um2
+            most = mean + 6 * math.sqrt(mean)
+    elif isinstance(structure, FilamentStructure):
+        length_um = 2 * (math.hypot(height, width) + structure.margin_nm) * 1e-3
+        most = _likely_most(structure.count) * _likely_most(structure.labels_per_um) * length_um
+    else:
+        most = len(_table_positions(structure)) if isinstance(structure, TableStructure) else 1.0
+    if most > MOST_MOLECULES:
+        raise SampleError(
+            f"structure may hold {most:.3g} molecules in a sample, the limit is "
+            f"{MOST_MOLECULES:g}: lower density, count or margin_nm, or image a smaller frame"
+        )
+    return most
+
+
+def _likely_most(value: float | Distribution) -> float:
+    return value.likely_range()[1] if isinstance(value, Distribution) else float(value)
 
 
 def height_range_nm(recipe: Recipe) -> tuple[float, float]:
