@@ -14,16 +14,28 @@ from simscope.recipe.camera import CCD, EMCCD, SCMOS
 Camera = CCD | EMCCD | SCMOS
 Parameters = Mapping[str, npt.ArrayLike]
 Floats32 = npt.NDArray[np.float32]
+KINDS = (CCD, EMCCD, SCMOS)
 
-# name: (lowest, whether the lowest itself is allowed, highest)
-LIMITS: dict[str, tuple[float, bool, float]] = {
-    "qe": (0.0, False, 1.0),
-    "dark_e_per_s": (0.0, True, 1e6),
-    "read_noise_e": (0.0, True, 1e4),
-    "e_per_adu": (0.0, False, 1e4),
-    "baseline_adu": (0.0, True, 65535.0),
-    "em_gain": (1.0, True, 1e5),
-    "clock_induced_charge_e": (0.0, True, 1e4),
+
+def _limits(name: str) -> tuple[float, bool, float]:
+    """Lowest value, whether it is itself allowed, and highest value, as the recipe states them."""
+    field = next(kind.model_fields[name] for kind in KINDS if name in kind.model_fields)
+    extra: dict[str, Any] = dict(field.json_schema_extra or {})  # type: ignore[arg-type]
+    inclusive = "ge" in extra
+    return float(extra["ge" if inclusive else "gt"]), inclusive, float(extra["le"])
+
+
+LIMITS = {
+    name: _limits(name)
+    for name in (
+        "qe",
+        "dark_e_per_s",
+        "read_noise_e",
+        "e_per_adu",
+        "baseline_adu",
+        "em_gain",
+        "clock_induced_charge_e",
+    )
 }
 
 

@@ -15,7 +15,9 @@ class _Camera(Model):
     dark_e_per_s: PerSample = number("dark current", unit="e/px/s", default=0.0, ge=0, le=1e6)
     read_noise_e: PerSample = number("read noise, RMS", unit="e", default=1.0, ge=0, le=1e4)
     e_per_adu: PerSample = number("electrons per count", unit="e/ADU", default=1.0, gt=0, le=1e4)
-    baseline_adu: PerSample = number("offset of the converter", unit="ADU", default=100.0, ge=0)
+    baseline_adu: PerSample = number(
+        "offset of the converter", unit="ADU", default=100.0, ge=0, le=65535
+    )
     bit_depth: int = Field(16, ge=8, le=16, description="bits of the converter; counts saturate")
     full_well_e: float | None = number("charge a pixel can hold", unit="e", default=None, gt=0)
 
