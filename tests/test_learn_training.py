@@ -212,6 +212,13 @@ def test_impossible_plans_are_refused(dense, tmp_path, plan, says):
         train("deepstorm", dense, out=tmp_path / "run", **plan)
 
 
+@pytest.mark.parametrize("device", ["foo", "cuda:77", "meta", "cpu:x", None])
+def test_processors_that_are_not_there_are_refused_before_anything_is_made(dense, tmp_path, device):
+    with pytest.raises(TrainingError, match=r"device=.*use 'cpu'"):
+        train("deepstorm", dense, out=tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_is_never_overwritten_unasked(run, dense):
     with pytest.raises(TrainingError, match="holds a run already"):
         train("deepstorm", dense, out=run.folder)

@@ -137,6 +137,14 @@ def test_a_table_matches_itself_whatever_the_order_of_its_rows():
         ({"frame": [0, 1], "x_nm": [1.0], "y_nm": [1.0]}, "differ in length"),
         ({"frame": [[0]], "x_nm": [1.0], "y_nm": [1.0]}, "2 dimensions"),
         (np.zeros((3, 4)), "without named columns"),
+        ({"frame": [0], "x_nm": [1e13], "y_nm": [1.0]}, "x_nm=1e\\+13 lies beyond"),
+        ({"frame": [1e19], "x_nm": [1.0], "y_nm": [1.0]}, r"frame=1e\+19 is not below 2\*\*53"),
+        ({"frame": [10**400], "x_nm": [1.0], "y_nm": [1.0]}, "no column 'frame' of numbers"),
+        ({"frame": [0], "x_nm": [1j], "y_nm": [1.0]}, "no column 'x_nm' of numbers"),
+        (
+            {"frame": [0, 0], "x_nm": np.ma.array([1.0, 2.0], mask=[0, 1]), "y_nm": [1.0, 2.0]},
+            "1 masked rows.*leave",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_judged_is_refused(found, says):
@@ -144,9 +152,19 @@ def test_a_table_that_cannot_be_judged_is_refused(found, says):
         match(found, table([[0, 0]]))
 
 
-@pytest.mark.parametrize("radius", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("radius", [0.0, -1.0, np.nan, np.inf, 1e300, "250", True])
 def test_a_tolerance_that_is_no_length_is_refused(radius):
     with pytest.raises(EvaluationError, match="tolerance"):
         match(table([]), table([]), radius)
     with pytest.raises(EvaluationError, match="tolerance"):
         match(table([]), table([]), 250.0, radius)
+
+
+def test_the_lateral_tolerance_cannot_be_left_out():
+    with pytest.raises(EvaluationError, match=r"radius_nm=None.*tolerance"):
+        match(table([]), table([]), None)
+
+
+def test_a_masked_array_without_masked_rows_is_a_table_like_any_other():
+    found = {name: np.ma.array(column) for name, column in table([[0, 0]]).items()}
+    assert len(match(found, table([[10, 0]]))) == 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
 
 from simscope.errors import EvaluationError
-from simscope.evaluate.tables import Floats, read_columns
+from simscope.evaluate.tables import FARTHEST_NM, Floats, read_columns
 
 Rows = npt.NDArray[np.int64]
 ROWS_PER_BLOCK = 1000
@@ -61,7 +62,8 @@ def match(
     Raises
     ------
     EvaluationError
-        If a radius is not positive or a table lacks a column or holds NaN.
+        If a radius is not in (0, 1e12] nm, or a table lacks a column or holds values that cannot
+        be judged (see :func:`read_columns`).
     """
     _require_positive("radius_nm", radius_nm)
     names = ["frame", "x_nm", "y_nm"]
@@ -85,9 +87,12 @@ def match(
     )
 
 
-def _require_positive(name: str, value: float) -> None:
-    if not (np.isfinite(value) and value > 0):
-        raise EvaluationError(f"{name}={value} is not above 0: give a tolerance in nm")
+def _require_positive(name: str, value: Any) -> None:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_number and 0 < float(value) <= FARTHEST_NM):
+        raise EvaluationError(
+            f"{name}={value!r} lies outside (0, {FARTHEST_NM:g}]: give a tolerance in nm"
+        )
 
 
 def _gated_pairs(

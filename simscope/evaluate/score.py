@@ -81,7 +81,7 @@ def score(
     Raises
     ------
     EvaluationError
-        If a radius is not positive or a table lacks a column or holds NaN.
+        As :func:`match`.
     """
     matches = match(found, truth, radius_nm, axial_radius_nm)
     hits = len(matches)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from simscope.errors import EvaluationError
 
 Floats = npt.NDArray[np.float64]
+FARTHEST_NM = 1e12  # a kilometre: beyond, float64 no longer resolves a thousandth of a nanometre
+LAST_FRAME = 2**53  # float64 counts no further one by one
 
 
 def read_columns(table: Any, names: Sequence[str], what: str) -> dict[str, Floats]:
@@ -22,18 +24,36 @@ def read_columns(table: Any, names: Sequence[str], what: str) -> dict[str, Float
     Raises
     ------
     EvaluationError
-        If a column is missing, not one-dimensional, not finite, or of another length, or if a
-        frame is not a whole number.
+        If a column is missing, masked, not one-dimensional, not finite, or of another length, if
+        a position is farther than 1e12 nm, or a frame is not a whole number below 2**53.
     """
     columns = {name: _read_column(table, name, what) for name in names}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise EvaluationError(f"{what}: columns differ in length, {lengths}: give one row each")
-    frames = columns.get("frame")
-    if frames is not None and np.any(frames != np.round(frames)):
-        bad = frames[frames != np.round(frames)][0]
-        raise EvaluationError(f"{what}: frame={bad:g} is not a whole number: number the frames")
+    for name, column in columns.items():
+        far = np.abs(column) > FARTHEST_NM
+        if name.endswith("_nm") and far.any():
+            raise EvaluationError(
+                f"{what}: {name}={column[far][0]:g} lies beyond {FARTHEST_NM:g} nm: give "
+                "positions in nm"
+            )
+    if "frame" in columns:
+        _require_frames(columns["frame"], what)
     return columns
+
+
+def _require_frames(frames: Floats, what: str) -> None:
+    broken = frames != np.round(frames)
+    if broken.any():
+        raise EvaluationError(
+            f"{what}: frame={frames[broken][0]:g} is not a whole number: number the frames"
+        )
+    beyond = np.abs(frames) >= LAST_FRAME
+    if beyond.any():
+        raise EvaluationError(
+            f"{what}: frame={frames[beyond][0]:g} is not below 2**53: number the frames from 0"
+        )
 
 
 def in_frame(
@@ -70,11 +90,20 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 def _read_column(table: Any, name: str, what: str) -> Floats:
     try:
-        column = np.asarray(table[name], dtype=np.float64)
-    except (KeyError, ValueError, IndexError, TypeError):
+        values = table[name]
+        masked = int(np.ma.getmaskarray(values).sum()) if np.ma.isMaskedArray(values) else 0
+        if np.iscomplexobj(values):
+            raise TypeError("complex numbers have no order")
+        column = np.asarray(values, dtype=np.float64)
+    except (KeyError, ValueError, IndexError, TypeError, OverflowError):
         raise EvaluationError(
             f"{what}: no column {name!r} of numbers; {_known_columns(table)}: add or rename it"
         ) from None
+    if masked:
+        raise EvaluationError(
+            f"{what}: column {name!r} has {masked} masked rows, and what lies under a mask is no "
+            "value: leave these rows out"
+        )
     if column.ndim != 1:
         raise EvaluationError(
             f"{what}: column {name!r} has {column.ndim} dimensions, not 1: give one number a row"

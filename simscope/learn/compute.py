@@ -29,6 +29,29 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=bool(fast))
 
 
+def checked_device(name: str) -> torch.device:
+    """The processor to train on: ``cpu``, ``cuda`` or ``cuda:<number>``.
+
+    Raises
+    ------
+    TrainingError
+        If the name is no such processor, or this machine does not have it.
+    """
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise TrainingError(f"device={name!r} is unknown: use 'cpu' or 'cuda'") from None
+    if device.type not in ("cpu", "cuda"):
+        raise TrainingError(f"device={name!r} is not supported: use 'cpu' or 'cuda'")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= cards:
+        raise TrainingError(
+            f"device={name!r} is not on this machine, which has {cards} CUDA devices: use 'cpu' "
+            "or another number"
+        )
+    return device
+
+
 @contextmanager
 def using_threads(threads: int | None) -> Iterator[int]:
     """The number of threads PyTorch uses inside, as it was again outside."""

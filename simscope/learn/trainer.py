@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.keys import Key
-from simscope.learn.compute import autocast, run_network, using_threads
+from simscope.learn.compute import autocast, checked_device, run_network, using_threads
 from simscope.learn.feed import Pair, batches, held_out_batch, open_source
 from simscope.learn.plan import Plan, checked_plan
 from simscope.learn.runs import (
@@ -73,11 +73,12 @@ def train(
     ------
     TrainingError
         If the network does not fit the recipe, ``out`` holds a run and ``force`` is not set, a
-        hyper-parameter is impossible, or the loss stops being a number.
+        hyper-parameter is impossible, the device is not there, or the loss stops being a number.
     """
     if network not in NETWORKS:
         raise TrainingError(f"no network {network!r}: choose {' or '.join(NETWORKS)}")
     checked = checked_plan(NETWORKS[network][0].plan | plan)
+    processor = checked_device(device)
     folder = checked_folder(Path(out), force)
     Key(seed)
     with using_threads(threads) as count:
@@ -85,7 +86,7 @@ def train(
         task = _seeded_task(network, data.recipe, config, seed)
         held_out = held_out_batch(data, checked)
         task.fit_scales(held_out)
-        task.network.to(torch.device(device))
+        task.network.to(processor)
         loop = _Loop(task, checked, held_out, count, progress)
         loop.run(batches(data, task, checked, seed))
         task.network.cpu()
