@@ -1,6 +1,7 @@
 """Training: learns, repeats itself, records everything, refuses what cannot work."""
 
 import json
+import warnings
 from importlib import import_module
 from itertools import pairwise
 
@@ -14,9 +15,16 @@ pytestmark = [
 ]
 
 import simscope as ss  # noqa: E402
-from simscope.errors import TrainingError  # noqa: E402
+from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
 from simscope.learn.deepstorm import DeepStormTask, split_output  # noqa: E402
+from simscope.learn.feed import (  # noqa: E402
+    batches,
+    held_out_batch,
+    open_source,
+    validation_batch,
+)
 from simscope.learn.runs import make_task  # noqa: E402
+from simscope.learn.stream import training_seed  # noqa: E402
 
 localizing = import_module("simscope.learn.localize")  # the package's attribute is the function
 TINY = {"channels": 16, "dilations": [1, 2]}
@@ -112,13 +120,59 @@ def test_record_names_every_hyper_parameter_and_curve(run, dense):
     assert record["hardware"]["cores"] >= 1
 
 
-def test_training_from_a_file_holds_out_its_last_samples(dense, tmp_path):
+class BatchesNoted:
+    """A source that notes which samples are asked for."""
+
+    def __init__(self, data, monkeypatch):
+        self.asked, self.given = [], data.batch
+        monkeypatch.setattr(data, "batch", self.batch, raising=False)
+
+    def batch(self, start, stop):
+        self.asked.append(range(start, stop))
+        return self.given(start, stop)
+
+
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_training_validation_and_held_out_samples_are_apart(dense, tmp_path, monkeypatch, kind):
+    source = dense if kind == "stream" else ss.generate(dense, 24, 1, tmp_path / "data.h5")
+    plan = ss.learn.Plan(**PLAN)
+    data, task = open_source(source, 4, 4, None), make_task("deepstorm", dense, TINY)
+    noted = BatchesNoted(data, monkeypatch)
+    task.fit_scales(validation_batch(data, plan))
+    stream = batches(data, task, plan, 4)
+    for _ in range(4):
+        next(stream)
+    held_out_batch(data, plan)
+    validation, *training, held_out = map(set, noted.asked)
+    trained = set().union(*training)
+    assert len(validation) == len(held_out) == 8
+    assert not validation & held_out
+    assert not trained & (validation | held_out)
+    assert len(trained) == (16 if kind == "stream" else 8)
+
+
+def test_training_from_a_file_keeps_two_sets_of_its_last_samples(dense, tmp_path):
     path = ss.generate(dense, 20, 1, tmp_path / "data.h5")
     model = train("deepstorm", path, out=tmp_path / "run", steps=5)
-    found = ss.learn.localize(model, path, threshold=0.02)
-    assert found["frame"].max() < 20
+    assert model.record["data"] == {"recipe_sha256": dense.sha256, "seed": 1}
+    assert model.record["held_out"].keys() == model.record["validation"].keys()
+    assert model.record["held_out"] != model.record["validation"]
     with pytest.raises(TrainingError, match="too few"):
         train("deepstorm", path, out=tmp_path / "other", validation_samples=19)
+
+
+def test_judging_on_the_data_trained_on_is_warned_of(dense, stacks, tmp_path):
+    path, other = (ss.generate(dense, 20, seed, tmp_path / f"{seed}.h5") for seed in (1, 2))
+    train("deepstorm", path, out=tmp_path / "run", steps=1)
+    with pytest.warns(SimscopeWarning, match=r"the seed \(1\).*another seed"):
+        ss.learn.localize(tmp_path / "run", path)
+    bead = ss.generate(stacks, 20, 3, tmp_path / "bead.h5")
+    train("zernike", bead, out=tmp_path / "zernike", steps=1, config={"channels": 4})
+    with pytest.warns(SimscopeWarning, match=r"the seed \(3\).*another seed"):
+        ss.learn.regress(tmp_path / "zernike", bead)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SimscopeWarning)
+        ss.learn.localize(tmp_path / "run", other)
 
 
 def test_training_stops_early_when_nothing_is_gained(dense, tmp_path):
@@ -164,6 +218,12 @@ def test_zernike_network_trains_and_names_its_coefficients(stacks, tmp_path):
     assert predicted.keys() <= batch.parameters.keys()
     assert {len(values) for values in predicted.values()} == {3}
     assert 0 < model.record["held_out"]["relative_error"] < 3
+    assert model.record["held_out"]["rms_drawn_nm"] > 0
+    fresh = ss.Simulator(stacks, training_seed(0)).batch(3 * 2**30, 3 * 2**30 + 8)
+    found, truth = ss.learn.regress(model, fresh.images), fresh.parameters
+    squared = sum((found[path] - truth[path]) ** 2 for path in found)
+    expected = np.sqrt(squared.mean())
+    assert model.record["held_out"]["rms_error_nm"] == pytest.approx(expected, rel=1e-6)
     with pytest.raises(TrainingError, match="planes"):
         ss.learn.regress(model, batch.images[:, :2])
     with pytest.raises(TrainingError, match="no positions"):

@@ -1,4 +1,4 @@
-"""What training is fed: batches of a stream or a file, and samples held out from both."""
+"""What training is fed: batches of a stream or a file, and samples kept from it in both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from simscope.learn.stream import HDF5Dataset, StreamingDataset, training_seed
 from simscope.learn.task import Task
 from simscope.recipe import FocusStack, Recipe, packaged_recipes
 
-HELD_OUT_START = 2**31  # streamed samples kept for validation are counted from here
+VALIDATION_START = 2**31  # streamed samples that choose weights and threshold: from here
+HELD_OUT_START = 3 * 2**30  # and those that nothing is chosen by, seen once at the end: from here
 
 MAX_PIXELS = 2**24  # of one update; more than a few GiB of features on the way
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -32,12 +33,14 @@ def open_source(
     if not is_recipe and Path(source).suffix.lower() not in (".yaml", ".yml"):  # type: ignore[arg-type]
         return HDF5Dataset(source)  # type: ignore[arg-type]
     return StreamingDataset(
-        source, training_seed(seed), batch_size=batch_size, stop=HELD_OUT_START, threads=threads
+        source, training_seed(seed), batch_size=batch_size, stop=VALIDATION_START, threads=threads
     )
 
 
-def held_out_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
-    """Samples training never sees: far along the stream, or the last of the file.
+def validation_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
+    """Samples the weights are never fitted to, but chosen by, as the threshold is.
+
+    Far along the stream, or the last but the held-out ones of the file.
 
     Raises
     ------
@@ -46,14 +49,27 @@ def held_out_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
     """
     _require_room(data.recipe, max(plan.batch_size, plan.validation_samples))
     if isinstance(data, StreamingDataset):
+        return data.batch(VALIDATION_START, VALIDATION_START + plan.validation_samples)
+    first = _training_samples(data, plan)
+    return data.batch(first, first + plan.validation_samples)
+
+
+def held_out_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
+    """As many samples nothing was fitted to or chosen by: farther along, or the file's last."""
+    if isinstance(data, StreamingDataset):
         return data.batch(HELD_OUT_START, HELD_OUT_START + plan.validation_samples)
-    kept = len(data) - plan.validation_samples
-    if kept < plan.batch_size:
+    return data.batch(len(data) - plan.validation_samples, len(data))
+
+
+def _training_samples(data: HDF5Dataset, plan: Plan) -> int:
+    """Samples of a file that are trained on: all but those for validation and held out."""
+    left = len(data) - 2 * plan.validation_samples
+    if left < plan.batch_size:
         raise TrainingError(
             f"{data.path} has {len(data)} samples, too few for batch_size={plan.batch_size} and "
-            f"validation_samples={plan.validation_samples}: generate more or lower these"
+            f"twice validation_samples={plan.validation_samples}: generate more or lower these"
         )
-    return data.batch(kept, len(data))
+    return left
 
 
 def _require_room(recipe: Recipe, samples: int) -> None:
@@ -84,7 +100,7 @@ def batches(
 
 def _batches_of_file(data: HDF5Dataset, task: Task, plan: Plan, seed: int) -> Iterator[Pair]:
     """Runs of neighbouring samples in an order shuffled anew each epoch, augmented."""
-    runs = (len(data) - plan.validation_samples) // plan.batch_size
+    runs = _training_samples(data, plan) // plan.batch_size
     order_key, augment_key = (Key(seed).child(f"learn/{name}") for name in ("order", "augment"))
     for epoch in itertools.count():
         for run in np.argsort(order_key.uniform(np.arange(runs), step=epoch)).tolist():

@@ -13,7 +13,7 @@ from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
 from simscope.learn.compute import run_network
 from simscope.learn.deepstorm import FOUND_DTYPE, DeepStormTask
-from simscope.learn.runs import TrainedModel, load
+from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
 
 PIXELS_AT_ONCE = 1 << 18
 
@@ -55,6 +55,7 @@ def localize(
             return localize(model, opened, threshold=threshold)
     if hasattr(data, "recipe"):
         _require_same_pixels(task, data.recipe)
+        warn_if_trained_on(model, data)
         data = data.images
     tables = [np.zeros(0, FOUND_DTYPE)]
     for first, frames in _blocks(data):

@@ -22,8 +22,8 @@ class Plan(Model):
     final_rate: float = Field(0.01, gt=0, le=1, description="last over highest learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="decay of the weights (AdamW)")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    validation_samples: int = Field(64, ge=1, description="held-out samples")
-    validations: int = Field(12, ge=1, description="looks at held-out samples in a run")
+    validation_samples: int = Field(64, ge=1, description="samples to choose by, as many to judge")
+    validations: int = Field(12, ge=1, description="looks at validation samples in a run")
     patience: int = Field(6, ge=1, description="looks without gain before stopping early")
 
     def rate(self, done: float) -> float:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
 from simscope.learn.compute import run_network
-from simscope.learn.runs import TrainedModel, load
+from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
 from simscope.learn.zernike import ZernikeTask
 
 STACKS_AT_ONCE = 64
@@ -35,6 +35,8 @@ def regress(model: TrainedModel | str | Path, data: Any) -> dict[str, npt.NDArra
     if isinstance(data, str | Path):
         with open_dataset(data) as opened:
             return regress(model, opened)
+    if hasattr(data, "recipe"):
+        warn_if_trained_on(model, data)
     images = data.images if hasattr(data, "recipe") else np.asarray(data)
     if len(images.shape) != 4 or images.shape[1] != task.planes:
         raise TrainingError(

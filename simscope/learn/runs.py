@@ -9,17 +9,17 @@ import json
 import math
 import os
 import platform
+import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from simscope.errors import SimscopeError, TrainingError
-from simscope.learn.compute import autocast, run_network
+from simscope.errors import SimscopeError, SimscopeWarning, TrainingError
+from simscope.learn.compute import autocast
 from simscope.learn.deepstorm import DeepStormConfig, DeepStormTask
 from simscope.learn.plan import Plan
 from simscope.learn.task import Task
@@ -56,9 +56,21 @@ class TrainedModel:
         """Number of trained parameters."""
         return sum(weights.numel() for weights in self.task.network.parameters())
 
-    def predict(self, images: npt.NDArray[Any]) -> torch.Tensor:
-        """Raw output of the network for counts [ADU], float32, on the CPU."""
-        return run_network(self.task, images)
+
+def origin(recipe_sha256: str, seed: int) -> dict[str, Any]:
+    """What decides every sample of a stream or file, by which a record names its training data."""
+    return {"recipe_sha256": recipe_sha256, "seed": int(seed)}
+
+
+def warn_if_trained_on(model: TrainedModel, data: Any) -> None:
+    """Warn if an opened dataset has recipe and seed of the training data, so shares its samples."""
+    if model.record.get("data") == origin(data.recipe_sha256, data.seed):
+        warnings.warn(
+            f"this data has the recipe and the seed ({data.seed}) the network was trained on, so "
+            "it may hold the same samples: judge the network on data of another seed",
+            SimscopeWarning,
+            stacklevel=3,
+        )
 
 
 def make_task(name: str, recipe: Recipe, config: dict[str, Any] | None = None) -> Task:

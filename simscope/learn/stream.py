@@ -138,6 +138,7 @@ class HDF5Dataset(TorchDataset[dict[str, Any]]):
         self.path = Path(path)
         self._data: Any = None
         self.recipe: Recipe = self.data.recipe
+        self.seed: int = self.data.seed
 
     @property
     def data(self) -> Any:

@@ -52,7 +52,7 @@ class Task(ABC):
 
     @abstractmethod
     def judge(self, output: torch.Tensor, batch: Batch) -> dict[str, float]:
-        """Figures of merit on held-out data, in physical units."""
+        """Figures of merit on data not trained on, in physical units."""
 
     def calibrate(self, output: torch.Tensor, batch: Batch) -> None:  # noqa: B027
         """Set what is chosen on validation data, such as a threshold; nothing by default."""

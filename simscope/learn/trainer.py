@@ -2,7 +2,8 @@
 
 Learning rate: linear warm-up, then half a cosine down (Loshchilov and Hutter 2017, ICLR; one cycle
 as Smith 2018, arXiv:1803.09820). Optimiser: AdamW (Loshchilov and Hutter 2019, ICLR). The weights
-with the lowest loss on held-out samples are kept.
+with the lowest loss on validation samples are kept. The record's ``validation`` figures are on
+these same samples, its ``held_out`` figures on others, looked at once when all is chosen.
 
 With ``steps`` one seed gives one result on one machine. With ``minutes`` the schedule follows the
 clock, so that it always ends in time, and results vary a little.
@@ -26,7 +27,7 @@ from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.keys import Key
 from simscope.learn.compute import autocast, checked_device, run_network, using_threads
-from simscope.learn.feed import Pair, batches, held_out_batch, open_source
+from simscope.learn.feed import Pair, batches, held_out_batch, open_source, validation_batch
 from simscope.learn.plan import Plan, checked_plan
 from simscope.learn.runs import (
     NETWORKS,
@@ -34,6 +35,7 @@ from simscope.learn.runs import (
     checked_folder,
     circumstances,
     make_task,
+    origin,
     save,
 )
 from simscope.learn.task import Task
@@ -61,7 +63,7 @@ def train(
         ``deepstorm`` or ``zernike``.
     source
         A recipe (object, packaged name or YAML file): samples are simulated as they are needed,
-        none twice. Or a dataset file: its last samples are held out.
+        none twice. Or a dataset file: its last samples are held out, those before validate.
     seed
         Decides initial weights, samples and their order.
     config
@@ -84,17 +86,26 @@ def train(
     with using_threads(threads) as count:
         data = open_source(source, seed, checked.batch_size, count)
         task = _seeded_task(network, data.recipe, config, seed)
-        held_out = held_out_batch(data, checked)
-        task.fit_scales(held_out)
+        validation = validation_batch(data, checked)
+        task.fit_scales(validation)
         task.network.to(processor)
-        loop = _Loop(task, checked, held_out, count, progress)
+        loop = _Loop(task, checked, validation, count, progress)
         loop.run(batches(data, task, checked, seed))
         task.network.cpu()
-        task.calibrate(run_network(task, held_out.images), held_out)
-        final = task.judge(run_network(task, held_out.images), held_out)
-    record = {"source": source.name if isinstance(source, Recipe) else str(source)}
+        task.calibrate(run_network(task, validation.images), validation)
+        judged = {
+            name: task.judge(run_network(task, batch.images), batch)
+            for name, batch in (
+                ("validation", validation),
+                ("held_out", held_out_batch(data, checked)),
+            )
+        }
+    record: dict[str, Any] = {
+        "source": source.name if isinstance(source, Recipe) else str(source),
+        "data": origin(data.recipe.sha256, data.seed),
+    }
     record |= circumstances(task, checked, seed, device, count)
-    return save(task, record | loop.record() | {"held_out": final}, folder)
+    return save(task, record | loop.record() | judged, folder)
 
 
 def _seeded_task(network: str, recipe: Recipe, config: dict[str, Any] | None, seed: int) -> Task:
@@ -108,9 +119,9 @@ class _Loop:
     """State of one run: optimiser, clock, curves, and the best weights so far."""
 
     def __init__(
-        self, task: Task, plan: Plan, held_out: Batch, threads: int, progress: bool
+        self, task: Task, plan: Plan, validation: Batch, threads: int, progress: bool
     ) -> None:
-        self.task, self.plan, self.held_out, self.threads = task, plan, held_out, threads
+        self.task, self.plan, self.validation, self.threads = task, plan, validation, threads
         self.optimiser = torch.optim.AdamW(
             task.network.parameters(),
             plan.learning_rate,
@@ -143,7 +154,7 @@ class _Loop:
                 note = f"loss {smooth:.4g}, {self.step / self.seconds:.2g} steps/s"
                 bar.update(line, completed=min(done, 1.0), note=note)
                 if self._gains_nothing():
-                    self.stopped = f"no gain in {self.plan.patience} looks at held-out samples"
+                    self.stopped = f"no gain in {self.plan.patience} looks at validation samples"
                     break
         self.task.network.load_state_dict(self.best_weights)
 
@@ -169,9 +180,9 @@ class _Loop:
         return value
 
     def _look(self, train_loss: float) -> None:
-        """Judge the network on held-out samples and keep its weights if they are the best."""
-        output = run_network(self.task, self.held_out.images)
-        loss = float(self.task.loss(output, self.task.targets(self.held_out)))
+        """Judge the network on validation samples and keep its weights if they are the best."""
+        output = run_network(self.task, self.validation.images)
+        loss = float(self.task.loss(output, self.task.targets(self.validation)))
         self.curve.append(
             {
                 "step": self.step,
@@ -179,7 +190,7 @@ class _Loop:
                 "learning_rate": self.optimiser.param_groups[0]["lr"],
                 "train_loss": train_loss,
                 "validation_loss": loss,
-                **self.task.judge(output, self.held_out),
+                **self.task.judge(output, self.validation),
             }
         )
         if loss < self.best:

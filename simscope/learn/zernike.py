@@ -1,9 +1,9 @@
 """PSF regression: Zernike coefficients of the wavefront from a through-focus stack of one bead.
 
 The planes of a stack are the channels of a small residual convolutional network that halves the
-field three times (He et al. 2016, CVPR); its last features, averaged over what is left of the
-field, give one number a mode. Phase retrieval by a network: Möckl, Petrov and Moerner 2019,
-*Appl. Phys. Lett.* 115:251106.
+field three times (He et al. 2016, CVPR). Its last features, averaged to 4 x 4 places of the field
+so that where the light goes still counts, pass two full layers to one number a mode. Phase
+retrieval by a network: Möckl, Petrov and Moerner 2019, *Appl. Phys. Lett.* 115:251106.
 
 Coefficients are in nm RMS (orthonormal modes), so the root of the summed squared error is the RMS
 wavefront error.
