@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +73,23 @@ class TableRenderer:
     def render(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
         """Expected photons, float32 ``(samples * frames, y, x)``."""
         molecules, who = run.molecules, shining.molecule
-        photons = self.table.render(
+        return self.table.render(
             molecules.x_nm[who],
             molecules.y_nm[who],
             molecules.z_nm[who],
             shining.photons,
             shining.offsets,
             self.shape,
+            threads=numba.get_num_threads(),
         )
-        # a spline may dip below zero by its own error, which no light does
-        return np.maximum(photons, 0.0, out=photons)
 
 
 class ExactRenderer:
-    """Renders every emitter from the pupil: samples differ in wavefront or focus."""
+    """Renders every emitter from the pupil: samples differ in wavefront or focus.
+
+    Where the window around an emitter may end inside the frame, its image is tapered as in tables,
+    and the light left out is judged by the same limits.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -93,7 +97,7 @@ class ExactRenderer:
         self.pixel_nm = recipe.pixel_nm
         focus = recipe.acquisition.focus_nm
         self.planes_nm = focus.positions_nm if isinstance(focus, FocusStack) else None
-        self.window_px = self._window()
+        self.window_px, self.covers_frame = self._window()
         self.model = opticses.PupilModel(
             recipe.optics.model_copy(update={"wavefront": _constant(recipe.optics.wavefront)}),
             shape=(self.window_px, self.window_px),
@@ -104,13 +108,16 @@ class ExactRenderer:
             wavefront_limit_nm=_wavefront_limits_nm(recipe.optics.wavefront),
             accuracy=recipe.rendering.accuracy,
         )
+        self.energy_left_out_max = 0.0 if self.covers_frame else self._judged_loss()
 
     @property
     def report(self) -> dict[str, Any]:
-        """Window and pupil sampling."""
+        """Window, energy left out and pupil sampling."""
         return {
             "rendering": "exact",
             "window_px": self.window_px,
+            "covers_frame": self.covers_frame,
+            "energy_left_out_max": self.energy_left_out_max,
             "pupil_nodes_across": self.model.nodes_across,
         }
 
@@ -145,13 +152,14 @@ class ExactRenderer:
             if self.planes_nm is None
             else self.planes_nm[None, :]
         )
-        return self.model.stacks(
+        patches = self.model.stacks(
             run.molecules.z_nm[:, None],
             focus,
             *shift_nm,
             coefficients_nm=self._coefficients_nm(run) if self.model.modes else None,
             threads=numba.get_num_threads(),
         )
+        return self._tapered(patches, shift_nm)
 
     def _patches(
         self, run: Run, shining: Shining, frames: int, shift_nm: Floats
@@ -178,25 +186,61 @@ class ExactRenderer:
         ]
         empty = np.empty((0, self.window_px, self.window_px))
         patches = np.concatenate([empty, *parts]).astype(np.float32)[:, None]
+        patches = self._tapered(patches, shift_nm[:, who])
         return patches, back.ravel(), np.zeros(len(back.ravel()), np.int64)
+
+    def _tapered(
+        self, patches: npt.NDArray[np.float32], shift_nm: Floats
+    ) -> npt.NDArray[np.float32]:
+        """Patches ``(n, planes, y, x)`` falling to zero at the window's edge if it may be seen."""
+        if self.covers_frame:
+            return patches
+        pixel = np.arange(self.window_px) - self.window_px // 2
+        weight_x, weight_y = (
+            opticses.taper(pixel - shift[:, None] / self.pixel_nm, self.window_px)
+            for shift in shift_nm
+        )
+        weight = weight_y[:, :, None] * weight_x[:, None, :]
+        return patches * weight[:, None].astype(np.float32)
+
+    def _judged_loss(self) -> float:
+        """Largest share of light left out, over the corners of heights, foci and wavefronts."""
+        rendering = self.recipe.rendering
+        corners = np.array([*product(*self.model.corners_nm)])
+        lost, where = 0.0, ""
+        for wavefront_nm in self.model.hardest_wavefronts_nm:
+            images = self.model.images(*corners.T, wavefront_nm=wavefront_nm)
+            patches = images[:, None].astype(np.float32)
+            held = self._tapered(patches, np.zeros((2, len(corners)))).sum(axis=(1, 2, 3))
+            worst = int(np.argmin(held))
+            if 1.0 - held[worst] > lost:
+                lost = float(1.0 - held[worst])
+                where = "z_nm={:g}, focus_nm={:g}".format(*corners[worst])
+        judge = opticses.judge_energy
+        judge(lost, where, self.window_px, accepted=rendering.accept_energy_loss)
+        return lost
 
     def _coefficients_nm(self, run: Run) -> Floats:
         """Coefficients drawn per sample, ``(samples, modes)`` [nm]."""
         columns = [run.drawn[f"{COEFFICIENT}{mode}"] for mode in self.model.modes]
         return np.stack(columns, axis=1) if columns else np.empty((len(run.indices), 0))
 
-    def _window(self) -> int:
-        """Side of the patch around an emitter's pixel: the whole frame if it may be."""
+    def _window(self) -> tuple[int, bool]:
+        """Side of the patch around an emitter's pixel, and whether it always covers the frame."""
         rendering, structure = self.recipe.rendering, self.recipe.structure
-        if isinstance(rendering.window_px, int):
-            return rendering.window_px
         span = max(self.shape)
         if isinstance(structure, BeadStructure):
-            farthest = max(_largest(structure.x_nm), _largest(structure.y_nm)) / self.pixel_nm
-            reach = min(span / 2 + farthest, span)
+            farthest_nm = max(_largest(structure.x_nm), _largest(structure.y_nm))
+            reach = span / 2 + farthest_nm / self.pixel_nm
         else:
-            reach = span
-        return int(min(2 * math.ceil(reach) + 1, rendering.max_window_px | 1))
+            reach = span + structure.margin_nm / self.pixel_nm
+        widest = rendering.max_window_px | 1
+        if isinstance(rendering.window_px, int):
+            window = rendering.window_px
+        else:
+            window = 2 * math.ceil(min(reach, widest)) + 1
+            window = min(window, widest)
+        return window, window // 2 >= reach
 
 
 def _add_patch(

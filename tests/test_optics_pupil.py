@@ -199,6 +199,23 @@ def test_single_precision_stacks_match_the_images_of_the_same_model():
     assert (alone[0] == stacks[1]).all()
 
 
+@pytest.mark.parametrize("mode", [3, 9, 10, 14])
+def test_a_wavefront_all_in_one_mode_meets_the_accuracy_too(mode):
+    # psf-zernike, whose limit of 100 nm may fall on any direction of twelve modes
+    limits = {index: 100.0 / np.sqrt(12.0) for index in range(3, 15)}
+    setup = {
+        "shape": (16, 16), "pixel_nm": 100.0, "focus_nm": (-1000.0, 1000.0),
+        "wavefront_limit_nm": limits,
+    }  # fmt: skip
+    optics = Optics(na=1.4, n_sample=1.518, n_immersion=1.518, n_coverslip=1.518)
+    focus = np.array([-1000.0, 0.0, 1000.0])
+    drawn, finer = (
+        PupilModel(optics, accuracy=accuracy, **setup).images(0.0, focus, wavefront_nm={mode: 99.9})
+        for accuracy in (1e-3, 1e-7)
+    )
+    assert (np.abs(drawn - finer).max(axis=(1, 2)) < 1e-3 * finer.max(axis=(1, 2))).all()
+
+
 def test_more_accuracy_never_gives_a_larger_error():
     exact = psf(OIL_WATER.model_copy(update={"accuracy": 1e-9}), 500.0, 0.0, shape=(15, 15))
     for accuracy in (1e-3, 1e-5, 1e-7):

@@ -138,7 +138,7 @@ def test_automatic_windows_hold_96_percent_or_say_so(monkeypatch):
     assert smaller.energy_left_out[0, 1] > 0.04
     with pytest.warns(SimscopeWarning, match="rendering window"):
         build_table(WATER, **(FLAT | {"window_px": 13}))
-    with pytest.raises(OpticsError, match="accept the energy loss"):
+    with pytest.raises(OpticsError, match=r"rendering\.accept_energy_loss: true"):
         build_table(WATER, **(FLAT | {"window_px": 7, "accept_energy_loss": False}))
 
 

@@ -3,7 +3,7 @@
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import mask_phase
 from simscope.optics.pupil import PupilModel, psf, pupil_phase
-from simscope.optics.table import SplineTable, build_table
+from simscope.optics.table import SplineTable, build_table, judge_energy, taper
 from simscope.optics.zernike import (
     fringe_to_nm,
     fringe_to_osa,
@@ -25,6 +25,7 @@ __all__ = [
     "build_table",
     "fringe_to_nm",
     "fringe_to_osa",
+    "judge_energy",
     "mask_phase",
     "nm_to_fringe",
     "nm_to_noll",
@@ -37,5 +38,6 @@ __all__ = [
     "osa_to_noll",
     "psf",
     "pupil_phase",
+    "taper",
     "zernike",
 ]

@@ -42,6 +42,7 @@ from simscope.optics.field import (
 )
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.pixels import SampleGrid, fine_grid, pixel_grid
+from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -84,7 +85,8 @@ class PupilModel:
 
     Parameters: ``shape`` (y, x) in pixels of ``pixel_nm``; ``z_nm`` and ``focus_nm`` lowest and
     highest values to come; ``reach_nm`` largest lateral shift; ``wavefront_limit_nm`` (OSA index ->
-    RMS nm) a wavefront as strong as any to come on top of the optics' own; ``accuracy`` worst error
+    RMS nm) a wavefront as strong as any to come on top of the optics' own, in any direction of its
+    modes unless ``any_direction`` is False; ``accuracy`` worst error
     as a share of the image's peak (the optics' own if None); ``per_pixel`` asks for
     values at sub-pixel shifts, ``shape`` then counts those. Raises OpticsError for impossible or
     unresolvable optics.
@@ -100,6 +102,7 @@ class PupilModel:
         focus_nm: tuple[float, float] = (0.0, 0.0),
         reach_nm: float = 0.0,
         wavefront_limit_nm: Mapping[int, float] | None = None,
+        any_direction: bool = True,
         accuracy: float | None = None,
         per_pixel: int | None = None,
     ) -> None:
@@ -110,6 +113,9 @@ class PupilModel:
         self.accuracy = _reachable(optics, accuracy)
         self.modes = tuple(sorted(wavefront_limit_nm or {}))
         self._strongest_nm = _rms(np.array([*(wavefront_limit_nm or {}).values()]))
+        self.hardest_wavefronts_nm = _hardest_wavefronts_nm(
+            dict(wavefront_limit_nm or {}), any_direction=any_direction
+        )
         ranges = np.array([*z_nm, *focus_nm, reach_nm, float(self._strongest_nm)])
         if not np.isfinite(ranges).all():
             raise OpticsError("a height, focus, shift or wavefront is not finite: give numbers")
@@ -117,13 +123,19 @@ class PupilModel:
         self.grid_y, self.grid_x = (
             _axis_grid(count, per_pixel, pixel_nm, self.objective, self.accuracy) for count in shape
         )
-        self.field = self._resolve(dict(wavefront_limit_nm or {}))
+        self.field = self._resolve()
         self._k = quadrants(self.field.nodes)
         self._static = static_phasor(optics, self.objective, *self._k)
         self._passed = _passed(self._static)
         self._modes = {i: mode_values(i, *self._k, self.objective.na) for i in self.modes}
         self._waves_y = _standing_waves(self.field, self.field.nodes.ky[:, 0], self.grid_y)
         self._waves_x = _standing_waves(self.field, self.field.nodes.kx, self.grid_x)
+
+    @property
+    def corners_nm(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Lowest and highest height, and lowest and highest focus, of the set-up [nm]."""
+        z, focus, _ = self._ranges
+        return (float(z[0]), float(z[-1])), (float(focus[0]), float(focus[-1]))
 
     @property
     def nodes_across(self) -> int:
@@ -330,25 +342,24 @@ class PupilModel:
                     "for which the pupil was sampled: set the model up for the wider range"
                 )
 
-    def _resolve(self, wavefront_limit_nm: dict[int, float]) -> PupilField:
+    def _resolve(self) -> PupilField:
         """Pupil field on the fewest nodes that meet the accuracy, checked at probe points."""
-        probe = _Probe(self, wavefront_limit_nm)
+        probe = _Probe(self)
         count, error = probe.first_guess(), math.inf
         while count <= MOST_NODES:
-            field, finer_field = (
-                pupil_field(self.objective, n, singular_centre=_singular_centre(self.optics))
-                for n in (count, math.ceil(1.2 * count) + 2)
-            )
-            finer = probe.values(finer_field)
-            differences = np.abs(finer - probe.values(field)).max(axis=1) / finer.max(axis=1)
+            finer_count = math.ceil(1.2 * count) + 2
+            finer = probe.values(finer_count)
+            differences = np.abs(finer - probe.values(count)).max(axis=1) / finer.max(axis=1)
             error = float(differences.max())
             if error < 0.25 * self.accuracy:
-                return field
-            count = math.ceil(1.1 * count) + (6 if error > 30 * self.accuracy else 0)
+                return probe.field(count)
+            # errors fall slowly with masks from files: no use in small steps
+            far = error > 30 * self.accuracy or _from_file(self.optics)
+            count = finer_count if far else math.ceil(1.05 * count)
         raise OpticsError(
-            f"{2 * MOST_NODES} nodes across the pupil leave an error of {error:.1e} of the "
-            f"peak, accuracy={self.accuracy:g} asked: use a smoother mask, a smaller window or "
-            "range, or a larger accuracy"
+            f"{2 * MOST_NODES} nodes across the pupil change the image by {error:.1e} of its "
+            f"peak, a quarter of accuracy={self.accuracy:g} is asked: use a smoother mask, a "
+            "smaller window or range, or a larger accuracy"
         )
 
 
@@ -357,13 +368,13 @@ class _Probe:
 
     POINTS_PER_LINE = 11
 
-    def __init__(self, model: PupilModel, wavefront_limit_nm: dict[int, float]) -> None:
+    def __init__(self, model: PupilModel) -> None:
         self.model = model
-        z, focus, reach = model._ranges
-        corners = sorted({*product((z[0], z[-1]), (focus[0], focus[-1]))})
+        self._known: dict[int, FloatArray] = {}
+        reach = model._ranges[2]
+        corners = sorted({*product(*model.corners_nm)})
         self.z = np.array([corner[0] for corner in corners])
         self.focus = np.array([corner[1] for corner in corners])
-        self.wavefront = wavefront_limit_nm
         half_y, half_x = (
             0.5 * np.ptp(grid.positions_nm) + reach for grid in (model.grid_y, model.grid_x)
         )
@@ -393,27 +404,64 @@ class _Probe:
         rate = 0.5 * math.pi * objective.wavenumber_per_nm * steepest
         guess = math.ceil(0.25 * rate - 0.8 * math.log10(self.model.accuracy)) + 3
         if _from_file(self.model.optics):
-            guess = max(guess, math.ceil(4.2 * objective.na / self.model.optics.mask.na_per_pixel))
+            per_mask_pixel = 4.2 * objective.na / self.model.optics.mask.na_per_pixel
+            guess = max(guess, math.ceil(min(per_mask_pixel, 0.75 * MOST_NODES)))
         return guess
 
-    def values(self, field: PupilField) -> FloatArray:
-        """Intensity at the probe points [1/nm^2], (corners, points)."""
+    def field(self, count: int) -> PupilField:
+        """Pupil field on ``count`` half chords."""
+        centre = _singular_centre(self.model.optics)
+        return pupil_field(self.model.objective, count, singular_centre=centre)
+
+    def values(self, count: int) -> FloatArray:
+        """Intensity at the probe points [1/nm^2], (wavefronts * corners, points)."""
+        if count not in self._known:
+            self._known[count] = self._intensities(self.field(count))
+        return self._known[count]
+
+    def _intensities(self, field: PupilField) -> FloatArray:
         objective, nodes = field.objective, field.nodes
         k = objective.wavenumber_per_nm
         kx, ky = quadrants(nodes)
-        aberration = np.zeros(kx.shape)
-        for index, limit_nm in self.wavefront.items():
-            aberration += k * limit_nm * mode_values(index, kx, ky, objective.na)
-        static = static_phasor(self.model.optics, objective, kx, ky) * np.exp(1j * aberration)
+        static = static_phasor(self.model.optics, objective, kx, ky)
         phasor = nodes.weight * plane_phasor(field, self.z, self.focus, _passed(static))
-        total = np.zeros((self.z.size, len(PARITY), self.x.size), dtype=np.complex128)
-        for iy, ix in QUADRANTS:
-            sign = np.array([(-1.0) ** (oy * iy + ox * ix) for oy, ox in PARITY])
-            source = sign[:, None, None] * field.amplitude * static[iy, ix]
-            path = kx[iy, ix].ravel()[:, None] * self.x + ky[iy, ix].ravel()[:, None] * self.y
-            both = (source[None] * phasor[:, None]).reshape(-1, nodes.kx.size)
-            total += (both @ np.exp(-1j * k * path)).reshape(total.shape)
-        return (np.abs(total) ** 2).sum(axis=1)
+        along = np.exp(-1j * k * nodes.kx[..., None] * self.x)
+        across = np.exp(-1j * k * nodes.ky[..., None] * self.y)
+        waves = [
+            (wave_x * wave_y).reshape(nodes.kx.size, -1)
+            for wave_y in (across, across.conj())
+            for wave_x in (along, along.conj())
+        ]
+        values = []
+        for wavefront_nm in self.model.hardest_wavefronts_nm:
+            aberration = np.zeros(kx.shape)
+            for index, coefficient_nm in wavefront_nm.items():
+                aberration += k * coefficient_nm * mode_values(index, kx, ky, objective.na)
+            aberrated = static * np.exp(1j * aberration)
+            total = np.zeros((self.z.size, len(PARITY), self.x.size), dtype=np.complex128)
+            for wave, (iy, ix) in zip(waves, QUADRANTS, strict=True):
+                sign = np.array([(-1.0) ** (oy * iy + ox * ix) for oy, ox in PARITY])
+                source = sign[:, None, None] * field.amplitude * aberrated[iy, ix]
+                both = (source[None] * phasor[:, None]).reshape(-1, nodes.kx.size)
+                total += (both @ wave).reshape(total.shape)
+            values.append((np.abs(total) ** 2).sum(axis=1))
+        return np.concatenate(values)
+
+
+def _hardest_wavefronts_nm(
+    limit_nm: dict[int, float], *, any_direction: bool
+) -> list[dict[int, float]]:
+    """Wavefronts (OSA index -> RMS nm) that stand for the steepest within a limit.
+
+    The limit itself; if any direction of its modes may come at the same strength, also each mode
+    of the highest radial order alone, whose phase is steepest at the pupil's edge.
+    """
+    if not any_direction or not limit_nm:
+        return [limit_nm]
+    strongest_nm = float(_rms(np.array([*limit_nm.values()])))
+    orders = {index: osa_to_nm(index)[0] for index in limit_nm}
+    highest = max(orders.values())
+    return [limit_nm] + [{i: strongest_nm} for i, order in orders.items() if order == highest]
 
 
 def _singular_centre(optics: Any) -> bool:
@@ -559,6 +607,7 @@ def psf(
             focus_nm=(float(focus.min()), float(focus.max())),
             reach_nm=max(abs(x_nm), abs(y_nm)),
             wavefront_limit_nm=wavefront_nm,
+            any_direction=False,
         )
         return model.images(z, focus, x_nm, y_nm, wavefront_nm=wavefront_nm)
 

@@ -223,7 +223,7 @@ def _pixel_basis(table: SplineTable, step: float, window: int, slope: bool) -> F
     return matrix
 
 
-def taper(offset_px: FloatArray, window_px: int) -> FloatArray:
+def taper(offset_px: NDArray[Any], window_px: int) -> FloatArray:
     """Weight [1] of the image at ``offset_px`` from the emitter along one axis.
 
     1 inside, cos^2 to 0 over the last ``TAPER_PX`` pixels before half a pixel from the edge.
@@ -274,7 +274,8 @@ def build_table(
             table = _build(optics, request)
         if folder is not None:
             save_arrays(Path(folder), key, _to_arrays(table))
-    _judge_energy(table, accept_energy_loss)
+    z_nm, left_out = table.energy_left_out[np.argmax(table.energy_left_out[:, 1])]
+    judge_energy(left_out, f"z_nm={z_nm:g}", table.window_px, accepted=accept_energy_loss)
     return table
 
 
@@ -299,19 +300,23 @@ def _check_request(
         raise OpticsError(f"window of {widest} pixels: give an odd number from 7 to 1023, or auto")
 
 
-def _judge_energy(table: SplineTable, accepted: bool) -> None:
-    """Warn of light left out of the window, or raise if it is too much and not accepted."""
-    z_nm, worst = table.energy_left_out[np.argmax(table.energy_left_out[:, 1])]
-    if worst <= WARN_LEFT_OUT:
+def judge_energy(left_out: float, where: str, window_px: int, *, accepted: bool) -> None:
+    """Warn of light left out of a rendering window, or raise if too much and not ``accepted``.
+
+    ``left_out``: largest share of an emitter's light outside the window or lost to its taper [1];
+    ``where`` says which emitter that is. SimscopeWarning above 5 %, OpticsError above 20 %.
+    """
+    if left_out <= WARN_LEFT_OUT:
         return
     what = (
-        f"{100 * worst:.1f} % of the light at z_nm={z_nm:g} falls outside the rendering window of "
-        f"{table.window_px} pixels"
+        f"{100 * left_out:.1f} % of the light at {where} falls outside the rendering window of "
+        f"{window_px} pixels"
     )
-    if worst > REFUSE_LEFT_OUT and not accepted:
+    if left_out > REFUSE_LEFT_OUT and not accepted:
         raise OpticsError(
-            f"{what}, more than {100 * REFUSE_LEFT_OUT:g} %: enlarge the window, shorten the "
-            "height range, or accept the energy loss"
+            f"{what}, more than {100 * REFUSE_LEFT_OUT:g} %: raise rendering.max_window_px (or "
+            "rendering.window_px), shorten the height or focus range, or accept the loss with "
+            "rendering.accept_energy_loss: true"
         )
     warnings.warn(what, SimscopeWarning, stacklevel=3)
 
