@@ -128,7 +128,10 @@ def load(name: str, settings: list[str] | None = None) -> Recipe:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr with rate and time left; yields ``update(done, total)``."""
+    """A progress bar on stderr with rate and time left; yields ``update(done, total)``.
+
+    It appears at the first update, so that a refusal stands alone.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -146,14 +149,18 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(label, total=None, rate="")
+    bars = Progress(*columns, console=Console(stderr=True))
+    task = bars.add_task(label, total=None, rate="")
 
-        def update(done: int, total: int) -> None:
-            rate = done / max(time.monotonic() - start, 1e-3)
-            bars.update(task, completed=done, total=total, rate=f"{rate:,.0f}/s")
+    def update(done: int, total: int) -> None:
+        bars.start()
+        rate = done / max(time.monotonic() - start, 1e-3)
+        bars.update(task, completed=done, total=total, rate=f"{rate:,.0f}/s")
 
+    try:
         yield update
+    finally:
+        bars.stop()
 
 
 def answer(values: dict[str, Any], lines: list[str], as_json: bool) -> None:
@@ -279,10 +286,11 @@ def psf(
     chosen = load(recipe, settings)
     for path, value in (("optics.na", na), ("optics.wavelength_nm", wavelength_nm)):
         chosen = chosen if value is None else chosen.replace(path, value)
+    show.require_picture_name(out)
     figure = show.recipe_psf_figure(
         chosen, sample=sample, seed=seed, z_nm=z_nm, focus_nm=focus_nm, side_um=side_um
     )
-    written = show.save_figure(figure, out, force=force)
+    written = show.save_figure(figure, out, force=force, inputs=[recipe])
     answer({"out": str(written)}, [f"wrote {written}"], as_json)
 
 
@@ -307,8 +315,9 @@ def generate(
 ) -> None:
     """Simulate samples into an HDF5 file with exact truth."""
     from simscope import dataset
-    from simscope.dataset import readable_bytes
+    from simscope.dataset import output_target, readable_bytes
 
+    output_target(out, force=force, inputs=[recipe])
     chosen = load(recipe, settings)
     with progress_bar(f"{chosen.name}, samples") as update:
         written = dataset.generate(
@@ -341,9 +350,10 @@ def show(
     from simscope import show as pictures
     from simscope.dataset import open_dataset
 
+    pictures.require_picture_name(out)
     with open_dataset(data) as opened:
         figure = pictures.contact_sheet(opened, samples=sample, truth=truth)
-    written = pictures.save_figure(figure, out, force=force)
+    written = pictures.save_figure(figure, out, force=force, inputs=[data])
     answer({"out": str(written)}, [f"wrote {written}"], as_json)
 
 
@@ -392,10 +402,11 @@ def localize(
 ) -> None:
     """Find the emitters in a dataset with a trained network."""
     from simscope import learn
-    from simscope.dataset import write_localizations
+    from simscope.dataset import output_target, write_localizations
 
+    output_target(out, force=force, inputs=[data])
     found = learn.localize(learn.load(run), data)
-    written = write_localizations(out, found, force=force)
+    written = write_localizations(out, found, force=force, inputs=[data])
     answer(
         {"out": str(written), "found": len(found)}, [f"wrote {written}: {len(found):,} emitters"],
         as_json,

@@ -9,8 +9,9 @@ from small_worlds import movie, snapshot, stack
 
 import simscope as ss
 from simscope.camera import adu_to_photons
-from simscope.dataset import forecast, forecast_rows, readable_bytes
-from simscope.dataset.forecasting import nyquist_pixel_nm, undrawn
+from simscope.dataset import forecast, forecast_rows, forecasting, readable_bytes
+from simscope.dataset.forecasting import nyquist_pixel_nm, timed_trial, undrawn
+from simscope.dataset.schema import Layout
 from simscope.recipe import Optics
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
@@ -98,3 +99,20 @@ def test_bytes_read_well():
     assert readable_bytes(12) == "12 bytes"
     assert readable_bytes(7_340_000) == "7.34 MB"
     assert readable_bytes(2e15) == "2e+03 TB"
+
+
+def test_a_long_movie_is_judged_by_its_first_frames(monkeypatch):
+    monkeypatch.setattr(forecasting, "TRIAL_BYTES", 30 * 4 * 24 * 20)
+    sim = ss.Simulator(movie(frames=100_000), 7)
+    trial = timed_trial(sim, Layout.of(sim, samples=1, expected=False))
+    frames = len(trial.images)
+    assert 1 <= frames <= 30
+    assert trial.samples == frames / 100_000
+    outlook = forecast(sim, samples=10)
+    assert outlook.samples_per_s < 1000  # 1e8 frames a second are out of reach
+    assert outlook.emitters_per_frame == pytest.approx(len(trial.emitters) / frames)
+
+
+def test_windowed_renderers_say_how_much_light_they_leave_out():
+    rows = dict(forecast_rows(forecast(ss.Simulator(snapshot(), 7))))
+    assert rows["light left out"].startswith("at most")

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from small_worlds import snapshot
 
 import simscope as ss
-from simscope.dataset import generation, write
+from simscope.dataset import forecast, generation, write, write_localizations
 from simscope.dataset.schema import Layout
 from simscope.dataset.write import DatasetWriter, part_path, reason
 from simscope.errors import DatasetError
+from simscope.show.style import write_new
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
 
@@ -42,6 +43,8 @@ def good(tmp_path_factory):
 def copy(good, tmp_path):
     return shutil.copy(good, tmp_path / "copy.h5")
 
+
+TABLE = np.zeros(1, [("frame", "i8"), ("x_nm", "f8"), ("y_nm", "f8")])
 
 RUN = """
 import resource, signal, sys
@@ -142,6 +145,108 @@ def test_what_exists_is_kept_unless_forced(copy):
     ss.generate(snapshot(), 2, 8, copy, force=True)
     with ss.open_dataset(copy) as data:
         assert (len(data), data.seed) == (2, 8)
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.h5")
+    return tmp_path / "pipe.h5"
+
+
+@pytest.mark.parametrize("write_to", ["generate", "picture", "table"])
+def test_pipes_and_devices_are_never_replaced(pipe, write_to):
+    writers = {
+        "generate": lambda: ss.generate(snapshot(), 1, 7, pipe, force=True),
+        "picture": lambda: write_new(pipe, b"x", force=True),
+        "table": lambda: write_localizations(pipe, TABLE, force=True),
+    }
+    with pytest.raises(DatasetError, match="device or pipe"):
+        writers[write_to]()
+    assert pipe.is_fifo()
+    assert os.listdir(pipe.parent) == [pipe.name]
+
+
+def test_an_input_is_never_its_own_output(copy, tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(snapshot().to_yaml())
+    (tmp_path / "alias.yaml").hardlink_to(recipe)
+    np.save(tmp_path / "points.npy", np.full((3, 2), 500.0))
+    table = {"kind": "table", "path": str(tmp_path / "points.npy")}
+    points = snapshot().replace("structure", table)
+    for out, source in (
+        (recipe, recipe), (tmp_path / "alias.yaml", recipe), (tmp_path / "points.npy", points)
+    ):  # fmt: skip
+        before = out.read_bytes()
+        with pytest.raises(DatasetError, match="read by this command"):
+            ss.generate(source, 1, 7, out, force=True)
+        assert out.read_bytes() == before
+    with pytest.raises(DatasetError, match="read by this command"):
+        write_new(copy, b"picture", force=True, inputs=[copy])
+    with pytest.raises(DatasetError, match="read by this command"):
+        write_localizations(copy, TABLE, force=True, inputs=[copy])
+    assert len(ss.open_dataset(copy)) == 4
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    for name, write_to in {
+        "a.h5": lambda link: ss.generate(snapshot(), 1, 7, link, force=True),
+        "a.png": lambda link: write_new(link, b"x", force=True),
+        "a.csv": lambda link: write_localizations(link, TABLE, force=True),
+    }.items():
+        link, target = tmp_path / name, tmp_path / "far" / name
+        target.write_text("old")
+        link.symlink_to(target)
+        write_to(link)
+        assert link.is_symlink()
+        assert target.read_bytes() != b"old"
+        assert os.listdir(tmp_path / "far") == [name]
+        target.unlink()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_part_file_of_somebody_else_is_kept(tmp_path, force):
+    part = part_path(tmp_path / "run.h5")
+    for content in (b"my notes", b"\x89HDF\r\n\x1a\n somebody's"):
+        part.write_bytes(content)
+        with pytest.raises(DatasetError, match="not simscope's"):
+            ss.generate(snapshot(), 1, 7, tmp_path / "run.h5", force=force)
+        assert part.read_bytes() == content
+    for out in (tmp_path / "run.csv", tmp_path / "run.png"):
+        part_path(out).write_bytes(b"my notes")
+    write_localizations(tmp_path / "run.csv", TABLE)
+    write_new(tmp_path / "run.png", b"x")
+    assert part_path(tmp_path / "run.csv").read_bytes() == b"my notes"
+    assert part_path(tmp_path / "run.png").read_bytes() == b"my notes"
+
+
+@pytest.mark.parametrize("samples", [0, -5, 2**32 + 1, 10**400, 1.0, True, "5", None])
+def test_impossible_numbers_of_samples_are_refused(tmp_path, samples):
+    with pytest.raises(DatasetError, match="whole number from 1 to 4294967296"):
+        ss.generate(snapshot(), samples, 7, tmp_path / "run.h5")
+    with pytest.raises(DatasetError, match="whole number from 1 to 4294967296"):
+        forecast(ss.Simulator(snapshot(), 7), samples)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    class Usage:
+        free = 100_000
+
+    monkeypatch.setattr(generation.shutil, "disk_usage", lambda folder: Usage)
+    monkeypatch.setattr(generation, "DatasetWriter", None)
+    with pytest.raises(DatasetError, match=r"2000 samples need about .*MB.*100 kB free"):
+        ss.generate(snapshot(), 2000, 7, tmp_path / "run.h5")
+
+
+def test_parameters_are_drawn_chunk_by_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "CHUNK_BYTES", 4 * 24 * 20)
+    spans, draw = [], ss.Simulator.parameters
+    monkeypatch.setattr(
+        ss.Simulator, "parameters", lambda sim, a, b: spans.append((a, b)) or draw(sim, a, b)
+    )
+    ss.generate(snapshot(), 3, 7, tmp_path / "run.h5")
+    assert spans == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_what_appears_meanwhile_is_kept(tmp_path):

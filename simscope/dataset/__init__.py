@@ -2,6 +2,7 @@
 
 from simscope.dataset.forecasting import Forecast, forecast, forecast_rows, readable_bytes
 from simscope.dataset.generation import generate
+from simscope.dataset.output import output_target
 from simscope.dataset.read import Dataset, open_dataset
 from simscope.dataset.tables import read_emitters, read_localizations, write_localizations
 
@@ -12,6 +13,7 @@ __all__ = [
     "forecast_rows",
     "generate",
     "open_dataset",
+    "output_target",
     "read_emitters",
     "read_localizations",
     "readable_bytes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope.acquire import Batch, Simulator
+from simscope.acquire import Chunk, Simulator
 from simscope.camera import noise_model
 from simscope.dataset import codec
+from simscope.dataset.schema import Layout, checked_samples
 from simscope.errors import SimscopeWarning
 from simscope.optics import psf
 from simscope.recipe import Optics, ZernikeWavefront
@@ -20,8 +22,27 @@ from simscope.recipe.draws import per_sample
 
 Floats = npt.NDArray[np.float64]
 
-TRIAL_SECONDS = 0.3
+TRIAL_SECONDS = 0.075
+TRIAL_BYTES = 1 << 22
+TRIAL_SAMPLES = 4096
 TRIAL_EMITTERS = 50
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The first samples, or the first frames of a long movie, and what they cost.
+
+    ``images`` is ``(frames, y, x)``; ``samples`` says how many samples these frames are, below 1
+    for a part of a movie; ``sample_bytes`` is what a sample takes in a file, ``seconds`` the time
+    the trial took.
+    """
+
+    images: npt.NDArray[np.uint16]
+    emitters: npt.NDArray[Any]
+    parameters: dict[str, Floats]
+    samples: float
+    sample_bytes: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,7 @@ class Forecast:
     peak_share: float | None
     peak_snr: float | None
     window_px: int
+    whole_frame: bool
     energy_left_out: float | None
     saturated_share: float
     samples: int
@@ -57,17 +79,23 @@ class Forecast:
 def forecast(sim: Simulator, samples: int = 1000) -> Forecast:
     """Derived numbers of a simulator, and size and time of a file of ``samples`` samples.
 
-    Emitters, photons, compression and speed are measured on a short trial batch; the size leaves
-    out optional arrays, the time leaves out compression, which runs beside the simulation.
+    Emitters, photons, compression and speed are measured on a short trial (of a long movie, on its
+    first frames); the size leaves out optional arrays, the time leaves out compression, which runs
+    beside the simulation.
+
+    Raises
+    ------
+    DatasetError
+        If ``samples`` is not a whole number in ``[1, 2**32]``.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SimscopeWarning)
-        batch, seconds = timed_trial(sim)
-    optics, frames = sim.resolved.optics, len(batch.images) * sim.frames_per_sample
+    samples = checked_samples(samples)
+    layout = Layout.of(sim, samples=samples, expected=False)
+    trial = timed_trial(sim, layout)
+    optics = sim.resolved.optics
     nyquist_nm = nyquist_pixel_nm(optics)
-    photons = batch.emitters["photons"].astype(np.float64)
-    shares = peak_shares(sim, batch.emitters[:TRIAL_EMITTERS])
-    background = background_photons(sim, batch)
+    photons = trial.emitters["photons"].astype(np.float64)
+    shares = peak_shares(sim, trial.emitters[:TRIAL_EMITTERS])
+    background = background_photons(sim, trial)
     limit = 2**sim.resolved.camera.bit_depth - 1
     return Forecast(
         recipe=sim.recipe.name,
@@ -76,18 +104,19 @@ def forecast(sim: Simulator, samples: int = 1000) -> Forecast:
         pixel_nm=sim.recipe.pixel_nm,
         nyquist_pixel_nm=nyquist_nm,
         nyquist_margin=nyquist_nm / sim.recipe.pixel_nm,
-        emitters_per_frame=len(photons) / frames,
+        emitters_per_frame=len(photons) / len(trial.images),
         photons_per_emitter=float(photons.mean()) if len(photons) else None,
         background_photons=background,
         peak_share=float(np.median(shares)) if len(shares) else None,
-        peak_snr=peak_snr(sim, batch, shares, photons, background) if len(shares) else None,
+        peak_snr=peak_snr(sim, trial, shares, photons, background) if len(shares) else None,
         window_px=int(sim.report["window_px"]),
+        whole_frame=bool(sim.report.get("covers_frame", False)),
         energy_left_out=sim.report.get("energy_left_out_max"),
-        saturated_share=float(np.mean(batch.images >= limit)),
+        saturated_share=float(np.mean(trial.images >= limit)),
         samples=samples,
-        file_bytes=samples * stored_bytes(batch) / len(batch.images),
-        seconds=samples * seconds / len(batch.images),
-        samples_per_s=len(batch.images) / seconds,
+        file_bytes=layout.fixed_bytes + samples * trial.sample_bytes,
+        seconds=samples * trial.seconds / trial.samples,
+        samples_per_s=trial.samples / trial.seconds,
         drawn={path: dist.label() for path, _, dist in sim.recipe.drawables()},
         warnings=list(sim.warnings),
     )
@@ -101,24 +130,44 @@ def nyquist_pixel_nm(optics: Optics) -> float:
     return float(optics.wavelength_nm) / (4.0 * float(optics.na))  # type: ignore[arg-type]
 
 
-def timed_trial(sim: Simulator) -> tuple[Batch, float]:
-    """A batch and the seconds it took; large enough to be timed, small enough not to be felt."""
+def timed_trial(sim: Simulator, layout: Layout) -> Trial:
+    """The first chunk of a file; large enough to be timed, small enough not to be felt.
+
+    Of samples above ``TRIAL_BYTES`` only the first frames are computed: memory stays flat.
+    """
     count = 1
-    while True:
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            batch = sim.batch(0, count)
-            seconds.append(time.perf_counter() - start)
-        if min(seconds) > TRIAL_SECONDS / 4 or batch.images.nbytes > 1 << 25 or count >= 4096:
-            return batch, max(min(seconds), 1e-6)
-        count *= 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        while True:
+            _, early = _timed_chunk(sim, count, layout.expected)
+            chunk, late = _timed_chunk(sim, count, layout.expected)
+            seconds = max(min(early, late), 1e-6)
+            grown = chunk.sample_stop < count or chunk.frame_stop < sim.frames_per_sample
+            if grown or seconds > TRIAL_SECONDS or count >= TRIAL_SAMPLES:
+                break
+            count *= 4
+    images = chunk.images.reshape(-1, *chunk.images.shape[-2:])
+    samples = len(images) / sim.frames_per_sample
+    return Trial(
+        images=images,
+        emitters=chunk.emitters,
+        parameters=sim.parameters(0, chunk.sample_stop),
+        samples=samples,
+        sample_bytes=stored_bytes(chunk, layout) / samples,
+        seconds=seconds,
+    )
 
 
-def background_photons(sim: Simulator, batch: Batch) -> float:
+def _timed_chunk(sim: Simulator, count: int, expected: bool) -> tuple[Chunk, float]:
+    start = time.perf_counter()
+    chunk = next(sim.chunks(0, count, max_bytes=TRIAL_BYTES, expected=expected))
+    return chunk, time.perf_counter() - start
+
+
+def background_photons(sim: Simulator, trial: Trial) -> float:
     """Mean expected background [photons per pixel and frame]."""
-    path = "background.photons_per_pixel"
-    return float(per_sample(sim.resolved, batch.parameters, path, len(batch.images)).mean())
+    path, samples = "background.photons_per_pixel", math.ceil(trial.samples)
+    return float(per_sample(sim.resolved, trial.parameters, path, samples).mean())
 
 
 def peak_shares(sim: Simulator, emitters: npt.NDArray[Any]) -> Floats:
@@ -161,13 +210,13 @@ def focus_positions_nm(sim: Simulator) -> Floats:
 
 
 def peak_snr(
-    sim: Simulator, batch: Batch, shares: Floats, photons: Floats, background: float
+    sim: Simulator, trial: Trial, shares: Floats, photons: Floats, background: float
 ) -> float:
     """Signal over noise in the brightest pixel of a typical emitter, all camera noise included."""
     camera = sim.resolved.camera
     drawn = {
         path.removeprefix("camera."): float(values.mean())
-        for path, values in batch.parameters.items()
+        for path, values in trial.parameters.items()
         if path.startswith("camera.")
     }
     exposure_s = sim.resolved.acquisition.exposure_ms * 1e-3
@@ -176,18 +225,22 @@ def peak_snr(
     return float((noise.mean_e[1] - noise.mean_e[0]) / np.sqrt(noise.variance_e2[1]))
 
 
-def stored_bytes(batch: Batch) -> float:
-    """Bytes a batch takes in a file: images compressed as they would be, emitters nearly raw."""
-    planes = codec.shuffled(batch.images)
-    some = planes[: max(1, (1 << 22) // planes[0].nbytes)]
-    packed = sum(len(codec.deflated(plane)) for plane in some)
-    return packed / len(some) * len(planes) + 0.75 * batch.emitters.nbytes
+def stored_bytes(chunk: Chunk, layout: Layout) -> float:
+    """Bytes a chunk takes in a file: images compressed as they would be, emitters nearly raw."""
+    total = 0.75 * chunk.emitters.nbytes
+    for images in (chunk.images, chunk.expected_photons):
+        if images is None:
+            continue
+        rows = images.reshape(-1, layout.frames_per_chunk, *images.shape[-2:])
+        some = codec.shuffled(rows[: max(1, TRIAL_BYTES // rows[0].nbytes)])
+        packed = sum(len(codec.deflated(plane)) for plane in some)
+        total += packed / len(some) * len(rows)
+    return total
 
 
 def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
     """Name and value of every derived number, in words."""
     margin = "finer than Nyquist" if outlook.nyquist_margin >= 1 else "COARSER than Nyquist"
-    left_out = outlook.energy_left_out
     rows = [
         ("recipe", outlook.recipe),
         ("sample", f"{' x '.join(map(str, outlook.sample_shape))} ({outlook.sample_axes})"),
@@ -205,7 +258,7 @@ def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
         ("brightest pixel", _number(outlook.peak_share, "{:.1%} of an emitter's photons")),
         ("peak SNR", _number(outlook.peak_snr, "{:.1f} for a typical emitter, all noise in")),
         ("PSF window", f"{outlook.window_px} pixels"),
-        ("light left out", _number(left_out, "at most {:.1%}", "whole frame rendered")),
+        ("light left out", _left_out(outlook)),
         ("saturated pixels", f"{outlook.saturated_share:.2%}"),
         ("file", f"{readable_bytes(outlook.file_bytes)} for {outlook.samples:,} samples"),
         (
@@ -219,6 +272,12 @@ def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
 
 def _number(value: float | None, form: str, absent: str = "no emitter in the trial") -> str:
     return absent if value is None else form.format(value)
+
+
+def _left_out(outlook: Forecast) -> str:
+    if outlook.whole_frame:
+        return "whole frame rendered"
+    return _number(outlook.energy_left_out, "at most {:.1%}", "not measured")
 
 
 def readable_bytes(count: float) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from simscope.acquire import Simulator
-from simscope.dataset.schema import Layout
+from simscope.acquire import Chunk, Simulator
+from simscope.dataset.forecasting import readable_bytes, timed_trial
+from simscope.dataset.schema import Layout, checked_samples, external_files
 from simscope.dataset.write import DatasetWriter, require_writable
 from simscope.errors import DatasetError
 from simscope.recipe import Recipe
+from simscope.render import Parameters
 
 CHUNK_BYTES = 16 << 20
-PARAMETER_BLOCK = 1 << 16
 
 Progress = Callable[[int, int], None]
 
@@ -37,35 +39,63 @@ def generate(
     Raises
     ------
     DatasetError
-        If ``out`` exists (unless ``force``), its folder cannot be written, or the disk is full.
+        If ``samples`` is not a whole number in ``[1, 2**32]``; if ``out`` exists (unless
+        ``force``), is no regular file or a file the recipe reads, its folder cannot be written, or
+        the disk has too little room.
     RecipeError, OpticsError, SampleError, CameraError
         If the recipe describes no possible experiment.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise DatasetError(f"samples={samples!r} is not a whole number above 0: ask for at least 1")
-    require_writable(Path(out), force=force)
+    samples = checked_samples(samples)
+    inputs = [] if isinstance(recipe, Recipe) else [recipe]
+    target = require_writable(Path(out), force=force, inputs=inputs)
     sim = Simulator(recipe, seed, threads=threads)
+    require_writable(Path(out), force=force, inputs=external_files(sim.recipe).values())
     layout = Layout.of(sim, samples=samples, expected=expected)
+    require_room(sim, layout, target.parent)
     with DatasetWriter(out, layout, force=force) as writer:
         write_samples(sim, writer, progress)
         writer.note(sim.warnings, sim.report)
         return writer.finish()
 
 
+def require_room(sim: Simulator, layout: Layout, folder: Path) -> None:
+    """Refuse a file that its folder's disk cannot hold, before the first sample is written.
+
+    Raises
+    ------
+    DatasetError
+        If a short trial, scaled up, needs more than the free space.
+    """
+    free = shutil.disk_usage(folder).free
+    if 2 * layout.raw_bytes < free:  # nothing compresses that badly: spare the trial
+        return
+    needed = layout.fixed_bytes + timed_trial(sim, layout).sample_bytes * layout.samples
+    if needed > free:
+        raise DatasetError(
+            f"{layout.samples} samples need about {readable_bytes(needed)}, {folder} has "
+            f"{readable_bytes(free)} free: ask for fewer samples or choose another disk"
+        )
+
+
 def write_samples(sim: Simulator, writer: DatasetWriter, progress: Progress | None) -> None:
     """Store all samples; the next chunk is simulated while the last one is compressed."""
     layout = writer.layout
-    for start in range(0, layout.samples, PARAMETER_BLOCK):
-        stop = min(start + PARAMETER_BLOCK, layout.samples)
-        writer.write_parameters(start, sim.parameters(start, stop))
     chunks = sim.chunks(0, layout.samples, max_bytes=CHUNK_BYTES, expected=layout.expected)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="simscope-write") as pool:
         writing: Future[None] | None = None
         for chunk in chunks:
+            begins = chunk.frame_start == 0
+            drawn = sim.parameters(chunk.sample_start, chunk.sample_stop) if begins else {}
             if writing is not None:
                 writing.result()
-            writing = pool.submit(writer.append, chunk)
+            writing = pool.submit(_store, writer, chunk, drawn)
             if progress is not None:
                 progress(chunk.sample_stop, layout.samples)
         if writing is not None:
             writing.result()
+
+
+def _store(writer: DatasetWriter, chunk: Chunk, drawn: Parameters) -> None:
+    """Write a chunk with the parameters of the samples that begin in it, in one thread."""
+    writer.write_parameters(chunk.sample_start, drawn)
+    writer.append(chunk)

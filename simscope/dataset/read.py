@@ -20,7 +20,7 @@ from simscope.dataset import schema
 from simscope.errors import DatasetError
 from simscope.recipe import Recipe
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class Dataset:
@@ -210,10 +210,10 @@ def _open_file(path: Path) -> h5py.File:
         raise DatasetError(f"{path} is a folder: give the .h5 file in it")
     try:
         with path.open("rb") as file:
-            start = file.read(len(_SIGNATURE))
+            start = file.read(len(SIGNATURE))
         if not start:
             raise DatasetError(f"{path} is empty: generate it again")
-        if start != _SIGNATURE:
+        if start != SIGNATURE:
             raise DatasetError(f"{path} is not an HDF5 file: give a file written by simscope")
         return h5py.File(path, "r")
     except PermissionError:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import platform
 from dataclasses import dataclass
-from importlib import metadata
+from pathlib import Path
 
 import h5py
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from simscope.acquire import Simulator
+from simscope import __version__
+from simscope.acquire import MAX_SAMPLES, Simulator
+from simscope.errors import DatasetError
 from simscope.recipe import Recipe
 from simscope.recipe.acquisition import FocusStack
 
@@ -53,6 +57,42 @@ EMITTER_COLUMNS = (
 AXIS_LABELS = {"t": "time", "z": "focus", "y": "y", "x": "x"}
 
 
+def checked_samples(samples: int) -> int:
+    """The number of samples, once it can be one.
+
+    Raises
+    ------
+    DatasetError
+        If it is not a whole number in ``[1, MAX_SAMPLES]``.
+    """
+    whole = isinstance(samples, int | np.integer) and not isinstance(samples, bool)
+    if not whole or not 1 <= samples <= MAX_SAMPLES:
+        shown = repr(samples)
+        shown = shown if len(shown) <= 40 else f"{shown[:20]}..."
+        raise DatasetError(
+            f"samples={shown} is not a whole number from 1 to {MAX_SAMPLES}: ask for that many"
+        )
+    return int(samples)
+
+
+def external_files(recipe: Recipe) -> dict[str, Path]:
+    """Files a recipe reads besides itself, by the recipe path that names them."""
+    named = {
+        "optics.mask.path": getattr(recipe.optics.mask, "path", None),
+        "camera.maps_path": getattr(recipe.camera, "maps_path", None),
+        "structure.path": getattr(recipe.structure, "path", None),
+    }
+    return {name: Path(path).expanduser() for name, path in named.items() if path is not None}
+
+
+def external_sha256(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of every file a recipe reads besides itself, by recipe path."""
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in external_files(recipe).items()
+    }
+
+
 @dataclass(frozen=True)
 class Layout:
     """Everything about a file that is known before its first sample."""
@@ -84,6 +124,17 @@ class Layout:
     def frames(self) -> int:
         """Two-dimensional images in the whole file."""
         return self.samples * self.frames_per_sample
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Bytes of what does not depend on the images: offsets and drawn parameters."""
+        return 8 * (self.frames + self.samples * len(self.parameter_units))
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of images, offsets and parameters before compression."""
+        pixel_bytes = 6 if self.expected else 2
+        return self.fixed_bytes + pixel_bytes * math.prod(self.image_shape)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -121,13 +172,9 @@ class Layout:
 
 def software_versions() -> str:
     """JSON text of the versions that made a file."""
-    try:
-        simscope = metadata.version("simscope")
-    except metadata.PackageNotFoundError:
-        simscope = "not installed"
     return json.dumps(
         {
-            "simscope": simscope,
+            "simscope": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "numba": numba.__version__,

@@ -7,6 +7,7 @@ simscope counts from 0. Positions share the origin: the outer corner of the firs
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from simscope.dataset.output import replacing
 from simscope.dataset.read import open_dataset
 from simscope.errors import DatasetError
 from simscope.sample.tables import read_csv_columns
@@ -31,7 +33,11 @@ _TYPES = {"frame": np.int64, "id": np.int64}
 
 
 def write_localizations(
-    path: str | os.PathLike[str], table: npt.NDArray[Any], *, force: bool = False
+    path: str | os.PathLike[str],
+    table: npt.NDArray[Any],
+    *,
+    force: bool = False,
+    inputs: Sequence[str | os.PathLike[str]] = (),
 ) -> Path:
     """Path of a new ``.csv`` or ``.h5`` file with an emitter table.
 
@@ -42,26 +48,19 @@ def write_localizations(
     Raises
     ------
     DatasetError
-        If the file exists (unless ``force``), cannot be written, or a column is missing or not
-        finite.
+        If the file exists (unless ``force``), is one of ``inputs``, cannot be written, or a column
+        is missing or not finite.
     """
     path = Path(path)
     names = _columns(table)
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".h5", ".hdf5"):
         raise DatasetError(f"{path}: unknown kind {suffix!r}; use .csv or .h5")
-    if path.exists() and not force:
-        raise DatasetError(f"{path} exists: choose another name, or overwrite it with --force")
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path, force=force, inputs=inputs) as part:
         if suffix == ".csv":
             _write_csv(part, table, names)
         else:
             _write_hdf5(part, table, names)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DatasetError(f"cannot write {path}: {error.strerror or error}") from None
     return path
 
 

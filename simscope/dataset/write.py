@@ -10,7 +10,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -20,9 +20,13 @@ import numpy.typing as npt
 
 from simscope.acquire import EMITTER_DTYPE, Chunk
 from simscope.dataset import codec, schema
-from simscope.dataset.read import open_dataset
+from simscope.dataset.output import output_target
+from simscope.dataset.read import SIGNATURE, open_dataset
 from simscope.dataset.schema import Layout
 from simscope.errors import DatasetError
+
+MARKED_BYTES = 1 << 20
+"""The name of the format lies in the first megabyte of a file, however far its run came."""
 
 
 def part_path(path: Path) -> Path:
@@ -44,16 +48,17 @@ class DatasetWriter:
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout, *, force: bool = False):
         self.path = Path(path)
-        self.part = part_path(self.path)
         self.layout = layout
         self._force = force
         self._rows = 0
         self._frames = 0
         self._saturated = 0
-        require_writable(self.path, force=force)
+        self._target = require_writable(self.path, force=force)
+        self.part = part_path(self._target)
         with self._disk_errors():
             self._file = h5py.File(self.part, "w")
             self._lay_out()
+            self._file.flush()  # the marker is on disk before anything else
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -99,7 +104,7 @@ class DatasetWriter:
             self._file.close()
             sync(self.part)
             check_written(self.part, self.layout, self._rows)
-            place(self.part, self.path, force=self._force)
+            place(self.part, self._target, force=self._force)
         return self.path
 
     def note(self, warnings: list[str], report: dict[str, object]) -> None:
@@ -162,6 +167,7 @@ class DatasetWriter:
         attrs["frames_per_sample"] = layout.frames_per_sample
         attrs["sample_axes"] = layout.sample_axes
         attrs["pixel_nm"] = layout.recipe.pixel_nm
+        attrs["external_sha256"] = json.dumps(schema.external_sha256(layout.recipe))
         attrs["software"] = schema.software_versions()
 
     def _create_axes(self) -> None:
@@ -218,24 +224,34 @@ def describe(dataset: h5py.Dataset, unit: str, description: str) -> None:
     dataset.attrs["description"] = description
 
 
-def require_writable(path: Path, *, force: bool) -> None:
-    """Refuse outputs that exist, whose folder is missing, or that another run is writing.
+def require_writable(
+    path: Path, *, force: bool, inputs: Iterable[str | os.PathLike[str]] = ()
+) -> Path:
+    """The file to be written, once nothing speaks against it (see ``output_target``).
+
+    A ``.part`` file in the way is taken over only if a run of simscope left it.
 
     Raises
     ------
     DatasetError
         With the reason and the remedy.
     """
-    if path.is_dir():
-        raise DatasetError(f"{path} is a folder: give the name of a file")
-    if path.exists() and not force:
-        raise DatasetError(f"{path} exists: choose another name, or overwrite it with --force")
-    if not path.parent.is_dir():
-        raise DatasetError(f"folder {path.parent} does not exist: create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise DatasetError(f"folder {path.parent} is not writable: choose another folder")
-    if part_path(path).exists() and _being_written(part_path(path)):
-        raise DatasetError(f"another run is writing {part_path(path)}: wait or choose another name")
+    target = output_target(path, force=force, inputs=inputs)
+    part = part_path(target)
+    if not os.path.lexists(part):
+        return target
+    if part.is_symlink() or not part.is_file() or not _left_by_a_run(part):
+        raise DatasetError(f"{part} is in the way and not simscope's: move it, or choose a name")
+    if _being_written(part):
+        raise DatasetError(f"another run is writing {part}: wait or choose another name")
+    return target
+
+
+def _left_by_a_run(part: Path) -> bool:
+    """Whether a file is empty, or an HDF5 file that begins as a dataset does, opened or not."""
+    with part.open("rb") as file:
+        start = file.read(MARKED_BYTES)
+    return not start or (start.startswith(SIGNATURE) and schema.FORMAT_NAME.encode() in start)
 
 
 def _being_written(part: Path) -> bool:

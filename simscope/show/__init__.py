@@ -5,7 +5,7 @@ from simscope.show.optics import psf_figure, recipe_psf_figure
 from simscope.show.reconstruction import reconstruction_figure
 from simscope.show.report import Code, Picture, Section, Table, Text, write_report
 from simscope.show.samples import contact_sheet, failure_sheet
-from simscope.show.style import png_bytes, save_figure
+from simscope.show.style import png_bytes, require_picture_name, save_figure
 
 __all__ = [
     "Code",
@@ -21,6 +21,7 @@ __all__ = [
     "psf_figure",
     "recipe_psf_figure",
     "reconstruction_figure",
+    "require_picture_name",
     "save_figure",
     "training_figure",
     "write_report",

@@ -17,7 +17,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, Powe
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from simscope.errors import SimscopeError
+from simscope.dataset.output import replacing
+from simscope.errors import DatasetError
 
 TRUTH = "#ff9f1c"
 FOUND = "#2ec4b6"
@@ -86,35 +87,54 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Path of the PNG file written.
+def save_figure(
+    figure: Figure,
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    inputs: Sequence[str | os.PathLike[str]] = (),
+) -> Path:
+    """Path of the PNG file written; ``inputs`` are files it must never replace.
 
     Raises
     ------
-    SimscopeError
-        If the file exists (unless ``force``) or cannot be written.
+    DatasetError
+        If the name does not end in ``.png``, or the file exists (unless ``force``), is one of
+        ``inputs``, or cannot be written.
     """
-    return write_new(path, png_bytes(figure), force=force)
+    require_picture_name(path)
+    return write_new(path, png_bytes(figure), force=force, inputs=inputs)
 
 
-def write_new(path: str | os.PathLike[str], content: bytes, *, force: bool = False) -> Path:
+def require_picture_name(path: str | os.PathLike[str]) -> None:
+    """Refuse names whose ending promises another kind of file.
+
+    Raises
+    ------
+    DatasetError
+        If the name does not end in ``.png``.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise DatasetError(f"{path}: pictures are written as PNG; give a name ending in .png")
+
+
+def write_new(
+    path: str | os.PathLike[str],
+    content: bytes,
+    *,
+    force: bool = False,
+    inputs: Sequence[str | os.PathLike[str]] = (),
+) -> Path:
     """Path of a new file with this content, written whole or not at all.
 
     Raises
     ------
-    SimscopeError
-        If the file exists (unless ``force``) or cannot be written.
+    DatasetError
+        If the file exists (unless ``force``), is one of ``inputs``, or cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not force:
-        raise SimscopeError(f"{path} exists: choose another name, or overwrite it with --force")
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path, force=force, inputs=inputs) as part:
         part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        raise SimscopeError(f"cannot write {path}: {error.strerror or error}") from None
-    return path
+    return Path(path)
 
 
 def height_map() -> Colormap:
