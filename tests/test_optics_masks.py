@@ -10,7 +10,7 @@ import scipy.io
 from reference_optics import published_convention_image
 
 from simscope.errors import OpticsError
-from simscope.optics import mask_phase, objective_of, psf
+from simscope.optics import mask_phase, objective_of, psf, pupil
 from simscope.optics.masks import array_phasor, load_mask, tetrapod_phase
 from simscope.recipe.optics import FileMask, Optics, TetrapodMask, VortexMask
 
@@ -130,3 +130,60 @@ def test_published_masks_give_images_of_the_published_orientation(z_nm):
     assert max(scores, key=lambda n: scores[n]) == "as is"
     # scalar, point-sampled and uniform against vectorial: close, not equal
     assert scores["as is"] > 0.9
+
+
+def _write_v73(path: Path) -> None:
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
+    path.write_bytes(header.ljust(512, b"\x00"))
+
+
+def _truncated(path: Path) -> None:
+    np.save(path, np.zeros((9, 9)))
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def _truncated_mat(path: Path) -> None:
+    scipy.io.savemat(path, {"mask": np.zeros((9, 9))})
+    path.write_bytes(path.read_bytes()[:300])
+
+
+UNREADABLE = {
+    "text.npy": (lambda path: path.write_text("0.1 0.2\n0.3 0.4"), "write it with np.save"),
+    "empty.npy": (lambda path: path.write_bytes(b""), "write it with np.save"),
+    "short.npy": (_truncated, "write it with np.save"),
+    "things.npy": (
+        lambda path: np.save(path, np.array([[{}, 1], [2, 3]], object), allow_pickle=True),
+        "write it with np.save",
+    ),
+    "text.mat": (lambda path: path.write_text("0.1 0.2\n0.3 0.4"), "export it again"),
+    "empty.mat": (lambda path: path.write_bytes(b""), "export it again"),
+    "short.mat": (_truncated_mat, "export it again"),
+    "new.mat": (_write_v73, "resave as v7"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_files_that_hold_no_mask_are_refused_in_words(tmp_path, name):
+    write, words = UNREADABLE[name]
+    write(tmp_path / name)
+    with pytest.raises(OpticsError, match=words):
+        psf(Optics(mask=FileMask(path=str(tmp_path / name), na_per_pixel=0.03)), shape=(5, 5))
+
+
+def test_flat_masks_from_files_are_no_mask(tmp_path):
+    np.save(tmp_path / "flat.npy", np.zeros((101, 101)))
+    optics = Optics(mask=FileMask(path=str(tmp_path / "flat.npy"), na_per_pixel=0.03))
+    plain = psf(Optics(), shape=(9, 9))
+    # masks from files are computed to 1e-3 of the peak
+    np.testing.assert_allclose(psf(optics, shape=(9, 9)), plain, atol=1e-3 * plain.max())
+
+
+def test_masks_of_noise_are_given_up_after_few_probes(tmp_path, monkeypatch):
+    probed = []
+    field = pupil._Probe.field
+    monkeypatch.setattr(pupil._Probe, "field", lambda self, n: probed.append(n) or field(self, n))
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).uniform(-3, 3, (101, 101)))
+    optics = Optics(mask=FileMask(path=str(tmp_path / "noise.npy"), na_per_pixel=0.03))
+    with pytest.raises(OpticsError, match="smoother mask"):
+        psf(optics, 500.0, shape=(33, 33))
+    assert len(probed) <= 4

@@ -11,6 +11,7 @@ from scipy.special import jn_zeros
 
 from simscope.errors import OpticsError
 from simscope.optics import PupilModel, psf, pupil_phase
+from simscope.recipe import load_recipe
 from simscope.recipe.optics import FileMask, Optics, TetrapodMask, VortexMask, ZernikeWavefront
 
 OIL_WATER = Optics(na=1.4, wavelength_nm=600, n_sample=1.33)
@@ -265,6 +266,17 @@ def test_emitters_inside_the_coverslip_are_refused_only_where_there_is_an_interf
         lambda: psf(OIL_WATER, [[0.0]]),
         lambda: psf(OIL_WATER, []),
         lambda: psf(OIL_WATER, wavefront_nm={5: np.nan}),
+        lambda: psf(OIL_WATER, wavefront_nm={999: 1.0}),
+        lambda: psf(OIL_WATER, wavefront_nm=[1.0]),
+        lambda: psf(OIL_WATER, shape=11),
+        lambda: psf(OIL_WATER, shape=(11.5, 11)),
+        lambda: psf(OIL_WATER, shape=(True, 11)),
+        lambda: psf(OIL_WATER, shape="ab"),
+        lambda: psf(OIL_WATER, pixel_nm="a"),
+        lambda: psf(OIL_WATER, pixel_nm=np.nan),
+        lambda: psf(OIL_WATER, "a"),
+        lambda: psf(OIL_WATER, [0.0, 1.0, 2.0], [0.0, 1.0]),
+        lambda: psf(OIL_WATER, y_nm=[1.0, 2.0]),
         lambda: psf(
             OIL_WATER.model_copy(
                 update={"wavefront": ZernikeWavefront(random_modes=(5,), rms_nm=10)}
@@ -275,6 +287,13 @@ def test_emitters_inside_the_coverslip_are_refused_only_where_there_is_an_interf
 def test_arguments_that_mean_nothing_are_refused(call):
     with pytest.raises(OpticsError):
         call()
+
+
+def test_a_recipe_in_place_of_its_optics_is_told_apart():
+    with pytest.raises(OpticsError, match=r"pass recipe\.optics"):
+        psf(load_recipe("smlm-2d-dense"))
+    with pytest.raises(OpticsError, match=r"pass ss\.Optics"):
+        psf(None)
 
 
 def test_a_model_refuses_what_it_was_not_sampled_for():

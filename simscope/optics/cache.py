@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from simscope.errors import SimscopeWarning
 from simscope.optics.masks import load_mask
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 """Raised whenever the same request would give another table."""
 
 

@@ -99,7 +99,7 @@ def load_mask(path: str | Path, variable: str | None = None) -> FloatArray:
     if not file.is_file():
         raise OpticsError(f"mask file {str(path)!r} does not exist: check mask.path")
     if file.suffix == ".npy":
-        values = np.load(file, allow_pickle=False)
+        values = _load_npy(file)
     elif file.suffix == ".mat":
         values = _load_mat(file, variable)
     else:
@@ -107,8 +107,30 @@ def load_mask(path: str | Path, variable: str | None = None) -> FloatArray:
     return check_mask(values, str(path))
 
 
+def _load_npy(file: Path) -> NDArray[Any]:
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise OpticsError(
+            f"mask file {str(file)!r} is no .npy array of numbers ({error}): write it with np.save"
+        ) from error
+    if not isinstance(values, np.ndarray):
+        raise OpticsError(f"mask file {str(file)!r} is an .npz archive: save one array as .npy")
+    return values
+
+
 def _load_mat(file: Path, variable: str | None) -> NDArray[Any]:
-    contents = scipy.io.loadmat(file)
+    # damaged files make the reader raise nearly anything
+    try:
+        contents = scipy.io.loadmat(file)
+    except NotImplementedError as error:
+        raise OpticsError(
+            f"mask file {str(file)!r} is a MATLAB 7.3 file: resave as v7 (save -v7) or as .npy"
+        ) from error
+    except Exception as error:
+        raise OpticsError(
+            f"mask file {str(file)!r} cannot be read as a MATLAB file ({error}): export it again"
+        ) from error
     names = sorted(name for name in contents if not name.startswith("__"))
     if variable is None and len(names) == 1:
         variable = names[0]

@@ -17,7 +17,7 @@ field-dependent aberrations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import product
@@ -53,13 +53,19 @@ FILE_MASK_ACCURACY = 1e-3
 MOST_NODES = 320
 """Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
 
+HIGHEST_MODE = 230
+"""Highest OSA index of a Zernike mode, as in recipes."""
+
 PLANES_AT_ONCE = 16
 
 _PARITY_ARRAY = np.array(PARITY)
 
 
 def check_supported(optics: Any) -> None:
-    """Return nothing; raise OpticsError for a model or method that is not there yet."""
+    """Return nothing; raise OpticsError for what is no optics, or a model not there yet."""
+    if not hasattr(optics, "model") or not hasattr(optics, "method"):
+        remedy = "pass recipe.optics" if hasattr(optics, "optics") else "pass ss.Optics(...)"
+        raise OpticsError(f"optics is of type {type(optics).__name__}, not Optics: {remedy}")
     if optics.model != "vectorial":
         raise OpticsError(f"model={optics.model!r} is not available yet: use model='vectorial'")
     if optics.method == "radial":
@@ -480,10 +486,51 @@ def _rms(coefficients_nm: FloatArray) -> FloatArray:
 
 
 def _check_window(shape: tuple[int, int], pixel_nm: float) -> None:
-    if len(shape) != 2 or min(shape) < 1:
-        raise OpticsError(f"shape={shape}: give (y, x), both at least 1")
-    if not math.isfinite(pixel_nm) or pixel_nm <= 0:
-        raise OpticsError(f"pixel_nm={pixel_nm}: a pixel needs a size above 0")
+    sides = tuple(shape) if isinstance(shape, Sequence | np.ndarray) else ()
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sides)
+    if len(sides) != 2 or not whole or min(sides) < 1:
+        raise OpticsError(f"shape={shape!r}: give (y, x) in whole pixels, both at least 1")
+    if not _is_number(pixel_nm) or pixel_nm <= 0:
+        raise OpticsError(f"pixel_nm={pixel_nm!r}: a pixel needs a size above 0, in nm")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one finite real number."""
+    real = isinstance(value, int | float | np.integer | np.floating)
+    return real and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(**columns: ArrayLike) -> list[FloatArray]:
+    """Finite float64 arrays, (n,) each, of values that broadcast against each other."""
+    try:
+        arrays = [np.atleast_1d(np.asarray(value, np.float64)) for value in columns.values()]
+        together = np.broadcast_arrays(*arrays)
+    except (TypeError, ValueError) as error:
+        raise OpticsError(
+            f"{' and '.join(columns)} are no numbers of matching lengths ({error}): give scalars "
+            "or lists of one length"
+        ) from error
+    if together[0].ndim != 1 or together[0].size == 0:
+        shape = together[0].shape
+        raise OpticsError(
+            f"{' and '.join(columns)} broadcast to shape {shape}: give scalars or lists"
+        )
+    for name, array in zip(columns, arrays, strict=True):
+        if not np.isfinite(array).all():
+            raise OpticsError(f"{name} holds values that are not finite: give plain numbers")
+    return list(together)
+
+
+def _check_wavefront(wavefront_nm: Mapping[int, float] | None) -> None:
+    if wavefront_nm is None:
+        return
+    if not isinstance(wavefront_nm, Mapping):
+        raise OpticsError(f"wavefront_nm={wavefront_nm!r}: give a dict of OSA index -> RMS nm")
+    for index, value in wavefront_nm.items():
+        if not isinstance(index, int | np.integer) or not 0 <= index <= HIGHEST_MODE:
+            raise OpticsError(f"OSA index {index!r} is no whole number in [0, {HIGHEST_MODE}]")
+        if not _is_number(value):
+            raise OpticsError(f"wavefront_nm[{index}]={value!r} is no finite number of nm")
 
 
 def _reachable(optics: Any, accuracy: float | None) -> float:
@@ -588,20 +635,19 @@ def psf(
     Error below ``optics.accuracy`` of each plane's peak (1e-3 at best for masks from files).
     Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
     """
-    z, focus = np.broadcast_arrays(
-        np.atleast_1d(np.asarray(z_nm, float)), np.atleast_1d(np.asarray(focus_nm, float))
-    )
-    if z.ndim != 1 or z.size == 0:
-        raise OpticsError(f"z_nm and focus_nm broadcast to shape {z.shape}: give scalars or lists")
     check_supported(optics)
+    _check_window(shape, pixel_nm)
+    z, focus = _numbers(z_nm=z_nm, focus_nm=focus_nm)
     check_heights(objective_of(optics), z)
-    if not np.isfinite((*focus, x_nm, y_nm)).all():
-        raise OpticsError("focus_nm, x_nm and y_nm must be finite: give plain numbers")
+    for name, value in (("x_nm", x_nm), ("y_nm", y_nm)):
+        if not _is_number(value):
+            raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
+    _check_wavefront(wavefront_nm)
     # small products: threads of BLAS only get in each other's way, and might move last bits
     with threadpool_limits(1, "blas"):
         model = PupilModel(
             optics,
-            shape=(int(shape[0]), int(shape[1])),
+            shape=shape,
             pixel_nm=pixel_nm,
             z_nm=(float(z.min()), float(z.max())),
             focus_nm=(float(focus.min()), float(focus.max())),

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simscope.errors import OpticsError
+from simscope.acquire import MAX_SAMPLES
+from simscope.errors import OpticsError, SimscopeError
 from simscope.keys import Key
 from simscope.optics import psf, pupil_phase
 from simscope.recipe import FocusStack, Optics, Recipe, ZernikeWavefront
@@ -20,6 +21,7 @@ from simscope.show import style
 PLANES = 7
 XZ_PLANES = 81
 TRAVEL_NM = 1000.0
+MOST_SIDE_UM = 40.0
 FLAT_PUPIL = "pupil phase: flat, no mask"
 
 Floats = npt.NDArray[np.float64]
@@ -45,6 +47,7 @@ def psf_figure(
     OpticsError
         If neither height nor focus varies, or the optics are impossible.
     """
+    _check_view(side_um, pixel_nm)
     varies, label = _axis(z_nm, focus_nm)
     planes = _stack(optics, z_nm, focus_nm, PLANES, pixel_nm, side_um)
     fine_nm = min(pixel_nm / 2.0, 50.0)
@@ -74,6 +77,9 @@ def recipe_psf_figure(
     By default the heights are those the recipe's emitters take, or the objective positions of its
     stack, or, where neither varies, 1 um of objective travel to each side of focus.
     """
+    if side_um is None:
+        side_um = 4.0 if recipe.optics.mask is None else 7.0
+    _check_view(side_um, recipe.pixel_nm)
     optics, focus = _drawn_optics(recipe, sample, seed)
     own_z, own_focus = _ranges(recipe, focus)
     if z_nm is not None or focus_nm is not None:
@@ -84,12 +90,16 @@ def recipe_psf_figure(
         z_nm=own_z,
         focus_nm=own_focus,
         pixel_nm=recipe.pixel_nm,
-        side_um=side_um or (4.0 if recipe.optics.mask is None else 7.0),
+        side_um=side_um,
     )
 
 
 def _drawn_optics(recipe: Recipe, sample: int, seed: int) -> tuple[Optics, float]:
     """Optics and focus [nm] of one sample: distributions replaced by their draws."""
+    if isinstance(sample, bool) or not isinstance(sample, int | np.integer):
+        raise SimscopeError(f"sample={sample!r} is no whole number: count samples from 0")
+    if not 0 <= sample < MAX_SAMPLES:
+        raise SimscopeError(f"sample={sample} lies outside [0, {MAX_SAMPLES}): choose one in it")
     key = Key(seed)
     resolved, _ = draw_dataset(recipe, key)
     drawn = draw_samples(resolved, key, np.array([sample]))
@@ -116,6 +126,16 @@ def _ranges(recipe: Recipe, focus: float) -> tuple[tuple[float, float], tuple[fl
     if heights[0] != heights[1]:
         return heights, (focus, focus)
     return heights, (focus - TRAVEL_NM, focus + TRAVEL_NM)
+
+
+def _check_view(side_um: float, pixel_nm: float) -> None:
+    """Raise OpticsError unless pictures of this side hold a sensible number of pixels."""
+    least_um = 3e-3 * pixel_nm
+    if not least_um <= side_um <= MOST_SIDE_UM:
+        raise OpticsError(
+            f"side_um={side_um:g} lies outside [{least_um:g}, {MOST_SIDE_UM:g}]: pictures need at "
+            "least three pixels"
+        )
 
 
 def _axis(
