@@ -98,17 +98,19 @@ class ExactRenderer:
         focus = recipe.acquisition.focus_nm
         self.planes_nm = focus.positions_nm if isinstance(focus, FocusStack) else None
         self.window_px, self.covers_frame = self._window()
-        self.model = opticses.PupilModel(
-            recipe.optics.model_copy(update={"wavefront": _constant(recipe.optics.wavefront)}),
-            shape=(self.window_px, self.window_px),
-            pixel_nm=self.pixel_nm,
-            z_nm=samples_of.height_range_nm(recipe),
-            focus_nm=_focus_range_nm(focus),
-            reach_nm=0.5 * self.pixel_nm,
-            wavefront_limit_nm=_wavefront_limits_nm(recipe.optics.wavefront),
-            accuracy=recipe.rendering.accuracy,
-        )
-        self.energy_left_out_max = 0.0 if self.covers_frame else self._judged_loss()
+        # small products: threads of BLAS only get in each other's way, and might move last bits
+        with threadpool_limits(1, "blas"):
+            self.model = opticses.PupilModel(
+                recipe.optics.model_copy(update={"wavefront": _constant(recipe.optics.wavefront)}),
+                shape=(self.window_px, self.window_px),
+                pixel_nm=self.pixel_nm,
+                z_nm=samples_of.height_range_nm(recipe),
+                focus_nm=_focus_range_nm(focus),
+                reach_nm=0.5 * self.pixel_nm,
+                wavefront_limit_nm=_wavefront_limits_nm(recipe.optics.wavefront),
+                accuracy=recipe.rendering.accuracy,
+            )
+            self.energy_left_out_max = 0.0 if self.covers_frame else self._judged_loss()
 
     @property
     def report(self) -> dict[str, Any]:
