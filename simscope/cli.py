@@ -428,12 +428,15 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score localisations against the truth: Jaccard, precision, recall, RMS error."""
-    from simscope.dataset import read_emitters
+    """Score localisations against the truth: Jaccard, precision, recall, RMS error.
+
+    Of a dataset, the emitters on its pixels count; a note says how many lie beside.
+    """
+    from simscope.dataset import read_emitters, read_truth
     from simscope.evaluate import score
 
     result = score(
-        read_emitters(found), read_emitters(truth),
+        read_emitters(found), read_truth(truth),
         radius_nm=radius_nm, axial_radius_nm=axial_radius_nm,
     ).to_dict()  # fmt: skip
     rows = [(name.replace("_", " "), _rounded(value)) for name, value in result.items()]

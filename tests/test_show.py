@@ -85,7 +85,7 @@ def test_samples_that_are_not_there_are_refused(files):
 
 def test_failure_sheet_counts_what_was_missed_and_made_up(files):
     with ss.open_dataset(files / "snapshot.h5") as data:
-        truth = data.emitters
+        truth = data.emitters_in_frame
         found = np.delete(truth, 0)
         found = np.concatenate([found, found[-1:]])
         found["x_nm"][-1] += 1e4
@@ -99,7 +99,9 @@ def test_failure_sheet_counts_what_was_missed_and_made_up(files):
 def test_failure_sheet_of_a_movie_shows_its_frames(files):
     with ss.open_dataset(files / "movie.h5") as data:
         none = data.emitters[:0]
-        figure = show.failure_sheet(data, none, score(none, data.emitters).matches, frames=2)
+        figure = show.failure_sheet(
+            data, none, score(none, data.emitters_in_frame).matches, frames=2
+        )
         assert len(panels(figure)) == 2
 
 

@@ -4,7 +4,12 @@ from simscope.dataset.forecasting import Forecast, forecast, forecast_rows, read
 from simscope.dataset.generation import generate
 from simscope.dataset.output import output_target
 from simscope.dataset.read import Dataset, open_dataset
-from simscope.dataset.tables import read_emitters, read_localizations, write_localizations
+from simscope.dataset.tables import (
+    read_emitters,
+    read_localizations,
+    read_truth,
+    write_localizations,
+)
 
 __all__ = [
     "Dataset",
@@ -16,6 +21,7 @@ __all__ = [
     "output_target",
     "read_emitters",
     "read_localizations",
+    "read_truth",
     "readable_bytes",
     "write_localizations",
 ]

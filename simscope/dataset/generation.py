@@ -53,6 +53,8 @@ def generate(
     layout = Layout.of(sim, samples=samples, expected=expected)
     require_room(sim, layout, target.parent)
     with DatasetWriter(out, layout, force=force) as writer:
+        if sim.resolved.camera.kind == "scmos":
+            writer.write_camera_maps(sim.maps)
         write_samples(sim, writer, progress)
         writer.note(sim.warnings, sim.report)
         return writer.finish()

@@ -15,9 +15,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from simscope.acquire import EMITTER_DTYPE, Sample
+from simscope.acquire import EMITTER_DTYPE, MAX_SAMPLES, Sample
+from simscope.camera import CameraMaps
 from simscope.dataset import schema
 from simscope.errors import DatasetError
+from simscope.evaluate import in_frame
 from simscope.recipe import Recipe
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -30,6 +32,8 @@ class Dataset:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
+        if not isinstance(path, str | os.PathLike):
+            raise DatasetError(f"dataset path {path!r} is no path: give the name of a .h5 file")
         self.path = Path(path)
         self._file = _open_file(self.path)
         try:
@@ -105,7 +109,24 @@ class Dataset:
         table = np.empty(group["frame"].shape, EMITTER_DTYPE)
         for column in schema.EMITTER_COLUMNS:
             table[column.name] = _read(self.path, group[column.name], ())
+        self._check_emitters(table)
         return table
+
+    def _check_emitters(self, table: npt.NDArray[Any]) -> None:
+        frames = np.repeat(np.arange(len(self.emitter_offsets) - 1), np.diff(self.emitter_offsets))
+        if not np.array_equal(table["frame"], frames):
+            raise DatasetError(f"{self.path} is damaged: emitters/frame contradicts the offsets")
+        for name in ("x_nm", "y_nm", "z_nm", "photons"):
+            if not np.all(np.isfinite(table[name])):
+                raise DatasetError(f"{self.path} is damaged: emitters/{name} is not finite")
+        if np.any(table["photons"] < 0):
+            raise DatasetError(f"{self.path} is damaged: emitters/photons are below 0")
+
+    @cached_property
+    def emitters_in_frame(self) -> npt.NDArray[Any]:
+        """The rows of :attr:`emitters` that lie on the pixels: what can be found at all."""
+        inside = in_frame(self.emitters, self.images.shape[-2:], self.pixel_nm)
+        return self.emitters[inside]
 
     @cached_property
     def emitter_offsets(self) -> npt.NDArray[np.int64]:
@@ -182,11 +203,33 @@ class Dataset:
         return [str(line) for line in json.loads(str(self._file.attrs.get("warnings", "[]")))]
 
     @property
+    def report(self) -> dict[str, Any]:
+        """Derived numbers of the rendering: window, energy left out, table error."""
+        return dict(json.loads(str(self._file.attrs.get("report", "{}"))))
+
+    @cached_property
+    def camera_maps(self) -> CameraMaps:
+        """Per-pixel maps of the chip the file was recorded with; flat for CCD and EMCCD."""
+        names = ("gain", "offset_adu", "read_noise")
+        group = self._file.get(schema.CAMERA)
+        if group is None:
+            shape = self.images.shape[-2:]
+            return CameraMaps(np.ones(shape), np.zeros(shape), np.ones(shape))
+        return CameraMaps(*(_read(self.path, group[name], ()) for name in names))
+
+    @property
+    def external_sha256(self) -> dict[str, str]:
+        """SHA-256 of the files the recipe read besides itself, by the recipe path naming them."""
+        return dict(json.loads(str(self._file.attrs.get("external_sha256", "{}"))))
+
+    @property
     def software(self) -> dict[str, str]:
         """Versions of the software that made the file."""
         return dict(json.loads(str(self._file.attrs["software"])))
 
     def _checked(self, index: int) -> int:
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise DatasetError(f"sample index {index!r} is not a whole number: use an int")
         if not -self._samples <= index < self._samples:
             raise IndexError(f"sample {index} of {self._samples}: the last is {self._samples - 1}")
         return int(index) % self._samples
@@ -208,6 +251,8 @@ def _open_file(path: Path) -> h5py.File:
         raise DatasetError(f"no dataset {path}: check the path")
     if path.is_dir():
         raise DatasetError(f"{path} is a folder: give the .h5 file in it")
+    if not path.is_file():
+        raise DatasetError(f"{path} is a device or pipe, no regular file: give a .h5 file")
     try:
         with path.open("rb") as file:
             start = file.read(len(SIGNATURE))
@@ -220,7 +265,7 @@ def _open_file(path: Path) -> h5py.File:
         raise DatasetError(f"no permission to read {path}") from None
     except BlockingIOError:
         raise DatasetError(f"{path} is still being written: wait for the run to end") from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         cause = " ".join(str(error).split())
         raise DatasetError(f"{path} is truncated or damaged ({cause}): generate it again") from None
 
@@ -257,12 +302,16 @@ def _check_contents(path: Path, file: h5py.File) -> None:
     missing = {"seed", "samples", "frames_per_sample", "sample_axes", "pixel_nm"} - set(file.attrs)
     if missing:
         raise DatasetError(f"{path} is damaged: attributes {sorted(missing)} are missing")
+    _check_numbers(path, file.attrs)
     names = [schema.IMAGES, schema.OFFSETS]
+    if schema.CAMERA in file:
+        names += [f"{schema.CAMERA}/{name}" for name in schema.CAMERA_MAPS]
     names += [f"{schema.EMITTERS}/{column.name}" for column in schema.EMITTER_COLUMNS]
     names += [f"{schema.PARAMETERS}/{name}" for name in file[schema.PARAMETERS]]
     for name in names:
         _require_own_array(path, file, name)
     samples, per_sample = int(file.attrs["samples"]), int(file.attrs["frames_per_sample"])
+    _check_types(path, file)
     images, offsets = file[schema.IMAGES], file[schema.OFFSETS]
     rows = {file[schema.EMITTERS][column.name].shape for column in schema.EMITTER_COLUMNS}
     fits = (
@@ -280,6 +329,29 @@ def _check_contents(path: Path, file: h5py.File) -> None:
             raise DatasetError(f"{path} is damaged: parameter {name} has shape {values.shape}")
 
 
+def _check_numbers(path: Path, attrs: h5py.AttributeManager) -> None:
+    limits = {"seed": (0, 2**63 - 1), "samples": (1, MAX_SAMPLES), "frames_per_sample": (1, 2**32)}
+    for name, (low, high) in limits.items():
+        value = attrs[name]
+        if not isinstance(value, int | np.integer) or not low <= value <= high:
+            raise DatasetError(f"{path} is damaged: {name}={value!r} is no whole number >= {low}")
+    pixel_nm = attrs["pixel_nm"]
+    real = isinstance(pixel_nm, int | float | np.integer | np.floating)
+    if not real or not np.isfinite(pixel_nm) or pixel_nm <= 0:
+        raise DatasetError(f"{path} is damaged: pixel_nm={pixel_nm!r} is not above 0")
+    if attrs["sample_axes"] not in ("yx", "tyx", "zyx"):
+        raise DatasetError(f"{path} is damaged: sample_axes={attrs['sample_axes']!r}")
+
+
+def _check_types(path: Path, file: h5py.File) -> None:
+    meant = {f"{schema.EMITTERS}/{name}": EMITTER_DTYPE[name].kind for name in EMITTER_DTYPE.names}
+    meant |= {schema.OFFSETS: "i"}
+    meant |= {f"{schema.PARAMETERS}/{name}": "f" for name in file[schema.PARAMETERS]}
+    for name, kind in meant.items():
+        if file[name].dtype.kind != kind:
+            raise DatasetError(f"{path} is damaged: /{name} holds {file[name].dtype}")
+
+
 def _require_own_array(path: Path, file: h5py.File, name: str) -> None:
     item = file.get(name)
     if not isinstance(item, h5py.Dataset):
@@ -291,6 +363,6 @@ def _require_own_array(path: Path, file: h5py.File, name: str) -> None:
 def _read(path: Path, dataset: h5py.Dataset, index: Any) -> npt.NDArray[Any]:
     try:
         return dataset[index]
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         cause = " ".join(str(error).split())
         raise DatasetError(f"{path} is damaged at {dataset.name}: {cause}") from None

@@ -29,6 +29,7 @@ EMITTERS = "emitters"
 OFFSETS = "emitters/offsets"
 PARAMETERS = "parameters"
 AXES = "axes"
+CAMERA = "camera"
 
 MAX_CHUNK_BYTES = 1 << 20
 """A sample is one chunk up to this size; larger samples are stored one frame a chunk."""
@@ -54,6 +55,11 @@ EMITTER_COLUMNS = (
     Column("photons", "photons", "expected photons that reach the camera in this frame"),
 )
 
+CAMERA_MAPS = {
+    "gain": ("1", "gain of each pixel, relative to 1 / e_per_adu"),
+    "offset_adu": ("ADU", "offset of each pixel, added to baseline_adu"),
+    "read_noise": ("1", "read noise of each pixel, relative to read_noise_e"),
+}
 AXIS_LABELS = {"t": "time", "z": "focus", "y": "y", "x": "x"}
 
 

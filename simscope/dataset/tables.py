@@ -7,6 +7,7 @@ simscope counts from 0. Positions share the origin: the outer corner of the firs
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import numpy.typing as npt
 
 from simscope.dataset.output import replacing
 from simscope.dataset.read import open_dataset
-from simscope.errors import DatasetError
+from simscope.errors import DatasetError, SimscopeWarning
 from simscope.sample.tables import read_csv_columns
 
 GROUP = "localizations"
+LAST_FRAME = 2.0**53
+FARTHEST_NM = 1e12
 CSV_NAMES = {
     "frame": "frame",
     "x_nm": "x [nm]",
@@ -110,11 +113,39 @@ def read_emitters(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     return read_localizations(path)
 
 
+def read_truth(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Emitters to be found: of a dataset those on its pixels, of a table all.
+
+    Raises
+    ------
+    DatasetError, SampleError
+        If the file is neither, or cannot be read.
+
+    Warns
+    -----
+    SimscopeWarning
+        With the number of emitters left out because they lie beside the frame.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".h5", ".hdf5") or _holds_localizations(path):
+        return read_localizations(path)
+    with open_dataset(path) as data:
+        inside, total = data.emitters_in_frame, len(data.emitters)
+    if len(inside) < total:
+        warnings.warn(
+            f"{total - len(inside)} of {total} emitter rows of {path} lie beside the frame, where "
+            "nothing can be found, and are left out",
+            SimscopeWarning,
+            stacklevel=2,
+        )
+    return inside
+
+
 def _holds_localizations(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return GROUP in file
-    except OSError:
+    except (OSError, RuntimeError):
         return False
 
 
@@ -128,6 +159,8 @@ def _columns(table: npt.NDArray[Any]) -> list[str]:
     for name in known:
         if not np.all(np.isfinite(table[name])):
             raise DatasetError(f"emitter table has a {name} that is not finite: remove such rows")
+        if name.endswith("_nm") and np.any(np.abs(table[name]) > FARTHEST_NM):
+            raise DatasetError(f"emitter table has a {name} beyond {FARTHEST_NM:g} nm: give nm")
     return known
 
 
@@ -145,12 +178,17 @@ def _read_csv(path: Path) -> dict[str, npt.NDArray[Any]]:
     missing = {"frame", "x_nm", "y_nm"} - set(columns)
     if missing:
         raise DatasetError(f"{path} lacks {sorted(missing)}; its columns are {list(columns)}")
-    frame = columns["frame"]
-    wrong = frame[(frame < 1) | (frame != np.round(frame))]
-    if len(wrong):
-        raise DatasetError(f"{path} has frame {wrong[0]:g}: CSV frames are whole and from 1")
-    columns["frame"] = frame - 1
+    _require_whole_frames(path, columns["frame"], lowest=1)
+    columns["frame"] = columns["frame"] - 1
     return columns
+
+
+def _require_whole_frames(path: Path, frame: npt.NDArray[Any], *, lowest: int) -> None:
+    wrong = frame[~((frame >= lowest) & (frame <= LAST_FRAME) & (frame == np.round(frame)))]
+    if len(wrong):
+        raise DatasetError(
+            f"{path} has frame {wrong[0]:g}: frames here are whole numbers from {lowest} to 2^53"
+        )
 
 
 def _write_hdf5(path: Path, table: npt.NDArray[Any], names: list[str]) -> None:
@@ -161,16 +199,24 @@ def _write_hdf5(path: Path, table: npt.NDArray[Any], names: list[str]) -> None:
             column.attrs["unit"] = UNITS.get(name, "1")
 
 
+def _read_column(path: Path, name: str, item: h5py.Dataset | h5py.Group) -> npt.NDArray[Any]:
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiu" or item.ndim != 1:
+        raise DatasetError(f"{path}: {GROUP}/{name} is no column of numbers: give a table")
+    return item[()]
+
+
 def _read_hdf5(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with h5py.File(path, "r") as file:
             group = file.get(GROUP)
-            if group is None:
-                raise DatasetError(f"{path} holds {sorted(file)}, no {GROUP}: give a table")
-            columns = {name: item[()] for name, item in group.items()}
-    except OSError as error:
+            if not isinstance(group, h5py.Group):
+                raise DatasetError(f"{path} holds {sorted(file)}, no group {GROUP}: give a table")
+            columns = {name: _read_column(path, name, item) for name, item in group.items()}
+    except (OSError, RuntimeError) as error:
         cause = " ".join(str(error).split())
         raise DatasetError(f"{path} is no readable HDF5 file: {cause}") from None
+    if "frame" in columns:
+        _require_whole_frames(path, columns["frame"], lowest=0)
     if "frame" not in columns or len({values.shape for values in columns.values()}) != 1:
         raise DatasetError(f"{path} is no emitter table: its columns differ or lack frame")
     return columns

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simscope.acquire import EMITTER_DTYPE, Chunk
+from simscope.camera import CameraMaps
 from simscope.dataset import codec, schema
 from simscope.dataset.output import output_target
 from simscope.dataset.read import SIGNATURE, open_dataset
@@ -53,6 +54,7 @@ class DatasetWriter:
         self._rows = 0
         self._frames = 0
         self._saturated = 0
+        self._arrays: dict[str, h5py.Dataset] = {}
         self._target = require_writable(self.path, force=force)
         self.part = part_path(self._target)
         with self._disk_errors():
@@ -76,7 +78,17 @@ class DatasetWriter:
         """Store drawn parameters of the samples from ``start`` on."""
         with self._disk_errors():
             for name, drawn in values.items():
-                self._file[schema.PARAMETERS][name][start : start + len(drawn)] = drawn
+                self._array(f"{schema.PARAMETERS}/{name}")[start : start + len(drawn)] = drawn
+
+    def write_camera_maps(self, maps: CameraMaps) -> None:
+        """Store gain, offset and read noise of every pixel."""
+        with self._disk_errors():
+            group = self._file.create_group(schema.CAMERA)
+            for name, (unit, meaning) in schema.CAMERA_MAPS.items():
+                values = getattr(maps, name)
+                stored = group.create_dataset(name, data=values, chunks=True, **codec.FILTERS)
+                describe(stored, unit, meaning)
+                self._arrays[stored.name] = stored
 
     def append(self, chunk: Chunk) -> None:
         """Store the next chunk; chunks must come in order and without gaps."""
@@ -84,9 +96,9 @@ class DatasetWriter:
         if first != self._frames:
             raise DatasetError(f"chunk begins at frame {first}, frame {self._frames} is next")
         with self._disk_errors():
-            self._append_images(self._file[schema.IMAGES], chunk, chunk.images)
+            self._append_images(self._array(schema.IMAGES), chunk, chunk.images)
             if chunk.expected_photons is not None:
-                self._append_images(self._file[schema.EXPECTED], chunk, chunk.expected_photons)
+                self._append_images(self._array(schema.EXPECTED), chunk, chunk.expected_photons)
             self._append_emitters(chunk)
         self._frames += len(chunk.emitter_offsets) - 1
         self._saturated += chunk.saturated_pixels
@@ -115,8 +127,15 @@ class DatasetWriter:
     def abandon(self) -> None:
         """Close and remove the partial file."""
         with contextlib.suppress(OSError, RuntimeError):
+            discard_writes(self._file)
             self._file.close()
         self.part.unlink(missing_ok=True)
+
+    def _array(self, name: str) -> h5py.Dataset:
+        """An array of the file, kept open: what it holds back is written where failures show."""
+        if name not in self._arrays:
+            self._arrays[name] = self._file[name]
+        return self._arrays[name]
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -209,12 +228,12 @@ class DatasetWriter:
     def _append_emitters(self, chunk: Chunk) -> None:
         stop = self._rows + len(chunk.emitters)
         for column in schema.EMITTER_COLUMNS:
-            rows = self._file[schema.EMITTERS][column.name]
+            rows = self._array(f"{schema.EMITTERS}/{column.name}")
             rows.resize((stop,))
             rows[self._rows : stop] = chunk.emitters[column.name]
         ends = self._rows + chunk.emitter_offsets
         frames = slice(self._frames, self._frames + len(ends))
-        self._file[schema.OFFSETS][frames] = ends
+        self._array(schema.OFFSETS)[frames] = ends
         self._rows = stop
 
 
@@ -262,6 +281,18 @@ def _being_written(part: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def discard_writes(file: h5py.File) -> None:
+    """Send what HDF5 still holds back to nowhere, so that a full disk cannot make closing fail.
+
+    HDF5 keeps a file it could not flush open, tries again as the program ends, and crashes.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    try:
+        os.dup2(nowhere, file.id.get_vfd_handle())
+    finally:
+        os.close(nowhere)
 
 
 def sync(path: Path) -> None:

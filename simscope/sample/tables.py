@@ -134,10 +134,18 @@ def _read_hdf5(path: Path, dataset: str | None) -> npt.NDArray[Any] | dict[str, 
             if item is None:
                 raise SampleError(f"{path} has no {dataset!r}: it holds {sorted(file)}")
             if isinstance(item, h5py.Dataset):
-                return item[()]
-            return {name: item[name][()] for name in item if name in ("x_nm", "y_nm", "z_nm")}
+                return _numeric(path, item)
+            names = [name for name in item if name in ("x_nm", "y_nm", "z_nm")]
+            return {name: _numeric(path, item[name]) for name in names}
     except (OSError, RuntimeError) as error:
         raise SampleError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+
+
+def _numeric(path: Path, item: Any) -> npt.NDArray[Any]:
+    """Content of an HDF5 dataset of numbers, or of rows with named columns."""
+    if getattr(item, "dtype", None) is None or item.dtype.kind not in "fiuV" or not item.shape:
+        raise SampleError(f"{path}: {item.name} is no array of numbers: name another with dataset")
+    return item[()]
 
 
 def _only_array(path: Path, file: Any) -> Any:

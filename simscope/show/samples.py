@@ -73,7 +73,10 @@ def contact_sheet(
 def failure_sheet(
     data: Dataset, found: npt.NDArray[Any], matches: Matches, *, frames: int = 8
 ) -> Figure:
-    """Frames with most mistakes: found, missed and false emitters marked, one panel a frame."""
+    """Frames with most mistakes: found, missed and false emitters marked, one panel a frame.
+
+    ``matches`` are those with ``data.emitters_in_frame``.
+    """
     hit, missed, false = _judged(data, found, matches)
     total = len(data) * data.frames_per_sample
     mistakes = np.bincount(missed["frame"], minlength=total)
@@ -194,7 +197,7 @@ def _height_colours(tables: Sequence[npt.NDArray[Any]]) -> ScalarMappable | None
 def _judged(
     data: Dataset, found: npt.NDArray[Any], matches: Matches
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    truth = data.emitters
+    truth = data.emitters_in_frame
     was_hit = np.zeros(len(truth), bool)
     was_hit[matches.truth_rows] = True
     was_right = np.zeros(len(found), bool)
