@@ -60,12 +60,12 @@ JUDGEMENTS = {
     "rmse_lateral_nm": "lateral RMSE [nm]",
     "rms_error_nm": "RMS wavefront error [nm]",
 }
-"""What a training record may say of held-out samples, and how the axis reads."""
+"""What a training record may say of validation samples, and how the axis reads."""
 
 
 @style.styled
 def training_figure(curves: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Loss and held-out scores over training steps; ``curves`` is that entry of ``run.json``.
+    """Loss and validation scores over training steps; ``curves`` is that entry of ``run.json``.
 
     Needs ``step``, ``train_loss`` and ``validation_loss``; draws a panel for each of Jaccard,
     lateral RMSE and wavefront error that is there.
@@ -76,7 +76,7 @@ def training_figure(curves: Mapping[str, Sequence[float | None]]) -> Figure:
     step = np.asarray(curves["step"], float)
     for name, label, colour in (
         ("train_loss", "training", style.SERIES[0]),
-        ("validation_loss", "held out", style.SERIES[1]),
+        ("validation_loss", "validation", style.SERIES[1]),
     ):
         loss.plot(step, _floats(curves[name]), "o-", ms=3, color=colour, label=label)
     drawn = np.concatenate([line.get_ydata() for line in loss.lines])
