@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import math
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
+from simscope.errors import DatasetError, RecipeError, SimscopeError, SimscopeWarning
 
 if TYPE_CHECKING:
     from simscope.recipe import Recipe
@@ -35,7 +37,13 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the ``simscope`` command."""
+    signal.signal(signal.SIGTERM, _interrupt)
     app()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Let a request to end do what Ctrl-C does, so that nothing incomplete stays."""
+    raise KeyboardInterrupt
 
 
 def command(*, examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -357,6 +365,17 @@ def show(
     answer({"out": str(written)}, [f"wrote {written}"], as_json)
 
 
+def training_source(source: str, settings: list[str] | None) -> str | Recipe:
+    """The dataset file or the recipe to train on."""
+    if Path(source).suffix.lower() not in (".h5", ".hdf5"):
+        return load(source, settings)
+    if settings:
+        raise DatasetError(f"--set changes recipes, {source} is a dataset: generate a new one")
+    if not Path(source).exists():
+        raise DatasetError(f"no dataset {source}: check the path, or name a recipe")
+    return source
+
+
 @command(
     examples="""
     simscope train deepstorm smlm-2d-dense --out runs/a --minutes 4
@@ -378,7 +397,7 @@ def train(
     """Train a network on a stream of fresh samples, or on a file."""
     from simscope import learn
 
-    chosen = source if Path(source).is_file() and not settings else load(source, settings)
+    chosen: str | Recipe = training_source(source, settings)
     model = learn.train(
         network, chosen, out=out, minutes=minutes, seed=seed, device=device, force=force
     )

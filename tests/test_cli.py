@@ -2,9 +2,13 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
+import numba
 import pytest
 from small_worlds import snapshot, stack
 from typer.testing import CliRunner
@@ -250,3 +254,85 @@ def test_a_broken_program_still_shows_its_traceback(folder, monkeypatch):
     monkeypatch.setattr(dataset, "generate", break_down)
     result = invoke("generate", folder / "small.yaml", "--samples", 1, "--out", "a.h5")
     assert isinstance(result.exception, ImportError)
+
+
+def test_an_input_is_never_overwritten_even_by_force(folder, tmp_path):
+    recipe, data = folder / "small.yaml", folder / "a.h5"
+    picture = tmp_path / "a.png"
+    picture.write_bytes(data.read_bytes())
+    for path, words in {
+        recipe: ("generate", recipe, "--samples", 1, "--out", recipe),
+        picture: ("show", picture, "--out", picture),
+    }.items():
+        before = path.read_bytes()
+        assert "read by this command" in complaint(*words, "--force")
+        assert path.read_bytes() == before
+
+
+def test_emitters_beside_the_frame_are_no_misses(folder, tmp_path):
+    import h5py
+    import numpy as np
+
+    from simscope.dataset import open_dataset, write_localizations
+
+    data = tmp_path / "a.h5"
+    data.write_bytes((folder / "a.h5").read_bytes())
+    with h5py.File(data, "r+") as file:
+        file["emitters/x_nm"][0] = -50.0
+        total = len(file["emitters/x_nm"])
+    with open_dataset(data) as opened:
+        assert np.array_equal(opened.emitters_in_frame, opened.emitters[1:])
+        write_localizations(tmp_path / "found.csv", opened.emitters_in_frame)
+    result = invoke("evaluate", tmp_path / "found.csv", data, "--json")
+    assert json.loads(result.stdout)["jaccard"] == 1.0
+    assert f"note: 1 of {total} emitter rows" in result.stderr
+
+
+REFUSED = {
+    "a missing training file": (
+        ("train", "deepstorm", "no.h5", "--out", "run"), "no dataset no.h5"
+    ),
+    "settings of a file": (
+        ("train", "deepstorm", "no.h5", "--out", "run", "--set", "camera.qe=1"), "--set changes"
+    ),
+    "a strange picture": (("show", "no.h5", "--out", "a.xyz"), "ending in .png"),
+    "no time to train": (("demo", "--minutes", "nan", "--out", "never"), "minutes=nan"),
+    "no samples to forecast": (("check", "smlm-2d-dense", "--samples", "0"), "samples=0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_makes_no_sense_is_refused_at_once(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, message = REFUSED[case]
+    assert message in complaint(*words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_run_shows_no_progress_bar(folder, tmp_path):
+    words = ("generate", folder / "small.yaml", "--samples", 0, "--out", tmp_path / "a.h5")
+    lines = [line for line in invoke(*words).stderr.splitlines() if line.strip()]
+    assert [line[:9] for line in lines] == ["simscope:"]
+
+
+def test_a_pipe_is_no_dataset_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.h5")
+    said = complaint("show", tmp_path / "pipe.h5", "--out", tmp_path / "a.png")
+    assert "device or pipe" in said
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="many samples, too slow without JIT")
+def test_a_request_to_end_leaves_nothing(folder, tmp_path):
+    words = ["generate", folder / "small.yaml", "--samples", 10_000_000, "--out", tmp_path / "a.h5"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "simscope.cli", *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    part = tmp_path / "a.h5.part"
+    for _ in range(3000):
+        if run.poll() is not None or (part.exists() and part.stat().st_size > 200_000):
+            break
+        time.sleep(0.02)
+    run.send_signal(signal.SIGTERM)
+    _, said = run.communicate(timeout=60)
+    assert (run.returncode, "interrupted" in said) == (130, True)
+    assert not list(tmp_path.iterdir())

@@ -344,7 +344,9 @@ def _check_numbers(path: Path, attrs: h5py.AttributeManager) -> None:
 
 
 def _check_types(path: Path, file: h5py.File) -> None:
-    meant = {f"{schema.EMITTERS}/{name}": EMITTER_DTYPE[name].kind for name in EMITTER_DTYPE.names}
+    meant = {
+        f"{schema.EMITTERS}/{name}": EMITTER_DTYPE[name].kind for name in EMITTER_DTYPE.names or ()
+    }
     meant |= {schema.OFFSETS: "i"}
     meant |= {f"{schema.PARAMETERS}/{name}": "f" for name in file[schema.PARAMETERS]}
     for name, kind in meant.items():
