@@ -78,6 +78,38 @@ def test_recipe_seed_axes_and_units_come_back(world):
         assert "numba" in data.software
 
 
+def test_everything_drawn_for_the_chip_comes_back(world):
+    recipe, path = world
+    sim = ss.Simulator(recipe, 7)
+    with ss.open_dataset(path) as data:
+        for name in ("gain", "offset_adu", "read_noise"):
+            assert np.array_equal(getattr(data.camera_maps, name), getattr(sim.maps, name))
+        assert data.report == sim.report
+        assert data.software["simscope"] == ss.__version__
+
+
+def test_files_the_recipe_reads_are_noted_with_their_hash(tmp_path):
+    np.save(tmp_path / "points.npy", np.full((3, 2), 500.0))
+    recipe = snapshot().replace(
+        "structure", {"kind": "table", "path": str(tmp_path / "points.npy")}
+    )
+    ss.generate(recipe, 1, 7, tmp_path / "a.h5")
+    digest = hashlib.sha256((tmp_path / "points.npy").read_bytes()).hexdigest()
+    with ss.open_dataset(tmp_path / "a.h5") as data:
+        assert data.external_sha256 == {"structure.path": digest}
+
+
+@pytest.mark.parametrize("index", ["a", 1.5, True, None])
+def test_only_whole_numbers_index_samples(world, index):
+    with ss.open_dataset(world[1]) as data, pytest.raises(DatasetError, match="whole number"):
+        data[index]
+
+
+def test_nothing_is_no_path():
+    with pytest.raises(DatasetError, match="no path"):
+        ss.open_dataset(None)
+
+
 PLAIN_READER = """
 import sys, json, hashlib, h5py, numpy as np
 with h5py.File(sys.argv[1]) as f:

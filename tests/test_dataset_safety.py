@@ -375,6 +375,28 @@ def test_spoilt_files_do_not_open(copy, spoil):
         ss.open_dataset(copy)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pixel_nm", -1.0), ("pixel_nm", np.nan), ("pixel_nm", "abc"), ("pixel_nm", 0.0),
+     ("seed", "x"), ("seed", -1), ("samples", 4.0), ("sample_axes", "xy")],
+)  # fmt: skip
+def test_impossible_attributes_are_an_error(copy, name, value):
+    with h5py.File(copy, "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(DatasetError, match=name):
+        ss.open_dataset(copy)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("frame", -1), ("frame", 3), ("x_nm", np.nan), ("photons", -1.0)]
+)
+def test_impossible_emitters_are_an_error(copy, column, value):
+    with h5py.File(copy, "r+") as file:
+        file[f"emitters/{column}"][0] = value
+    with ss.open_dataset(copy) as data, pytest.raises(DatasetError, match=column):
+        data[0]
+
+
 def test_offsets_that_point_nowhere_are_an_error(copy):
     with h5py.File(copy, "r+") as file:
         file["emitters/offsets"][1] = 10**9

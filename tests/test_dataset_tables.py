@@ -219,3 +219,39 @@ def test_emitters_come_from_datasets_and_tables_alike(tmp_path, monkeypatch):
     assert np.array_equal(positions[:, 1], truth["y_nm"])
     with pytest.raises(DatasetError, match="check the path"):
         read_emitters(tmp_path / "none.h5")
+
+
+def put(path, name, value):
+    with h5py.File(path, "w") as file:
+        file[name] = value
+    return path
+
+
+def test_hdf5_without_columns_of_numbers_is_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    for name, value in (
+        ("localizations", [1.0, 2.0]),
+        ("localizations", "text"),
+        ("localizations/frame/deeper", [1]),
+        ("localizations/frame", ["a", "b"]),
+        ("localizations/frame", [-1]),
+    ):
+        with pytest.raises(DatasetError):
+            read_localizations(put(path, name, value))
+    for name, value, dataset in (
+        ("a", "text", "a"),
+        ("a", 5.0, "a"),
+        ("a/x_nm/deeper", [1.0], "a"),
+        ("a", ["1", "2"], "a"),
+    ):
+        with pytest.raises(SampleError):
+            read_positions(put(path, name, value), dataset)
+
+
+def test_numbers_no_microscope_has_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    wrong = {"1e30,1,2": "frame 1e", "1,1e13,2": "x_nm beyond 1e", "1.5,1,2": "frame 1.5"}
+    for row, message in wrong.items():
+        path.write_text(f"frame,x_nm,y_nm\n{row}\n")
+        with pytest.raises(DatasetError, match=message):
+            read_localizations(path)
