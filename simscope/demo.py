@@ -316,7 +316,7 @@ def training_section(model: TrainedModel) -> Section:
         f"It stopped because: {record['stopped']}."
     )
     caption = (
-        "Loss, and scores on held-out samples with densities drawn from 0.5 to 5 per µm², during "
+        "Loss, and scores on validation samples with densities drawn from 0.5 to 5 per µm², during "
         "training."
     )
     figure = show.training_figure(record["curves"])
