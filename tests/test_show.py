@@ -254,3 +254,16 @@ def test_pictures_that_cannot_be_written_say_why(tmp_path):
         show.save_figure(figure, tmp_path / "no" / "a.png")
     show.save_figure(figure, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_damaged_movies_are_one_clear_error(files, tmp_path):
+    import h5py
+
+    raw = bytearray((files / "movie.h5").read_bytes())
+    with h5py.File(files / "movie.h5") as file:
+        where = file["images"].id.get_chunk_info(0)
+    for at in range(where.byte_offset, where.byte_offset + where.size):
+        raw[at] ^= 0xFF
+    (tmp_path / "bad.h5").write_bytes(raw)
+    with ss.open_dataset(tmp_path / "bad.h5") as data, pytest.raises(DatasetError, match="damaged"):
+        show.contact_sheet(data)

@@ -89,6 +89,19 @@ class Dataset:
         """
         return _read(self.path, self.images, self._checked(index))
 
+    def frame(self, number: int) -> npt.NDArray[np.uint16]:
+        """Camera counts of one two-dimensional image [ADU], ``sample * frames_per_sample + t``.
+
+        Raises
+        ------
+        DatasetError
+            If the stored bytes are damaged.
+        """
+        sample, within = divmod(number, self.frames_per_sample)
+        index = self._checked(sample)
+        where = index if self.frames_per_sample == 1 else (index, within)
+        return _read(self.path, self.images, where).reshape(self.images.shape[-2:])
+
     def sample_emitters(self, index: int) -> npt.NDArray[Any]:
         """Emitter table of one sample, ``EMITTER_DTYPE``, frames counted from 0 in the sample."""
         first = self._checked(index) * self.frames_per_sample

@@ -26,7 +26,7 @@ def reconstruction_figure(data: Dataset, found: npt.NDArray[Any], *, sample: int
     first = sample * data.frames_per_sample
     frames = (found["frame"] >= first) & (found["frame"] < first + data.frames_per_sample)
     truth = data.sample_emitters(sample)
-    movie = data.images[sample].reshape(-1, *data.images.shape[-2:])
+    movie = data.image(sample).reshape(-1, *data.images.shape[-2:])
     height, width = np.array(movie.shape[-2:]) * data.pixel_nm / 1000.0
     figure = style.new_figure(9.2, 3.35)
     left, middle, right = figure.subplots(1, 3)

@@ -86,7 +86,7 @@ def failure_sheet(
     rows = math.ceil(len(worst) / columns)
     figure = style.new_figure(2.35 * columns + 0.1, 2.6 * rows + 0.45)
     grid = figure.subplots(rows, columns, squeeze=False)
-    images = [_frame_image(data, int(frame)) for frame in worst]
+    images = [data.frame(int(frame)) for frame in worst]
     for axes, frame, image in zip(grid.flat, worst, images, strict=False):
         show_frame(axes, image, data.pixel_nm, style.grey_scale(image))
         draw_emitters(axes, _rows(hit, frame), edge=style.FOUND, label="found")
@@ -170,7 +170,7 @@ def _panels(
         frames = np.linspace(0, data.frames_per_sample - 1, STACK_COLUMNS).round().astype(int)
         for frame in frames:
             title = f"{index}, {_frame_name(data, int(frame))}"
-            image = _frame_image(data, index * data.frames_per_sample + int(frame))
+            image = data.frame(index * data.frames_per_sample + int(frame))
             panels.append((title, image, emitters[emitters["frame"] == frame]))
     return panels
 
@@ -180,11 +180,6 @@ def _frame_name(data: Dataset, frame: int) -> str:
     if data.sample_axes[0] == "z" and hasattr(focus, "positions_nm"):
         return f"focus {focus.positions_nm[frame]:+.0f} nm"
     return f"frame {frame}"
-
-
-def _frame_image(data: Dataset, frame: int) -> npt.NDArray[np.uint16]:
-    sample, within = divmod(frame, data.frames_per_sample)
-    return data.image(sample) if data.frames_per_sample == 1 else data.images[sample, within]
 
 
 def _height_colours(tables: Sequence[npt.NDArray[Any]]) -> ScalarMappable | None:
