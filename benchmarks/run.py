@@ -114,13 +114,18 @@ def cameras(threads: int) -> list[tuple[str, str, str, str]]:
             ratios = np.array(times["numpy"]) / np.array(times["ours"])
             rows.append(
                 (
-                    f"{camera.kind} pixel, {level:g} photons, {threads} thread(s)",
+                    f"{camera.kind} pixel, {level:g} photons, {counted(threads)}",
                     f"{nanoseconds['ours']:.1f} ns",
                     f"NumPy, 1 thread: {nanoseconds['numpy']:.1f} ns",
                     spread(ratios),
                 )
             )
     return rows
+
+
+def counted(threads: int) -> str:
+    """Number of threads in words."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def spread(ratios: np.ndarray) -> str:
@@ -167,6 +172,7 @@ def cspline_frames(coefficients, offsets, x, y, photons, out):
 def rendering(threads: int) -> tuple[str, str, str, str]:
     """Emitters per second of the spline table against 64 coefficients a voxel."""
     recipe = ss.load_recipe("smlm-2d-dense").replace("rendering.window_px", 31)
+    recipe = recipe.replace("structure.z_nm", {"uniform": [0, 600]})
     recipe = recipe.replace("rendering.accept_energy_loss", True)
     table = ss.Simulator(recipe, 1).table
     random = np.random.default_rng(1)
@@ -176,18 +182,20 @@ def rendering(threads: int) -> tuple[str, str, str, str]:
     offsets = np.arange(0, x.size + 1, per_frame)
     out = np.zeros((frames, 64, 64), np.float32)
     coefficients = random.random((1, 31, 31, 64)).astype(np.float32)
-    z = np.zeros(x.size, np.float32)
+    z = random.uniform(0, 600, x.size).astype(np.float32)
     numba.set_num_threads(threads)
     times = interleaved(
         {
-            "ours": lambda: table.render(x * 100, y * 100, z, photons, offsets, (64, 64)),
+            "ours": lambda: table.render(
+                x * 100, y * 100, z, photons, offsets, (64, 64), threads=threads
+            ),
             "cspline": lambda: cspline_frames(coefficients, offsets, x, y, photons, out),
         },
         rounds=25,
     )
     ratios = np.array(times["cspline"]) / np.array(times["ours"])
     return (
-        f"emitter in a 31x31 window, {threads} thread(s)",
+        f"emitter in 3-D, 31x31 px window, {counted(threads)}",
         f"{np.median(times['ours']) / x.size * 1e6:.2f} µs",
         f"64-coefficient spline: {np.median(times['cspline']) / x.size * 1e6:.2f} µs",
         spread(ratios),
