@@ -129,3 +129,29 @@ def test_emitter_draws_are_constants_or_one_per_counter():
     a = draw_emitters(photons, Key(1), "p", element=np.arange(4), sample=0)
     b = draw_emitters(photons, Key(1), "p", element=np.arange(4), sample=1)
     assert len(np.unique(np.concatenate([a, b]))) == 8
+
+
+def test_every_drawable_field_has_the_scope_its_annotation_says():
+    data = load_recipe("smlm-2d-dense").written()
+    data["optics"] |= {
+        "na": {"uniform": [1.2, 1.3]},
+        "n_coverslip_design": {"uniform": [1.51, 1.53]},
+        "wavefront": {"coefficients_nm": {6: {"normal": [0, 10]}}},
+    }
+    data["camera"]["qe"] = {"uniform": [0.7, 0.9]}
+    data["acquisition"]["focus_nm"] = {"uniform": [-100, 100]}
+    data["structure"]["z_nm"] = {"uniform": [0, 100]}
+    scopes = {
+        path: scope
+        for path, scope, _ in type(load_recipe("smlm-2d-dense")).from_dict(data).drawables()
+    }
+    assert scopes == {
+        "optics.na": "dataset",
+        "optics.n_coverslip_design": "dataset",
+        "optics.wavefront.coefficients_nm.6": "sample",
+        "camera.qe": "sample",
+        "acquisition.focus_nm": "sample",
+        "structure.density_per_um2": "sample",
+        "structure.z_nm": "emitter",
+        "photophysics.photons": "emitter",
+    }

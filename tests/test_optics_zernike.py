@@ -79,3 +79,14 @@ def test_impossible_modes_are_refused(n, m):
         zernike(n, m, 0.5, 0.0)
     with pytest.raises(OpticsError, match="below"):
         noll_to_nm(0)
+
+
+def test_index_conversions_are_each_others_inverse():
+    from simscope import optics
+
+    for index in range(60):
+        assert optics.noll_to_osa(optics.osa_to_noll(index)) == index
+        assert optics.fringe_to_osa(optics.osa_to_fringe(index)) == index
+    # Noll 1976, table I: defocus 4, coma 7 and 8, spherical 11; OSA/ANSI Z80.28: 4, 7, 8, 12
+    assert [optics.noll_to_osa(j) for j in (4, 11)] == [4, 12]
+    assert {optics.noll_to_osa(7), optics.noll_to_osa(8)} == {7, 8}
