@@ -1,6 +1,6 @@
 """A simulated twin of a real microscope: the walk of docs/real-microscope.md, as a script.
 
-    python docs/real_microscope.py ../shared/data/deepstorm3d real-microscope.png
+    python docs/real_microscope.py FOLDER real-microscope.png
 
 Takes real Tetrapod frames and the published mask, reads gain, noise and background off the frames,
 builds the recipe, matches density and brightness to the histogram, and draws real beside simulated.

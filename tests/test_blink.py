@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_noise import jump_chain, on_time_per_frame
+from reference import jump_chain, on_time_per_frame
 from scipy import linalg, stats
 
 from simscope.kernels import blink

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_noise import detect_pixel, marsaglia_tsang
+from reference import detect_pixel, marsaglia_tsang
 from scipy import special, stats
 
 from simscope.kernels import detect

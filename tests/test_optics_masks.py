@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from reference_optics import published_convention_image
+from reference import published_convention_image
 
 from simscope.errors import OpticsError
 from simscope.optics import mask_phase, objective_of, psf, pupil

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_optics import pixel_mean, radial_psf
+from reference import pixel_mean, radial_psf
 from scipy.special import jn_zeros
 
 from simscope.errors import OpticsError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_noise import philox4x32_10
+from reference import philox4x32_10
 
 from simscope.kernels.philox import philox4x32
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_noise import philox4x32_10, unit_interval
+from reference import philox4x32_10, unit_interval
 from scipy import special, stats
 
 from simscope.kernels import numeric, variates

@@ -1,0 +1,208 @@
+"""Slow, obvious twins of the kernels and models, written from the papers and sharing no code.
+
+Noise: Salmon et al. 2011 (Philox), Marsaglia and Tsang 2000 (gamma), inversion of the Poisson law,
+the camera's order of operations, the jump chain of a Markov process.
+
+Optics: Török and Varga, Appl. Opt. 36, 2305 (1997), and Aguet et al., Opt. Express 17, 6829 (2009),
+eq. 4: integrals I0, I1, I2 over the angle theta in the immersion, evaluated by brute-force midpoint
+sums on pieces that end at the critical angle. Indices and lengths are plain numbers here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import stats
+from scipy.special import jv
+
+
+def philox4x32_10(counter, key):
+    """Random123's Philox4x32-10 in Python integers (Salmon et al. 2011, section 3.3)."""
+    word = 2**32
+    left0, right0, left1, right1 = counter
+    key0, key1 = key
+    for _ in range(10):
+        product0, product1 = 0xD2511F53 * left0, 0xCD9E8D57 * left1
+        left0, right0, left1, right1 = (
+            (product1 // word) ^ right0 ^ key0,
+            product1 % word,
+            (product0 // word) ^ right1 ^ key1,
+            product0 % word,
+        )
+        key0, key1 = (key0 + 0x9E3779B9) % word, (key1 + 0xBB67AE85) % word
+    return left0, right0, left1, right1
+
+
+def unit_interval(high, low):
+    """52 bits and a half: (top 52 of the 64 bits + 1/2) / 2^52."""
+    return ((high * 2**32 + low) // 2**12 + 0.5) / 2**52
+
+
+def poisson_quantile(u, mean):
+    """Smallest n whose cumulative Poisson probability reaches u, by scipy."""
+    return stats.poisson.ppf(u, mean)
+
+
+def marsaglia_tsang(shape, x, u):
+    """Proposal and verdict of Marsaglia & Tsang 2000, figure 1, for one normal and one uniform."""
+    d = shape - 1 / 3
+    v = (1 + x / math.sqrt(9 * d)) ** 3
+    stands = v > 0 and math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v)
+    return d * v, stands
+
+
+def detect_pixel(photons, pixel, frame, sample, key, camera):
+    """Exact count of one pixel before rounding [ADU], by the formula in camera/detector.py.
+
+    ``camera`` holds kind, qe, dark_e, em_gain, read_noise_e, e_per_adu, baseline_adu, full_well_e,
+    gain, offset_adu, read_noise.
+    """
+    multiplies = camera["kind"] == "emccd"
+    if multiplies:
+        words = philox4x32_10((pixel, frame, sample, 0), key)
+        shot, read = words[:2]
+    else:
+        words = philox4x32_10((pixel // 2, frame, sample, 0), key)
+        shot, read = words[2:] if pixel % 2 else words[:2]
+    lower = philox4x32_10((pixel, frame, sample, 2**31), key)[0]
+    mean = camera["qe"] * photons + camera["dark_e"]
+    electrons = poisson_quantile(unit_interval(shot, lower), mean)
+    if multiplies and electrons > 0:
+        electrons = _register(electrons, words[2:], pixel, frame, sample, key) * camera["em_gain"]
+    held = min(electrons, camera["full_well_e"])
+    normal = stats.norm.ppf((read + 0.5) / 2**32)
+    value = held + camera["read_noise_e"] * camera["read_noise"] * normal
+    level = camera["baseline_adu"] + camera["offset_adu"] + 0.5
+    return camera["gain"] * value / camera["e_per_adu"] + level
+
+
+def _register(electrons, first_words, pixel, frame, sample, key):
+    proposals = [first_words]
+    for draw in range(1, 20):
+        words = philox4x32_10((pixel, frame, sample, draw), key)
+        proposals += [words[:2], words[2:]]
+    for normal_word, uniform_word in proposals:
+        x = stats.norm.ppf((normal_word + 0.5) / 2**32)
+        u = (uniform_word // 2**8 + 0.5) / 2**24
+        value, stands = marsaglia_tsang(electrons, x, u)
+        if stands:
+            return value
+    raise AssertionError("19 rejections in a row")
+
+
+def jump_chain(rates, initial, end_s, sample, molecule, key):
+    """States of one molecule up to ``end_s``: list of (state, from, to) [s] (Gillespie 1977)."""
+    path, now, state = [], 0.0, None
+    for transition in range(100_000):
+        words = philox4x32_10((molecule, transition, sample, 0), key)
+        weights = np.asarray(initial if state is None else rates[state], float)
+        target = unit_interval(*words[2:]) * weights.sum()
+        state = int(np.searchsorted(np.cumsum(weights), target, side="right"))
+        leaving = float(np.sum(rates[state]))
+        wait = -math.log(unit_interval(*words[:2])) / leaving if leaving > 0 else math.inf
+        path.append((state, now, min(now + wait, end_s)))
+        now += wait
+        if now >= end_s:
+            return path
+    raise AssertionError("too many transitions")
+
+
+def on_time_per_frame(path, bright, frames, interval_s, exposure_s):
+    """Seconds in the bright state within each frame's exposure."""
+    on_s = np.zeros(frames)
+    for state, start, stop in path:
+        if state == bright:
+            for k in range(frames):
+                opens = k * interval_s
+                on_s[k] += max(0.0, min(stop, opens + exposure_s) - max(start, opens))
+    return on_s
+
+
+def radial_psf(stack, radius_nm, z_nm, focus_nm, panels=4000):
+    """Intensity [1/nm^2] at ``radius_nm`` of a freely rotating dipole, unit photon.
+
+    ``stack``: dict with na, wavelength_nm, ns, ng, ng0, ni, ni0 and tg, tg0, ti0 in nm.
+    """
+    theta, weight = _angles(stack, panels)
+    ni, ns, ng = stack["ni"], stack["ns"], stack["ng"]
+    sin_i, cos_i = np.sin(theta), np.cos(theta)
+    q = ni * sin_i
+    cos_g = np.sqrt(1 - (q / ng) ** 2 + 0j)
+    cos_s = np.sqrt(1 - (q / ns) ** 2 + 0j)
+    ts = (2 * ni * cos_i / (ni * cos_i + ng * cos_g)) * (2 * ng * cos_g / (ng * cos_g + ns * cos_s))
+    tp = (2 * ni * cos_i / (ng * cos_i + ni * cos_g)) * (2 * ng * cos_g / (ns * cos_g + ng * cos_s))
+    k = 2 * np.pi / stack["wavelength_nm"]
+    wave = np.sqrt(cos_i) * sin_i * np.exp(1j * k * _path(stack, q, z_nm, focus_nm)) * weight
+    radius = np.atleast_1d(radius_nm)
+    bessel = [jv(order, k * np.outer(radius, q)) for order in range(3)]
+    i0 = bessel[0] @ (wave * (ts + tp * cos_s))
+    i1 = bessel[1] @ (wave * tp * (q / ns))
+    i2 = bessel[2] @ (wave * (ts - tp * cos_s))
+    intensity = np.abs(i0) ** 2 + 2 * np.abs(i1) ** 2 + np.abs(i2) ** 2
+    # Parseval: the plane integral of each |I_m|^2 is 2 pi / k^2 times that of its kernel over q
+    dq = ni * cos_i * weight
+    kernels = (ts + tp * cos_s, np.sqrt(2) * tp * q / ns, ts - tp * cos_s)
+    plain = np.abs(wave / weight) ** 2 / (ni * cos_i) ** 2
+    energy = sum((plain * np.abs(kernel) ** 2 / q * dq).sum() for kernel in kernels)
+    return intensity / (2 * np.pi / k**2 * energy)
+
+
+def _angles(stack, panels):
+    """Midpoint nodes on [0, alpha], graded quadratically towards the critical angle."""
+    alpha = np.arcsin(stack["na"] / stack["ni"])
+    u = (np.arange(panels) + 0.5) / panels
+    if stack["ns"] >= stack["na"]:
+        return alpha * u, np.full(panels, alpha / panels)
+    critical = np.arcsin(stack["ns"] / stack["ni"])
+    below = critical * (1 - (1 - u) ** 2), critical * 2 * (1 - u) / panels
+    above = critical + (alpha - critical) * u**2, (alpha - critical) * 2 * u / panels
+    return tuple(np.concatenate(pair) for pair in zip(below, above, strict=True))
+
+
+def _path(stack, q, z_nm, focus_nm):
+    """Optical path Psi [nm] as printed in Gibson and Lanni 1991, with focus as a stage reading."""
+
+    def axial(n):
+        return np.sqrt(n**2 - q**2 + 0j)
+
+    ni, ng, ng0, ni0 = stack["ni"], stack["ng"], stack["ng0"], stack["ni0"]
+    ti = ni * (stack["tg0"] / ng0 + stack["ti0"] / ni0 - stack["tg"] / ng) - focus_nm
+    return (
+        z_nm * axial(stack["ns"])
+        + stack["tg"] * axial(ng)
+        - stack["tg0"] * axial(ng0)
+        - stack["ti0"] * axial(ni0)
+        + ti * axial(ni)
+    )
+
+
+def pixel_mean(stack, x_nm, y_nm, pixel_nm, z_nm, focus_nm, order=8):
+    """Probability in pixels centred at ``x_nm``, ``y_nm`` by Gauss quadrature over the pixel."""
+    node, weight = np.polynomial.legendre.leggauss(order)
+    dx, dy = np.meshgrid(0.5 * pixel_nm * node, 0.5 * pixel_nm * node)
+    area = np.outer(weight, weight) * (0.5 * pixel_nm) ** 2
+    x, y = np.atleast_1d(x_nm)[:, None, None] + dx, np.atleast_1d(y_nm)[:, None, None] + dy
+    radius, place = np.unique(np.hypot(x, y).round(9), return_inverse=True)
+    values = radial_psf(stack, radius, z_nm, focus_nm)[place].reshape(x.shape)
+    return (values * area).sum(axis=(1, 2))
+
+
+def published_convention_image(
+    mask, na_per_pixel, na, wavelength_nm, n_water, n_oil, z_nm, focus_nm, pixels, pixel_nm
+):
+    """Scalar image in the sign convention published with the masks of DeepSTORM3D.
+
+    Pupil phase + mask + k_water cos(theta_water) z - k_oil cos(theta_oil) focus, forward Fourier
+    transform, uniform amplitude, no supercritical light, arrays [row = y, column = x].
+    """  # fmt: skip
+    line = (np.arange(mask.shape[0]) - (mask.shape[0] - 1) / 2) * na_per_pixel
+    kx, ky = np.meshgrid(line, line)
+    q = np.hypot(kx, ky)
+    k = 2 * np.pi / wavelength_nm
+    inside = q < min(na, n_water)
+    water, oil = (np.sqrt(np.maximum(n**2 - q**2, 0)) for n in (n_water, n_oil))
+    pupil = inside * np.exp(1j * (mask + k * water * z_nm - k * oil * focus_nm))
+    place = (np.arange(pixels) - pixels // 2) * pixel_nm
+    forward = np.exp(-1j * k * np.outer(place, line))
+    return np.abs(forward @ pupil @ forward.T) ** 2
