@@ -8,6 +8,7 @@ rendered, the background added, and the camera read out.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -401,12 +402,40 @@ def _checked_threads(threads: int | None) -> int:
     return threads
 
 
+def _refuse_fork() -> None:
+    """Raise in a process forked after OpenMP has run, where the runtime would kill it."""
+    here = os.getpid()
+    ran_in = _KERNELS_RAN_IN.setdefault("pid", here)
+    if ran_in != here and _KERNELS_RAN_IN.get("openmp"):
+        raise SimscopeError(
+            f"process {here} was forked from {ran_in} after it had simulated, and threads do not "
+            "survive a fork: start workers by spawn, such as "
+            "DataLoader(..., multiprocessing_context='spawn')"
+        )
+
+
+def _note_threads() -> None:
+    """Remember in which process, and by which layer, kernels have run on threads."""
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return
+    try:
+        layer = numba.threading_layer()
+    except ValueError:
+        return  # no kernel has used threads yet
+    _KERNELS_RAN_IN.update(pid=os.getpid(), openmp=layer == "omp")
+
+
+_KERNELS_RAN_IN: dict[str, int] = {}
+
+
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Run numba kernels on ``count`` threads inside."""
+    _refuse_fork()
     before = numba.get_num_threads()
     numba.set_num_threads(count)
     try:
         yield
     finally:
         numba.set_num_threads(before)
+        _note_threads()

@@ -123,15 +123,20 @@ Threads = Annotated[int | None, typer.Option(help="Threads; results do not depen
 def load(name: str, settings: list[str] | None = None) -> Recipe:
     """The named recipe with ``path=value`` settings applied, values read as YAML."""
     from simscope.recipe import load_recipe
+    from simscope.recipe.recipe import anchor_files
     from simscope.recipe.text import parse_yaml
 
     recipe = load_recipe(name)
+    changes: dict[str, Any] = {}
     for setting in settings or []:
         path, equals, text = setting.partition("=")
         if not equals or not path.strip():
             raise RecipeError(f"--set {setting!r}: write it as path=value, such as camera.qe=0.8")
-        recipe = recipe.replace(path.strip(), parse_yaml(text, f"--set {path.strip()}"))
-    return recipe
+        path = path.strip()
+        value = {path.rsplit(".", 1)[-1]: parse_yaml(text, f"--set {path}")}
+        anchor_files(value, Path.cwd())
+        (changes[path],) = value.values()
+    return recipe.replace_all(changes) if changes else recipe
 
 
 @contextmanager
@@ -168,7 +173,8 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     try:
         yield update
     finally:
-        bars.stop()
+        if bars.live.is_started:
+            bars.stop()
 
 
 def answer(values: dict[str, Any], lines: list[str], as_json: bool) -> None:

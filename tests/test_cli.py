@@ -336,3 +336,19 @@ def test_a_request_to_end_leaves_nothing(folder, tmp_path):
     _, said = run.communicate(timeout=60)
     assert (run.returncode, "interrupted" in said) == (130, True)
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_apply_together_and_files_follow_the_working_folder(tmp_path, monkeypatch):
+    from simscope.cli import load
+
+    monkeypatch.chdir(tmp_path)
+    recipe = load(
+        "smlm-2d-dense",
+        [
+            "structure.density_per_um2=null",
+            "structure.count=5",
+            "optics.mask={kind: file, path: mask.npy, na_per_pixel: 0.05}",
+        ],
+    )
+    assert recipe.structure.count == 5
+    assert recipe.optics.mask.path == str(tmp_path / "mask.npy")

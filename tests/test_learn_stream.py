@@ -9,7 +9,7 @@ pytestmark = pytest.mark.train
 from torch.utils.data import DataLoader  # noqa: E402
 
 import simscope as ss  # noqa: E402
-from simscope.errors import TrainingError  # noqa: E402
+from simscope.errors import SimscopeError, TrainingError  # noqa: E402
 from simscope.learn import HDF5Dataset, StreamingDataset  # noqa: E402
 from simscope.learn.stream import training_seed  # noqa: E402
 
@@ -68,3 +68,30 @@ def test_training_never_sees_the_samples_of_its_own_seed():
 def test_impossible_ranges_are_refused(recipe, wrong):
     with pytest.raises(TrainingError, match="start"):
         StreamingDataset(recipe, 0, **wrong)
+
+
+def test_workers_forked_after_simulating_are_told_the_remedy():
+    import subprocess
+    import sys
+
+    code = """
+import simscope as ss
+from torch.utils.data import DataLoader
+from simscope.learn import StreamingDataset
+ss.Simulator("smlm-2d-dense", 3, threads=2).batch(0, 600)
+stream = StreamingDataset("smlm-2d-dense", 3, batch_size=3, stop=6)
+list(DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="fork"))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    survived = run.returncode == 0  # with a threading layer that outlives a fork
+    assert survived or "multiprocessing_context='spawn'" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 1.5}, {"batch_size": True}, {"start": 0.5}, {"stop": None}]
+)
+def test_odd_arguments_are_refused_at_once(wrong):
+    with pytest.raises(TrainingError, match="whole numbers"):
+        StreamingDataset("smlm-2d-dense", 3, **wrong)
+    with pytest.raises(SimscopeError, match="seed"):
+        StreamingDataset("smlm-2d-dense", -3)

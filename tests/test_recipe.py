@@ -94,6 +94,33 @@ def test_bad_value_is_named_with_limit_and_remedy(path, value, words):
         assert word in str(error.value)
 
 
+WRONG_KINDS = [
+    ("structure", {"count": 3}, ["structure", "kind is missing", "filaments"]),
+    ("structure", {"kind": "unifrm", "count": 3}, ["unknown kind 'unifrm'", "'uniform'"]),
+    ("background", 5, ["background", "5 is not a group", "smooth"]),
+    ("background", {"kind": "foo"}, ["unknown kind 'foo'", "smooth"]),
+    ("camera.kind", "ccd", ["camera.kind cannot change alone", "camera={kind: ccd"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"), WRONG_KINDS, ids=[str(v) for _, v, _ in WRONG_KINDS]
+)
+def test_a_missing_or_wrong_kind_is_told_with_the_known_ones(path, value, words):
+    with pytest.raises(RecipeError) as error:
+        load_recipe("smlm-2d-dense").replace(path, value)
+    for word in words:
+        assert word in str(error.value)
+    assert "discriminator" not in str(error.value)
+
+
+def test_several_values_change_together():
+    recipe = load_recipe("smlm-2d-dense").replace_all(
+        {"structure.density_per_um2": None, "structure.count": 5}
+    )
+    assert recipe.structure.count == 5
+
+
 def test_missing_parts_are_all_named_at_once():
     with pytest.raises(RecipeError) as error:
         Recipe.from_dict({"name": "nothing"})

@@ -99,7 +99,7 @@ def read_localizations(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
 
 def read_emitters(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    """Emitter table of a dataset file or of a table of localisations, frames from 0.
+    """Emitters on the pixels of a dataset, or a table of localisations, frames from 0.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def read_emitters(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     path = Path(path)
     if path.suffix.lower() in (".h5", ".hdf5") and not _holds_localizations(path):
         with open_dataset(path) as data:
-            return data.emitters
+            return data.emitters_in_frame
     return read_localizations(path)
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from simscope.acquire import MAX_SAMPLES, Batch, Simulator
 from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
-from simscope.keys import MAX_SEED
+from simscope.keys import MAX_SEED, Key
 from simscope.recipe import Recipe, load_recipe
 
 Transform = Callable[[Batch], Any]
@@ -66,6 +66,9 @@ def tensors(batch: Batch) -> dict[str, Any]:
 class StreamingDataset(IterableDataset[Any]):
     """Batches straight from the simulator, for ``DataLoader(stream, batch_size=None)``.
 
+    With workers in a process that has simulated already, give the ``DataLoader``
+    ``multiprocessing_context="spawn"``: threads do not survive a fork.
+
     Parameters
     ----------
     recipe, seed
@@ -94,12 +97,13 @@ class StreamingDataset(IterableDataset[Any]):
         transform: Transform = tensors,
         threads: int | None = None,
     ) -> None:
-        if batch_size < 1 or not 0 <= start <= stop <= MAX_SAMPLES:
+        whole = [type(value) is int for value in (batch_size, start, stop)]
+        if not all(whole) or batch_size < 1 or not 0 <= start <= stop <= MAX_SAMPLES:
             raise TrainingError(
-                f"batch_size={batch_size}, start={start}, stop={stop}: needs batch_size >= 1 and "
-                f"0 <= start <= stop <= {MAX_SAMPLES}"
+                f"batch_size={batch_size}, start={start}, stop={stop}: needs whole numbers with "
+                f"batch_size >= 1 and 0 <= start <= stop <= {MAX_SAMPLES}"
             )
-        self.recipe, self.seed = load_recipe(recipe), seed
+        self.recipe, self.seed = load_recipe(recipe), Key(seed).seed
         self.batch_size, self.start, self.stop = batch_size, start, stop
         self.transform, self.threads = transform, threads
         self._simulator: Simulator | None = None

@@ -89,10 +89,12 @@ class Optics(Model):
     """Objective, media and pupil: everything that shapes the PSF except the camera."""
 
     model: Literal["vectorial", "gibson_lanni"] = Field(
-        "vectorial", description="vectorial dipole emission, or scalar Gibson-Lanni"
+        "vectorial",
+        description="vectorial dipole emission; gibson_lanni (scalar) is not available yet",
     )
     method: Literal["auto", "radial", "pupil"] = Field(
-        "auto", description="how the model is evaluated; auto picks the fastest exact one"
+        "auto",
+        description="how the model is evaluated: auto or pupil; radial is not available yet",
     )
     na: PerDataset = number("numerical aperture", unit="1", default=1.4, gt=0, lt=2)
     wavelength_nm: PerDataset = number(

@@ -88,26 +88,47 @@ class Recipe(Model):
         RecipeError
             If the path does not exist or the value does not fit.
         """
+        return self.replace_all({path: value})
+
+    def replace_all(self, changes: dict[str, Any]) -> Recipe:
+        """A new recipe with the values at several dotted paths changed together.
+
+        Raises
+        ------
+        RecipeError
+            If a path does not exist or the values do not fit.
+        """
+        data = self.written()
+        for path, value in changes.items():
+            self._put(data, path, value)
+        return type(self).from_dict(data, source=f"replace({', '.join(map(repr, changes))})")
+
+    def _put(self, data: dict[str, Any], path: str, value: Any) -> None:
+        """Put a value into the written recipe at a dotted path."""
         if not isinstance(path, str) or not path:
             raise RecipeError(f"path {path!r} is not a dotted path such as 'camera.read_noise_e'")
-        data = self.written()
         parts = path.split(".")
         here: Any = data
         model: Any = self
-        for depth, part in enumerate(parts):
+        for depth, part in enumerate(parts[:-1]):
             _require_part(model, part, ".".join(parts[:depth]))
-            key = _existing_key(here, part)
-            if depth == len(parts) - 1:
-                here[key] = _plain(value)
-                if value is None:
-                    _require_optional(model, part, path)
-                    del here[key]
-                break
             model = getattr(model, part, None) if isinstance(model, Model) else None
-            here = here.setdefault(key, {})
+            here = here.setdefault(_existing_key(here, part), {})
             if not isinstance(here, dict):
                 raise RecipeError(f"{path}: {'.'.join(parts[: depth + 1])} is a value, not a group")
-        return type(self).from_dict(data, source=f"replace({path!r})")
+        group, last = ".".join(parts[:-1]), parts[-1]
+        _require_part(model, last, group)
+        key = _existing_key(here, last)
+        if last == "kind" and here.get(key) not in (None, value):
+            raise RecipeError(
+                f"{path} cannot change alone, as another kind has other keys: "
+                f"give the whole group, {group}={{kind: {value}, ...}}"
+            )
+        if value is None:
+            _require_optional(model, last, path)
+            here.pop(key, None)
+        else:
+            here[key] = _plain(value)
 
     def drawables(self) -> Iterator[tuple[str, Scope, Distribution]]:
         """Path, scope and distribution of every number that is drawn."""
@@ -176,10 +197,27 @@ def describe(error: ValidationError) -> str:
         value = problem.get("input")
         if problem["type"] == "missing":
             message = "is missing: add it"
+        elif problem["type"].startswith("union_tag"):
+            message = _about_kind(problem, path)
         elif not problem["type"].startswith("value_error") and not isinstance(value, dict):
             message = f"{message} (got {value!r})"
         lines.append(f"{path}: {message}" if path else message)
     return "\n".join(dict.fromkeys(lines))
+
+
+def _about_kind(problem: Any, path: str) -> str:
+    """What to do about a group whose ``kind`` is missing or unknown."""
+    given = problem.get("input")
+    known = ", ".join(KINDS_OF.get(path.rsplit(".", 1)[-1], ()))
+    if not isinstance(given, dict):
+        return f"{given!r} is not a group of keys: give kind and its keys; kinds are {known}"
+    if "kind" not in given:
+        return f"kind is missing: add one of {known}"
+    import difflib
+
+    near = difflib.get_close_matches(str(given["kind"]), known.split(", "), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown kind {given['kind']!r}: {hint}kinds are {known}"
 
 
 def _is_tag(part: Any) -> bool:
@@ -187,10 +225,14 @@ def _is_tag(part: Any) -> bool:
     return text in _TAGS or "[" in text or text in ("float", "int", "str")
 
 
-_TAGS = {
-    "ccd", "emccd", "scmos", "uniform", "filaments", "table", "bead", "snapshot", "blinking",
-    "smooth", "tetrapod", "vortex", "file", "FocusStack",
-}  # fmt: skip
+KINDS_OF = {
+    "camera": ("ccd", "emccd", "scmos"),
+    "structure": ("uniform", "filaments", "table", "bead"),
+    "photophysics": ("snapshot", "blinking"),
+    "background": ("uniform", "smooth"),
+    "mask": ("tetrapod", "vortex", "file"),
+}
+_TAGS = {"FocusStack", *(kind for kinds in KINDS_OF.values() for kind in kinds)}
 
 
 def packaged_recipes() -> list[str]:
@@ -235,14 +277,15 @@ def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
         raise RecipeError(f"cannot read recipe {name}: {error}") from None
     data = parse_yaml(text, name)
     if isinstance(data, dict):
-        _anchor_files(data, path.resolve().parent)
+        anchor_files(data, path.resolve().parent)
     return Recipe.from_dict(data, source=name)
 
 
-def _anchor_files(group: dict[str, Any], folder: Path) -> None:
+def anchor_files(group: dict[str, Any], folder: Path) -> None:
+    """Make the file references in nested groups absolute, seen from ``folder``; in place."""
     for key, value in group.items():
         if isinstance(value, dict):
-            _anchor_files(value, folder)
+            anchor_files(value, folder)
         elif key in ("path", "maps_path") and isinstance(value, str):
             group[key] = str((folder / value).resolve())
 

@@ -44,7 +44,8 @@ def contact_sheet(
     chosen = _spread(len(data), 16 if data.frames_per_sample == 1 else 4, samples)
     panels = _panels(data, chosen)
     square = math.ceil(math.sqrt(len(panels)))
-    columns = min(STACK_COLUMNS if data.frames_per_sample > 1 else columns or square, len(panels))
+    shown = min(STACK_COLUMNS, data.frames_per_sample)
+    columns = min(shown if data.frames_per_sample > 1 else columns or square, len(panels))
     rows = math.ceil(len(panels) / columns)
     height, width = data.images.shape[-2:]
     figure = style.new_figure(
@@ -167,7 +168,8 @@ def _panels(
         if data.frames_per_sample == 1:
             panels.append((f"sample {index}", data.image(index), emitters))
             continue
-        frames = np.linspace(0, data.frames_per_sample - 1, STACK_COLUMNS).round().astype(int)
+        shown = min(STACK_COLUMNS, data.frames_per_sample)
+        frames = np.linspace(0, data.frames_per_sample - 1, shown).round().astype(int)
         for frame in frames:
             title = f"{index}, {_frame_name(data, int(frame))}"
             image = data.frame(index * data.frames_per_sample + int(frame))
