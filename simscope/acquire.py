@@ -202,14 +202,18 @@ class Simulator:
     def parameters(self, start: int, stop: int) -> Parameters:
         """Every number drawn for samples ``start`` to ``stop``, float64 ``(samples,)`` by path."""
         indices = _indices(start, stop)
-        constant = {
-            path: np.full(len(indices), value) for path, value in self._dataset_draws.items()
-        }
-        return constant | draw_samples(self.resolved, self.key, indices)
+        return self._labels(len(indices), draw_samples(self.resolved, self.key, indices))
+
+    def _labels(self, samples: int, drawn: Parameters) -> Parameters:
+        """Numbers drawn per dataset, repeated, and per sample."""
+        return {
+            path: np.full(samples, value) for path, value in self._dataset_draws.items()
+        } | drawn
 
     def batch(self, start: int, stop: int, *, expected: bool = False) -> Batch:
         """Whole samples ``start`` to ``stop``; ``expected`` adds the noiseless images."""
-        chunk = self._window(_indices(start, stop), 0, self.frames_per_sample, expected=expected)
+        run = self._begin(_indices(start, stop))
+        chunk = self._window(run.indices, 0, self.frames_per_sample, expected=expected, state=run)
         shape = (stop - start, *self.sample_shape)
         clean = chunk.expected_photons
         return Batch(
@@ -217,7 +221,7 @@ class Simulator:
             chunk.images.reshape(shape),
             chunk.emitters,
             chunk.emitter_offsets,
-            self.parameters(start, stop),
+            self._labels(len(run.indices), run.drawn),
             None if clean is None else clean.reshape(shape),
         )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SimscopeError(ValueError):
     """Base of every error simscope raises on bad input; the command line exits with code 2."""
@@ -37,3 +40,9 @@ class TrainingError(SimscopeError):
 
 class SimscopeWarning(UserWarning):
     """Something is recorded that a careful user would want to know; the result stands."""
+
+
+def did_you_mean(word: object, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """``did you mean 'name'?`` for the known name nearest to a word, or nothing if none is near."""
+    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
 
+from simscope.errors import did_you_mean
 from simscope.recipe.distributions import Distribution, distribution_schema, parse_distribution
 
 Scope = Literal["dataset", "sample", "emitter"]
@@ -109,8 +109,7 @@ def _allows(annotation: Any, kind: type) -> bool:
 def unknown_key(key: Any, known: Any) -> str:
     """Sentence that names an unknown key and the nearest known ones."""
     names = list(known)
-    near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+    hint = did_you_mean(key, names) or f"known keys: {', '.join(names)}"
     return f"unknown key {key!r}; {hint}"
 
 

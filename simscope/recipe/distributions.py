@@ -15,6 +15,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 from scipy import special
 
+from simscope.errors import did_you_mean
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -352,10 +354,7 @@ def parse_distribution(value: Any) -> Distribution:
         )
     ((name, arguments),) = value.items()
     if name not in KINDS:
-        import difflib
-
-        near = difflib.get_close_matches(str(name), list(KINDS), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(KINDS)
+        hint = did_you_mean(name, KINDS) or "known: " + ", ".join(KINDS)
         raise ValueError(f"unknown distribution {name!r}; {hint}")
     kind = KINDS[name]
     named = _named_arguments(kind, arguments)

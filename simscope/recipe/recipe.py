@@ -11,12 +11,12 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from simscope.errors import RecipeError
+from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.acquisition import Acquisition, Rendering
 from simscope.recipe.base import Model, Per, Scope, unknown_key
 from simscope.recipe.camera import Camera
 from simscope.recipe.distributions import Distribution
-from simscope.recipe.optics import Optics, ZernikeWavefront
+from simscope.recipe.optics import Mask, Optics, ZernikeWavefront
 from simscope.recipe.sample import Background, Photophysics, Structure, UniformBackground
 from simscope.recipe.text import parse_yaml, to_yaml
 
@@ -213,11 +213,8 @@ def _about_kind(problem: Any, path: str) -> str:
         return f"{given!r} is not a group of keys: give kind and its keys; kinds are {known}"
     if "kind" not in given:
         return f"kind is missing: add one of {known}"
-    import difflib
-
-    near = difflib.get_close_matches(str(given["kind"]), known.split(", "), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown kind {given['kind']!r}: {hint}kinds are {known}"
+    hint = did_you_mean(given["kind"], known.split(", "))
+    return f"unknown kind {given['kind']!r}: {hint + ' ' if hint else ''}kinds are {known}"
 
 
 def _is_tag(part: Any) -> bool:
@@ -225,12 +222,19 @@ def _is_tag(part: Any) -> bool:
     return text in _TAGS or "[" in text or text in ("float", "int", "str")
 
 
+def _kinds(annotation: Any) -> tuple[str, ...]:
+    """Every ``kind`` of the models in a union."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return (annotation.model_fields["kind"].default,)
+    return tuple(kind for part in get_args(annotation) for kind in _kinds(part))
+
+
 KINDS_OF = {
-    "camera": ("ccd", "emccd", "scmos"),
-    "structure": ("uniform", "filaments", "table", "bead"),
-    "photophysics": ("snapshot", "blinking"),
-    "background": ("uniform", "smooth"),
-    "mask": ("tetrapod", "vortex", "file"),
+    "camera": _kinds(Camera),
+    "structure": _kinds(Structure),
+    "photophysics": _kinds(Photophysics),
+    "background": _kinds(Background),
+    "mask": _kinds(Mask),
 }
 _TAGS = {"FocusStack", *(kind for kinds in KINDS_OF.values() for kind in kinds)}
 
@@ -263,12 +267,10 @@ def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
     if path.is_dir():
         raise RecipeError(f"{name} is a folder: give the path of a YAML file in it")
     if not path.is_file():
-        import difflib
-
-        near = difflib.get_close_matches(name, packaged_recipes(), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(name, packaged_recipes(), cutoff=0.4)
         raise RecipeError(
-            f"no recipe {name!r}: {hint}packaged are {', '.join(packaged_recipes())}, "
+            f"no recipe {name!r}: {hint + ' ' if hint else ''}packaged are "
+            f"{', '.join(packaged_recipes())}, "
             "or give the path of a YAML file"
         )
     try:
