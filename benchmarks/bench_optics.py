@@ -16,7 +16,7 @@ import numpy as np
 
 from simscope.errors import SimscopeWarning
 from simscope.optics import PupilModel, SplineTable, build_table
-from simscope.recipe.optics import Optics, TetrapodMask
+from simscope.recipe import Optics, TetrapodMask
 
 PLAIN = Optics(na=1.4, wavelength_nm=600)
 TETRAPOD = Optics(na=1.45, wavelength_nm=670, n_coverslip=1.518, mask=TetrapodMask())

@@ -21,7 +21,7 @@ import scipy.optimize
 
 from simscope.optics import PupilModel, nm_to_osa
 from simscope.optics.masks import TETRAPOD_MODES
-from simscope.recipe.optics import FileMask, Optics, TetrapodMask
+from simscope.recipe import FileMask, Optics, TetrapodMask
 
 PHOTONS, BACKGROUND = 3500.0, 50.0
 """Signal photons and background photons per pixel of 160 nm in Shechtman 2014."""

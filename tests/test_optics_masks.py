@@ -12,7 +12,7 @@ from reference import published_convention_image
 from simscope.errors import OpticsError
 from simscope.optics import mask_phase, objective_of, psf, pupil
 from simscope.optics.masks import array_phasor, load_mask, tetrapod_phase
-from simscope.recipe.optics import FileMask, Optics, TetrapodMask, VortexMask
+from simscope.recipe import FileMask, Optics, TetrapodMask, VortexMask
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "deepstorm3d"
 

@@ -11,8 +11,14 @@ from scipy.special import jn_zeros
 
 from simscope.errors import OpticsError
 from simscope.optics import PupilModel, psf, pupil_phase
-from simscope.recipe import load_recipe
-from simscope.recipe.optics import FileMask, Optics, TetrapodMask, VortexMask, ZernikeWavefront
+from simscope.recipe import (
+    FileMask,
+    Optics,
+    TetrapodMask,
+    VortexMask,
+    ZernikeWavefront,
+    load_recipe,
+)
 
 OIL_WATER = Optics(na=1.4, wavelength_nm=600, n_sample=1.33)
 MATCHED = Optics(na=1.4, wavelength_nm=600, n_sample=1.518, n_coverslip=1.518)

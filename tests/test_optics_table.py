@@ -12,7 +12,7 @@ from simscope.errors import OpticsError, SimscopeWarning
 from simscope.optics import build_table, psf
 from simscope.optics.cache import default_cache_dir
 from simscope.optics.table import taper
-from simscope.recipe.optics import FileMask, Optics
+from simscope.recipe import FileMask, Optics
 
 WATER = Optics(na=1.1, wavelength_nm=600, n_sample=1.33, n_immersion=1.33, n_coverslip=1.33)
 DEEP = {

@@ -2,7 +2,10 @@
 
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import mask_phase
-from simscope.optics.pupil import PupilModel, psf, pupil_phase
+from simscope.optics.model import ImageModel, Reach, image_model
+from simscope.optics.pixels import Window
+from simscope.optics.psf import psf, pupil_phase
+from simscope.optics.pupil import PupilModel
 from simscope.optics.table import SplineTable, build_table, judge_energy, taper
 from simscope.optics.zernike import (
     fringe_to_nm,
@@ -19,12 +22,16 @@ from simscope.optics.zernike import (
 )
 
 __all__ = [
+    "ImageModel",
     "Objective",
     "PupilModel",
+    "Reach",
     "SplineTable",
+    "Window",
     "build_table",
     "fringe_to_nm",
     "fringe_to_osa",
+    "image_model",
     "judge_energy",
     "mask_phase",
     "nm_to_fringe",

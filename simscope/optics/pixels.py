@@ -39,22 +39,60 @@ class SampleGrid:
     weights: FloatArray
 
 
+@dataclass(frozen=True)
+class Window:
+    """What of an image is wanted: pixels, their size, and what is folded into them.
+
+    ``shape``: (y, x) counted in pixels of ``pixel_nm``, centred on the emitter's resting place.
+    ``per_pixel``: pixel integrals at sub-pixel shifts, ``shape`` then counts those.
+    ``points``: intensities [1/nm^2] at points ``pixel_nm`` apart instead of integrals.
+    ``blur_nm``: standard deviation of a Gaussian blur on top.
+    """
+
+    shape: tuple[int, int]
+    pixel_nm: float
+    per_pixel: int | None = None
+    points: bool = False
+    blur_nm: float = 0.0
+
+    def grids(self, band_limit_per_nm: float, accuracy: float) -> tuple[SampleGrid, SampleGrid]:
+        """Sample grids along y and x for an intensity without frequencies beyond the band limit."""
+        y, x = (self._grid(count, band_limit_per_nm, accuracy) for count in self.shape)
+        return y, x
+
+    def _grid(self, count: int, band_limit_per_nm: float, accuracy: float) -> SampleGrid:
+        if self.points:
+            positions_nm = (np.arange(count) - 0.5 * (count - 1)) * self.pixel_nm
+            weights: FloatArray = np.eye(count)
+            return SampleGrid(self.pixel_nm, positions_nm, weights)
+        if self.per_pixel is None:
+            return pixel_grid(count, self.pixel_nm, band_limit_per_nm, accuracy, self.blur_nm)
+        return fine_grid(
+            count, self.per_pixel, self.pixel_nm, band_limit_per_nm, accuracy, self.blur_nm
+        )
+
+
 def samples_per_pixel(pixel_nm: float, band_limit_per_nm: float) -> int:
     """Samples along one pixel that keep the band below its share of the Nyquist band."""
     return max(1, math.ceil(2.0 * band_limit_per_nm * pixel_nm / HIGHEST_BAND_SHARE))
 
 
 def pixel_filter(
-    pixel_nm: float, spacing_nm: float, band_limit_per_nm: float, accuracy: float
+    pixel_nm: float,
+    spacing_nm: float,
+    band_limit_per_nm: float,
+    accuracy: float,
+    blur_nm: float = 0.0,
 ) -> FloatArray:
     """Weights [nm] that integrate a band-limited function over one pixel, shape (2k+1,).
 
     The shortest symmetric filter on samples ``spacing_nm`` apart whose response differs from the
-    pixel's, pixel_nm sinc(pixel_nm f), by less than ``accuracy`` of its value at f = 0 anywhere
+    pixel's, pixel_nm sinc(pixel_nm f), times a Gaussian blur's, by less than ``accuracy`` of its value at f = 0 anywhere
     in the band. Raises OpticsError if none is short enough.
     """
     frequency = band_limit_per_nm * np.sin(np.linspace(0.0, 0.5 * np.pi, 200))
     wanted = np.sinc(pixel_nm * frequency)
+    wanted *= np.exp(-2.0 * (np.pi * blur_nm * frequency) ** 2)
     for half in range(1, LONGEST_FILTER + 1):
         turns = 2.0 * np.pi * spacing_nm * np.outer(frequency, np.arange(half + 1))
         basis = np.cos(turns) * np.where(np.arange(half + 1) == 0, 1.0, 2.0)
@@ -68,7 +106,11 @@ def pixel_filter(
 
 
 def pixel_grid(
-    count: int, pixel_nm: float, band_limit_per_nm: float, accuracy: float
+    count: int,
+    pixel_nm: float,
+    band_limit_per_nm: float,
+    accuracy: float,
+    blur_nm: float = 0.0,
 ) -> SampleGrid:
     """Sample grid for ``count`` pixels side by side, centred on 0."""
     return _grid(
@@ -77,12 +119,18 @@ def pixel_grid(
         pixel_nm,
         band_limit_per_nm,
         accuracy,
+        blur_nm,
         every_sample=False,
     )
 
 
 def fine_grid(
-    count: int, per_pixel: int, pixel_nm: float, band_limit_per_nm: float, accuracy: float
+    count: int,
+    per_pixel: int,
+    pixel_nm: float,
+    band_limit_per_nm: float,
+    accuracy: float,
+    blur_nm: float = 0.0,
 ) -> SampleGrid:
     """Sample grid for ``count`` overlapping pixels ``pixel_nm / per_pixel`` apart, centred on 0.
 
@@ -94,7 +142,9 @@ def fine_grid(
             f"{per_pixel} samples per pixel of {pixel_nm:g} nm undersample the image: use "
             f"{samples_per_pixel(pixel_nm, band_limit_per_nm)}"
         )
-    return _grid(count, per_pixel, pixel_nm, band_limit_per_nm, accuracy, every_sample=True)
+    return _grid(
+        count, per_pixel, pixel_nm, band_limit_per_nm, accuracy, blur_nm, every_sample=True
+    )
 
 
 def _grid(
@@ -103,11 +153,12 @@ def _grid(
     pixel_nm: float,
     band_limit_per_nm: float,
     accuracy: float,
+    blur_nm: float,
     *,
     every_sample: bool,
 ) -> SampleGrid:
     spacing_nm = pixel_nm / per_pixel
-    taps = pixel_filter(pixel_nm, spacing_nm, band_limit_per_nm, accuracy)
+    taps = pixel_filter(pixel_nm, spacing_nm, band_limit_per_nm, accuracy, blur_nm)
     stride = 1 if every_sample else per_pixel
     samples = (count - 1) * stride + taps.size
     weights: FloatArray = np.zeros((count, samples))

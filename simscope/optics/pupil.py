@@ -17,7 +17,7 @@ field-dependent aberrations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import product
@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
 from simscope.optics import interfaces
+from simscope.optics.checks import check_supported, check_window
 from simscope.optics.field import (
     PARITY,
     QUADRANTS,
@@ -40,8 +40,8 @@ from simscope.optics.field import (
     quadrants,
     static_phasor,
 )
-from simscope.optics.interfaces import Objective, objective_of
-from simscope.optics.pixels import SampleGrid, fine_grid, pixel_grid
+from simscope.optics.interfaces import objective_of
+from simscope.optics.pixels import SampleGrid, Window
 from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
@@ -53,35 +53,9 @@ FILE_MASK_ACCURACY = 1e-3
 MOST_NODES = 320
 """Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
 
-HIGHEST_MODE = 230
-"""Highest OSA index of a Zernike mode, as in recipes."""
-
 PLANES_AT_ONCE = 16
 
 _PARITY_ARRAY = np.array(PARITY)
-
-
-def check_supported(optics: Any) -> None:
-    """Return nothing; raise OpticsError for what is no optics, or a model not there yet."""
-    if not hasattr(optics, "model") or not hasattr(optics, "method"):
-        remedy = "pass recipe.optics" if hasattr(optics, "optics") else "pass ss.Optics(...)"
-        raise OpticsError(f"optics is of type {type(optics).__name__}, not Optics: {remedy}")
-    if optics.model != "vectorial":
-        raise OpticsError(f"model={optics.model!r} is not available yet: use model='vectorial'")
-    if optics.method == "radial":
-        raise OpticsError("method='radial' is not available yet: use method='pupil' or 'auto'")
-
-
-def check_heights(objective: Objective, z_nm: FloatArray) -> None:
-    """Return nothing; raise OpticsError for heights that are not finite or inside the glass."""
-    if not np.isfinite(z_nm).all():
-        raise OpticsError("an emitter height z_nm is not finite: give plain numbers")
-    lowest = float(z_nm.min(initial=0.0))
-    if objective.has_interface and lowest < 0.0:
-        raise OpticsError(
-            f"z_nm={lowest:g} lies below the coverslip (n_sample={objective.n_sample:g}, "
-            f"n_immersion={objective.n_immersion:g}): emitters need z_nm >= 0"
-        )
 
 
 class PupilModel:
@@ -94,7 +68,8 @@ class PupilModel:
     RMS nm) a wavefront as strong as any to come on top of the optics' own, in any direction of its
     modes unless ``any_direction`` is False; ``accuracy`` worst error
     as a share of the image's peak (the optics' own if None); ``per_pixel`` asks for
-    values at sub-pixel shifts, ``shape`` then counts those. Raises OpticsError for impossible or
+    values at sub-pixel shifts, ``shape`` then counts those; ``points`` and ``blur_nm`` as in
+    ``Window``. Raises OpticsError for impossible or
     unresolvable optics.
     """
 
@@ -111,9 +86,11 @@ class PupilModel:
         any_direction: bool = True,
         accuracy: float | None = None,
         per_pixel: int | None = None,
+        points: bool = False,
+        blur_nm: float = 0.0,
     ) -> None:
         check_supported(optics)
-        _check_window(shape, pixel_nm)
+        check_window(shape, pixel_nm)
         self.optics = optics
         self.objective = objective_of(optics)
         self.accuracy = _reachable(optics, accuracy)
@@ -126,8 +103,9 @@ class PupilModel:
         if not np.isfinite(ranges).all():
             raise OpticsError("a height, focus, shift or wavefront is not finite: give numbers")
         self._ranges = (np.asarray(z_nm, float), np.asarray(focus_nm, float), float(reach_nm))
-        self.grid_y, self.grid_x = (
-            _axis_grid(count, per_pixel, pixel_nm, self.objective, self.accuracy) for count in shape
+        window = Window(shape, pixel_nm, per_pixel, points, blur_nm)
+        self.grid_y, self.grid_x = window.grids(
+            self.objective.band_limit_per_nm, 0.3 * self.accuracy
         )
         self.field = self._resolve()
         self._k = quadrants(self.field.nodes)
@@ -485,54 +463,6 @@ def _rms(coefficients_nm: FloatArray) -> FloatArray:
     return np.sqrt((coefficients_nm**2).sum(axis=-1))
 
 
-def _check_window(shape: tuple[int, int], pixel_nm: float) -> None:
-    sides = tuple(shape) if isinstance(shape, Sequence | np.ndarray) else ()
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sides)
-    if len(sides) != 2 or not whole or min(sides) < 1:
-        raise OpticsError(f"shape={shape!r}: give (y, x) in whole pixels, both at least 1")
-    if not _is_number(pixel_nm) or pixel_nm <= 0:
-        raise OpticsError(f"pixel_nm={pixel_nm!r}: a pixel needs a size above 0, in nm")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is one finite real number."""
-    real = isinstance(value, int | float | np.integer | np.floating)
-    return real and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _numbers(**columns: ArrayLike) -> list[FloatArray]:
-    """Finite float64 arrays, (n,) each, of values that broadcast against each other."""
-    try:
-        arrays = [np.atleast_1d(np.asarray(value, np.float64)) for value in columns.values()]
-        together = np.broadcast_arrays(*arrays)
-    except (TypeError, ValueError) as error:
-        raise OpticsError(
-            f"{' and '.join(columns)} are no numbers of matching lengths ({error}): give scalars "
-            "or lists of one length"
-        ) from error
-    if together[0].ndim != 1 or together[0].size == 0:
-        shape = together[0].shape
-        raise OpticsError(
-            f"{' and '.join(columns)} broadcast to shape {shape}: give scalars or lists"
-        )
-    for name, array in zip(columns, arrays, strict=True):
-        if not np.isfinite(array).all():
-            raise OpticsError(f"{name} holds values that are not finite: give plain numbers")
-    return list(together)
-
-
-def _check_wavefront(wavefront_nm: Mapping[int, float] | None) -> None:
-    if wavefront_nm is None:
-        return
-    if not isinstance(wavefront_nm, Mapping):
-        raise OpticsError(f"wavefront_nm={wavefront_nm!r}: give a dict of OSA index -> RMS nm")
-    for index, value in wavefront_nm.items():
-        if not isinstance(index, int | np.integer) or not 0 <= index <= HIGHEST_MODE:
-            raise OpticsError(f"OSA index {index!r} is no whole number in [0, {HIGHEST_MODE}]")
-        if not _is_number(value):
-            raise OpticsError(f"wavefront_nm[{index}]={value!r} is no finite number of nm")
-
-
 def _reachable(optics: Any, accuracy: float | None) -> float:
     """Accuracy to aim at: what is asked, but not below what a mask from a file allows."""
     asked = float(optics.accuracy if accuracy is None else accuracy)
@@ -543,15 +473,6 @@ def _reachable(optics: Any, accuracy: float | None) -> float:
 
 def _from_file(optics: Any) -> bool:
     return optics.mask is not None and optics.mask.kind == "file"
-
-
-def _axis_grid(
-    count: int, per_pixel: int | None, pixel_nm: float, objective: Objective, accuracy: float
-) -> SampleGrid:
-    band = objective.band_limit_per_nm
-    if per_pixel is None:
-        return pixel_grid(count, pixel_nm, band, 0.3 * accuracy)
-    return fine_grid(count, per_pixel, pixel_nm, band, 0.3 * accuracy)
 
 
 def _standing_waves(field: PupilField, k: FloatArray, grid: SampleGrid) -> FloatArray:
@@ -613,61 +534,3 @@ def _groups(x: FloatArray, y: FloatArray) -> Iterator[tuple[tuple[float, float],
     places, member = np.unique(np.stack((x, y), axis=1), axis=0, return_inverse=True)
     for number, (x0, y0) in enumerate(places):
         yield (float(x0), float(y0)), np.flatnonzero(member.ravel() == number)
-
-
-def psf(
-    optics: Any,
-    z_nm: ArrayLike = 0.0,
-    focus_nm: ArrayLike = 0.0,
-    shape: tuple[int, int] = (33, 33),
-    pixel_nm: float = 100.0,
-    *,
-    x_nm: float = 0.0,
-    y_nm: float = 0.0,
-    wavefront_nm: Mapping[int, float] | None = None,
-) -> FloatArray:
-    """Probability that a detected photon lands in each pixel, float64 (z, y, x).
-
-    The window is centred on the emitter, then the emitter moved by (``x_nm``, ``y_nm``). Values
-    sum to 1 over an infinite camera. ``z_nm`` (height above the coverslip) and ``focus_nm``
-    (objective displacement towards the sample, 0 where the paraxial focus lies on the coverslip)
-    broadcast against each other. ``wavefront_nm``: OSA index -> RMS nm on top of the optics' own.
-    Error below ``optics.accuracy`` of each plane's peak (1e-3 at best for masks from files).
-    Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
-    """
-    check_supported(optics)
-    _check_window(shape, pixel_nm)
-    z, focus = _numbers(z_nm=z_nm, focus_nm=focus_nm)
-    check_heights(objective_of(optics), z)
-    for name, value in (("x_nm", x_nm), ("y_nm", y_nm)):
-        if not _is_number(value):
-            raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
-    _check_wavefront(wavefront_nm)
-    # small products: threads of BLAS only get in each other's way, and might move last bits
-    with threadpool_limits(1, "blas"):
-        model = PupilModel(
-            optics,
-            shape=shape,
-            pixel_nm=pixel_nm,
-            z_nm=(float(z.min()), float(z.max())),
-            focus_nm=(float(focus.min()), float(focus.max())),
-            reach_nm=max(abs(x_nm), abs(y_nm)),
-            wavefront_limit_nm=wavefront_nm,
-            any_direction=False,
-        )
-        return model.images(z, focus, x_nm, y_nm, wavefront_nm=wavefront_nm)
-
-
-def pupil_phase(optics: Any, n: int = 256) -> tuple[FloatArray, float]:
-    """Phase of mask and wavefront [rad] on an (n, n) grid, and the NA the grid spans each way.
-
-    Rows grow with ky, columns with kx; NaN outside the pupil, for plotting.
-    """
-    objective = objective_of(optics)
-    na = objective.na
-    line = (np.arange(n) - 0.5 * (n - 1)) * (2.0 * na / n)
-    kx, ky = np.meshgrid(line, line)
-    inside = np.hypot(kx, ky) <= na
-    phase = np.full((n, n), np.nan)
-    phase[inside] = np.angle(static_phasor(optics, objective, kx[inside], ky[inside]))
-    return phase, na

@@ -26,9 +26,10 @@ from threadpoolctl import threadpool_limits
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.kernels.splat import padded_window, splat
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
+from simscope.optics.checks import check_heights
 from simscope.optics.interfaces import objective_of
 from simscope.optics.pixels import samples_per_pixel
-from simscope.optics.pupil import PupilModel, check_heights
+from simscope.optics.pupil import PupilModel
 
 FloatArray = NDArray[np.float64]
 

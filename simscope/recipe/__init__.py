@@ -4,14 +4,9 @@ from simscope.recipe.acquisition import Acquisition, FocusStack, Rendering
 from simscope.recipe.base import Model, Number
 from simscope.recipe.camera import CCD, EMCCD, SCMOS, Camera
 from simscope.recipe.distributions import Distribution
-from simscope.recipe.optics import (
-    FileMask,
-    Mask,
-    Optics,
-    TetrapodMask,
-    VortexMask,
-    ZernikeWavefront,
-)
+from simscope.recipe.masks import FileMask, Mask, TetrapodMask, VortexMask
+from simscope.recipe.measured import MeasuredPsf
+from simscope.recipe.optics import Optics
 from simscope.recipe.recipe import Recipe, load_recipe, packaged_recipes, recipe_schema
 from simscope.recipe.sample import (
     BeadStructure,
@@ -25,6 +20,7 @@ from simscope.recipe.sample import (
     UniformBackground,
     UniformStructure,
 )
+from simscope.recipe.wavefront import ZernikeWavefront
 
 __all__ = [
     "CCD",
@@ -39,6 +35,7 @@ __all__ = [
     "FileMask",
     "FocusStack",
     "Mask",
+    "MeasuredPsf",
     "Model",
     "Number",
     "Optics",

@@ -14,8 +14,8 @@ from scipy import special
 from simscope.keys import Key
 from simscope.recipe.base import Model, Scope
 from simscope.recipe.distributions import Distribution
-from simscope.recipe.optics import ZernikeWavefront
 from simscope.recipe.recipe import Recipe
+from simscope.recipe.wavefront import ZernikeWavefront
 
 Floats = npt.NDArray[np.float64]
 SCOPES: tuple[Scope, Scope] = ("dataset", "sample")

@@ -1,88 +1,18 @@
-"""What a recipe says of the optics: objective, media stack, wavefront and phase mask."""
+"""What a recipe says of the optics: objective, media stack, pupil, modality, spectrum."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from simscope.recipe.base import Model, PerDataset, PerSample, number
+from simscope.recipe.base import Model, PerDataset, number
 from simscope.recipe.distributions import Distribution
-
-
-class ZernikeWavefront(Model):
-    """Wavefront error as orthonormal Zernike modes; coefficients are RMS nanometres."""
-
-    kind: Literal["zernike"] = "zernike"
-    coefficients_nm: dict[int, PerSample] = Field(
-        default_factory=dict,
-        description="OSA/ANSI index -> RMS wavefront error, each drawn per sample [nm]",
-    )
-    random_modes: tuple[int, ...] = Field(
-        default=(),
-        description="OSA/ANSI indices that share rms_nm in a random direction, per sample",
-    )
-    rms_nm: PerSample = number(
-        "RMS wavefront error of all random_modes together, drawn per sample",
-        unit="nm",
-        default=0.0,
-        ge=0,
-        le=1e5,
-    )
-
-    @model_validator(mode="after")
-    def _modes_sensible(self) -> ZernikeWavefront:
-        for index in (*self.coefficients_nm, *self.random_modes):
-            if not 0 <= index <= 230:
-                raise ValueError(f"OSA index {index} lies outside [0, 230]: choose a lower mode")
-        twice = set(self.coefficients_nm) & set(self.random_modes)
-        if twice or len(set(self.random_modes)) != len(self.random_modes):
-            raise ValueError(
-                f"OSA modes {sorted(twice) or self.random_modes} named twice: keep one"
-            )
-        if self.random_modes and self.rms_nm == 0.0:
-            raise ValueError("random_modes given but rms_nm=0: set rms_nm or drop random_modes")
-        return self
-
-    @property
-    def modes(self) -> tuple[int, ...]:
-        """Every OSA index that occurs, sorted."""
-        return tuple(sorted({*self.coefficients_nm, *self.random_modes}))
-
-    @property
-    def drawn(self) -> bool:
-        """Whether the wavefront differs from sample to sample."""
-        return bool(self.random_modes) or any(
-            isinstance(value, Distribution) for value in self.coefficients_nm.values()
-        )
-
-
-class TetrapodMask(Model):
-    """Tetrapod phase mask computed by simscope for a given axial range (Shechtman 2014, 2015)."""
-
-    kind: Literal["tetrapod"] = "tetrapod"
-    z_range_nm: float = number(
-        "axial range the mask is made for", unit="nm", default=4000.0, gt=0, le=20000
-    )
-
-
-class VortexMask(Model):
-    """Spiral phase of a whole number of turns."""
-
-    kind: Literal["vortex"] = "vortex"
-    charge: int = Field(1, ge=-10, le=10, description="turns of 2 pi around the pupil")
-
-
-class FileMask(Model):
-    """Phase mask from a .mat or .npy file: radians on a square grid of NA."""
-
-    kind: Literal["file"] = "file"
-    path: str = Field(description="file with a square 2-D array of phase [rad]")
-    na_per_pixel: float = number("NA one mask pixel spans", unit="NA", gt=0, le=1)
-    variable: str | None = Field(None, description="name of the array in a .mat file")
-
-
-Mask = Annotated[TetrapodMask | VortexMask | FileMask, Field(discriminator="kind")]
+from simscope.recipe.masks import Mask
+from simscope.recipe.measured import MeasuredPsf
+from simscope.recipe.modality import Modality, Widefield
+from simscope.recipe.spectrum import Spectrum
+from simscope.recipe.wavefront import ZernikeWavefront
 
 
 class Optics(Model):
@@ -90,11 +20,11 @@ class Optics(Model):
 
     model: Literal["vectorial", "gibson_lanni"] = Field(
         "vectorial",
-        description="vectorial dipole emission; gibson_lanni (scalar) is not available yet",
+        description="vectorial dipole emission, or the scalar model of Gibson and Lanni",
     )
     method: Literal["auto", "radial", "pupil"] = Field(
         "auto",
-        description="how the model is evaluated: auto or pupil; radial is not available yet",
+        description="how the model is evaluated: by radial integrals, on the pupil, or as fits",
     )
     na: PerDataset = number("numerical aperture", unit="1", default=1.4, gt=0, lt=2)
     wavelength_nm: PerDataset = number(
@@ -139,6 +69,29 @@ class Optics(Model):
     )
     wavefront: ZernikeWavefront | None = Field(None, description="aberrations in the pupil")
     mask: Mask | None = Field(None, description="phase mask in the pupil")
+    measured: MeasuredPsf | None = Field(
+        None, description="a measured PSF, used instead of a computed one"
+    )
+    modality: Modality = Field(
+        default_factory=Widefield, description="how light is excited and detected"
+    )
+    spectrum: Spectrum | None = Field(
+        None, description="emission spectrum; monochromatic at wavelength_nm if absent"
+    )
+    bead_diameter_nm: float = number(
+        "diameter of the uniformly filled sphere that shines; 0 for a molecule",
+        unit="nm",
+        default=0.0,
+        ge=0,
+        le=2000,
+    )
+    blur_nm: float = number(
+        "standard deviation of a Gaussian blur on top, for what no model explains",
+        unit="nm",
+        default=0.0,
+        ge=0,
+        le=1000,
+    )
     accuracy: float = number(
         "worst PSF error asked for, as a share of the peak", unit="1", default=1e-6, ge=1e-9, le=0.1
     )

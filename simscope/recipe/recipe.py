@@ -16,9 +16,13 @@ from simscope.recipe.acquisition import Acquisition, Rendering
 from simscope.recipe.base import Model, Per, Scope, unknown_key
 from simscope.recipe.camera import Camera
 from simscope.recipe.distributions import Distribution
-from simscope.recipe.optics import Mask, Optics, ZernikeWavefront
+from simscope.recipe.masks import Mask
+from simscope.recipe.modality import Modality
+from simscope.recipe.optics import Optics
 from simscope.recipe.sample import Background, Photophysics, Structure, UniformBackground
+from simscope.recipe.spectrum import Spectrum
 from simscope.recipe.text import parse_yaml, to_yaml
+from simscope.recipe.wavefront import ZernikeWavefront
 
 
 class Recipe(Model):
@@ -235,6 +239,8 @@ KINDS_OF = {
     "photophysics": _kinds(Photophysics),
     "background": _kinds(Background),
     "mask": _kinds(Mask),
+    "modality": _kinds(Modality),
+    "spectrum": _kinds(Spectrum),
 }
 _TAGS = {"FocusStack", *(kind for kinds in KINDS_OF.values() for kind in kinds)}
 

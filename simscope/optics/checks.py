@@ -1,0 +1,87 @@
+"""Checks of what callers hand to the PSF models: one clear error each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simscope.errors import OpticsError
+from simscope.optics.interfaces import Objective
+
+FloatArray = NDArray[np.float64]
+
+HIGHEST_MODE = 230
+"""Highest OSA index of a Zernike mode, as in recipes."""
+
+
+def check_supported(optics: Any) -> None:
+    """Return nothing; raise OpticsError for what is no optics."""
+    if not hasattr(optics, "model") or not hasattr(optics, "method"):
+        remedy = "pass recipe.optics" if hasattr(optics, "optics") else "pass ss.Optics(...)"
+        raise OpticsError(f"optics is of type {type(optics).__name__}, not Optics: {remedy}")
+
+
+def check_heights(objective: Objective, z_nm: FloatArray) -> None:
+    """Return nothing; raise OpticsError for heights that are not finite or inside the glass."""
+    if not np.isfinite(z_nm).all():
+        raise OpticsError("an emitter height z_nm is not finite: give plain numbers")
+    lowest = float(z_nm.min(initial=0.0))
+    if objective.has_interface and lowest < 0.0:
+        raise OpticsError(
+            f"z_nm={lowest:g} lies below the coverslip (n_sample={objective.n_sample:g}, "
+            f"n_immersion={objective.n_immersion:g}): emitters need z_nm >= 0"
+        )
+
+
+def check_window(shape: tuple[int, int], pixel_nm: float) -> None:
+    """Return nothing; raise OpticsError unless shape and pixel describe a window."""
+    sides = tuple(shape) if isinstance(shape, Sequence | np.ndarray) else ()
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sides)
+    if len(sides) != 2 or not whole or min(sides) < 1:
+        raise OpticsError(f"shape={shape!r}: give (y, x) in whole pixels, both at least 1")
+    if not is_number(pixel_nm) or pixel_nm <= 0:
+        raise OpticsError(f"pixel_nm={pixel_nm!r}: a pixel needs a size above 0, in nm")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is one finite real number."""
+    real = isinstance(value, int | float | np.integer | np.floating)
+    return real and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_numbers(**columns: ArrayLike) -> list[FloatArray]:
+    """Finite float64 arrays, (n,) each, of values that broadcast against each other."""
+    try:
+        arrays = [np.atleast_1d(np.asarray(value, np.float64)) for value in columns.values()]
+        together = np.broadcast_arrays(*arrays)
+    except (TypeError, ValueError) as error:
+        raise OpticsError(
+            f"{' and '.join(columns)} are no numbers of matching lengths ({error}): give scalars "
+            "or lists of one length"
+        ) from error
+    if together[0].ndim != 1 or together[0].size == 0:
+        shape = together[0].shape
+        raise OpticsError(
+            f"{' and '.join(columns)} broadcast to shape {shape}: give scalars or lists"
+        )
+    for name, array in zip(columns, arrays, strict=True):
+        if not np.isfinite(array).all():
+            raise OpticsError(f"{name} holds values that are not finite: give plain numbers")
+    return list(together)
+
+
+def check_wavefront(wavefront_nm: Mapping[int, float] | None) -> None:
+    """Return nothing; raise OpticsError unless it is a dict of OSA index -> RMS nm."""
+    if wavefront_nm is None:
+        return
+    if not isinstance(wavefront_nm, Mapping):
+        raise OpticsError(f"wavefront_nm={wavefront_nm!r}: give a dict of OSA index -> RMS nm")
+    for index, value in wavefront_nm.items():
+        if not isinstance(index, int | np.integer) or not 0 <= index <= HIGHEST_MODE:
+            raise OpticsError(f"OSA index {index!r} is no whole number in [0, {HIGHEST_MODE}]")
+        if not is_number(value):
+            raise OpticsError(f"wavefront_nm[{index}]={value!r} is no finite number of nm")

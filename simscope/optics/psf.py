@@ -1,0 +1,80 @@
+"""Images of one emitter for anybody's use: checked input, the right model, plain arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
+
+from simscope.errors import OpticsError
+from simscope.optics.checks import (
+    check_heights,
+    check_numbers,
+    check_supported,
+    check_wavefront,
+    check_window,
+    is_number,
+)
+from simscope.optics.field import static_phasor
+from simscope.optics.interfaces import objective_of
+from simscope.optics.model import Reach, image_model
+from simscope.optics.pixels import Window
+
+FloatArray = NDArray[np.float64]
+
+
+def psf(
+    optics: Any,
+    z_nm: ArrayLike = 0.0,
+    focus_nm: ArrayLike = 0.0,
+    shape: tuple[int, int] = (33, 33),
+    pixel_nm: float = 100.0,
+    *,
+    x_nm: float = 0.0,
+    y_nm: float = 0.0,
+    wavefront_nm: Mapping[int, float] | None = None,
+) -> FloatArray:
+    """Probability that a detected photon lands in each pixel, float64 (z, y, x).
+
+    The window is centred on the emitter, then the emitter moved by (``x_nm``, ``y_nm``). Values
+    sum to 1 over an infinite camera. ``z_nm`` (height above the coverslip) and ``focus_nm``
+    (objective displacement towards the sample, 0 where the paraxial focus lies on the coverslip)
+    broadcast against each other. ``wavefront_nm``: OSA index -> RMS nm on top of the optics' own.
+    Error below ``optics.accuracy`` of each plane's peak (1e-3 at best for masks from files).
+    Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
+    """
+    check_supported(optics)
+    check_window(shape, pixel_nm)
+    z, focus = check_numbers(z_nm=z_nm, focus_nm=focus_nm)
+    check_heights(objective_of(optics), z)
+    for name, value in (("x_nm", x_nm), ("y_nm", y_nm)):
+        if not is_number(value):
+            raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
+    check_wavefront(wavefront_nm)
+    # small products: threads of BLAS only get in each other's way, and might move last bits
+    with threadpool_limits(1, "blas"):
+        model = image_model(
+            optics,
+            Window(shape, pixel_nm, blur_nm=optics.blur_nm),
+            Reach.over(z, focus, x_nm, y_nm),
+            wavefront_nm=wavefront_nm,
+        )
+        return model.images(z, focus, x_nm, y_nm)
+
+
+def pupil_phase(optics: Any, n: int = 256) -> tuple[FloatArray, float]:
+    """Phase of mask and wavefront [rad] on an (n, n) grid, and the NA the grid spans each way.
+
+    Rows grow with ky, columns with kx; NaN outside the pupil, for plotting.
+    """
+    objective = objective_of(optics)
+    na = objective.na
+    line = (np.arange(n) - 0.5 * (n - 1)) * (2.0 * na / n)
+    kx, ky = np.meshgrid(line, line)
+    inside = np.hypot(kx, ky) <= na
+    phase = np.full((n, n), np.nan)
+    phase[inside] = np.angle(static_phasor(optics, objective, kx[inside], ky[inside]))
+    return phase, na
