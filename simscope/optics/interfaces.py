@@ -165,12 +165,14 @@ def dipole_amplitudes(
 
     A transverse dipole gives ``even + split*cos(2 phi)`` along itself and ``split*sin(2 phi)``
     across; an axial one gives ``axial*(cos(phi), sin(phi))``. They are the kernels of I0, I2 and
-    I1 of Török and Varga 1997 and Aguet 2009, eq. 4, up to constants.
+    I1 of Török and Varga 1997 and Aguet 2009, eq. 4, up to constants. The axial one is negative:
+    pupil coordinates run against the rays (a ray that leaves towards +x crosses at -x), and p
+    light of a ray towards r has the axis cos(theta) r + sin(theta) z.
     """
     s, p = transmission(objective, q)
     aplanatic = 1.0 / np.sqrt(root(objective.n_immersion, q).real / objective.n_immersion)
     p_transverse = p * root(objective.n_sample, q) / objective.n_sample
-    p_axial = p * q / objective.n_sample
+    p_axial = -p * q / objective.n_sample
     return (
         0.5 * aplanatic * (p_transverse + s),
         0.5 * aplanatic * (p_transverse - s),
