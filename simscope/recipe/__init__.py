@@ -3,7 +3,13 @@
 from simscope.recipe.acquisition import Acquisition, FocusStack, Rendering
 from simscope.recipe.base import Model, Number
 from simscope.recipe.camera import CCD, EMCCD, SCMOS, Camera
+from simscope.recipe.dipoles import ConeDipole, Dipole, FixedDipole, FreeDipole
 from simscope.recipe.distributions import Distribution
+from simscope.recipe.illumination import (
+    EvanescentIllumination,
+    Illumination,
+    UniformIllumination,
+)
 from simscope.recipe.masks import FileMask, Mask, TetrapodMask, VortexMask
 from simscope.recipe.measured import MeasuredPsf
 from simscope.recipe.optics import Optics
@@ -30,10 +36,16 @@ __all__ = [
     "BeadStructure",
     "Blinking",
     "Camera",
+    "ConeDipole",
+    "Dipole",
     "Distribution",
+    "EvanescentIllumination",
     "FilamentStructure",
     "FileMask",
+    "FixedDipole",
     "FocusStack",
+    "FreeDipole",
+    "Illumination",
     "Mask",
     "MeasuredPsf",
     "Model",
@@ -48,6 +60,7 @@ __all__ = [
     "TableStructure",
     "TetrapodMask",
     "UniformBackground",
+    "UniformIllumination",
     "UniformStructure",
     "VortexMask",
     "ZernikeWavefront",

@@ -89,6 +89,42 @@ class Uniform(Distribution):
         return self.low + (self.high - self.low) * probability
 
 
+class SolidAngle(Distribution):
+    """Polar angle [deg] of directions spread evenly over a sphere, between ``low`` and ``high``.
+
+    Even over the sphere means even in the cosine of the angle.
+    """
+
+    name: ClassVar[str] = "solid_angle"
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _on_the_sphere(self) -> SolidAngle:
+        _require_ordered(self.name, self.low, self.high)
+        if self.low < 0.0 or self.high > 180.0:
+            raise ValueError(
+                f"solid_angle [{self.low:g}, {self.high:g}] leaves [0, 180] degrees: polar angles "
+                "end there"
+            )
+        return self
+
+    def support(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def mean(self) -> float:
+        if self.low == self.high:
+            return self.low
+        low, high = math.radians(self.low), math.radians(self.high)
+        moment = math.sin(high) - high * math.cos(high) - math.sin(low) + low * math.cos(low)
+        return math.degrees(moment / (math.cos(low) - math.cos(high)))
+
+    def quantile(self, probability: Floats) -> Floats:
+        low, high = math.cos(math.radians(self.low)), math.cos(math.radians(self.high))
+        angle: Floats = np.degrees(np.arccos(np.clip(low + (high - low) * probability, -1.0, 1.0)))
+        return np.clip(angle, self.low, self.high)
+
+
 class LogUniform(Distribution):
     """Uniform in the logarithm between ``low`` > 0 and ``high``."""
 
@@ -309,7 +345,17 @@ class Choice(Distribution):
 
 KINDS: dict[str, type[Distribution]] = {
     kind.name: kind
-    for kind in (Uniform, LogUniform, Normal, LogNormal, Gamma, Exponential, Poisson, Choice)
+    for kind in (
+        Uniform,
+        SolidAngle,
+        LogUniform,
+        Normal,
+        LogNormal,
+        Gamma,
+        Exponential,
+        Poisson,
+        Choice,
+    )
 }
 
 

@@ -15,7 +15,9 @@ from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.acquisition import Acquisition, Rendering
 from simscope.recipe.base import Model, Per, Scope, unknown_key
 from simscope.recipe.camera import Camera
+from simscope.recipe.dipoles import Dipole, FreeDipole
 from simscope.recipe.distributions import Distribution
+from simscope.recipe.illumination import Illumination, UniformIllumination
 from simscope.recipe.masks import Mask
 from simscope.recipe.modality import Modality
 from simscope.recipe.optics import Optics
@@ -36,6 +38,10 @@ class Recipe(Model):
     acquisition: Acquisition
     structure: Structure
     photophysics: Photophysics
+    dipoles: Dipole = Field(default_factory=FreeDipole, description="how molecules are oriented")
+    illumination: Illumination = Field(
+        default_factory=UniformIllumination, description="how molecules are excited"
+    )
     background: Background = Field(default_factory=UniformBackground)
     rendering: Rendering = Field(default_factory=Rendering)
 
@@ -238,6 +244,8 @@ KINDS_OF = {
     "structure": _kinds(Structure),
     "photophysics": _kinds(Photophysics),
     "background": _kinds(Background),
+    "dipoles": _kinds(Dipole),
+    "illumination": _kinds(Illumination),
     "mask": _kinds(Mask),
     "modality": _kinds(Modality),
     "spectrum": _kinds(Spectrum),

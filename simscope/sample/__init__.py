@@ -1,6 +1,7 @@
 """Where the fluorophores are, and when they shine."""
 
 from simscope.sample.background import background_photons
+from simscope.sample.orientation import orient
 from simscope.sample.photophysics import Shining, shine_blinking, shine_snapshot
 from simscope.sample.structures import Molecules, expected_molecules, height_range_nm, place
 
@@ -10,6 +11,7 @@ __all__ = [
     "background_photons",
     "expected_molecules",
     "height_range_nm",
+    "orient",
     "place",
     "shine_blinking",
     "shine_snapshot",

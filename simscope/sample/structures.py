@@ -36,7 +36,8 @@ class Molecules:
     """Molecules of a run of samples, sample by sample.
 
     ``sample`` counts from 0 within the run, ``id`` from 0 within the sample; positions [nm] are
-    float32, exactly as they are rendered and written.
+    float32, exactly as they are rendered and written. Orientations [deg] (axis from z, axis from x
+    towards y, half angle of the cone) are None where dipoles rotate freely.
     """
 
     sample: Ints
@@ -44,6 +45,9 @@ class Molecules:
     x_nm: npt.NDArray[np.float32]
     y_nm: npt.NDArray[np.float32]
     z_nm: npt.NDArray[np.float32]
+    polar_deg: npt.NDArray[np.float32] | None = None
+    azimuth_deg: npt.NDArray[np.float32] | None = None
+    half_angle_deg: npt.NDArray[np.float32] | None = None
 
     @property
     def size(self) -> int:
