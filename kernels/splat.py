@@ -1,9 +1,14 @@
 """Add emitters to frames from a table of cubic B-spline coefficients.
 
-The table holds one image of a unit emitter, integrated over pixels, as a separable cubic B-spline
-over height, row and column. Its lateral nodes lie ``per_pixel`` to a pixel and are stored phase by
-phase, ``table[plane, row phase, column phase, row, column]``, so that the values of neighbouring
-pixels are neighbours in memory and every loop below is a plain sum of four rows.
+The table holds images of a unit emitter, integrated over pixels, as separable cubic B-splines
+over height, row and column. Their lateral nodes lie ``per_pixel`` to a pixel and are stored phase
+by phase, ``table[image, plane, row phase, column phase, row, column]``, so that the values of
+neighbouring pixels are neighbours in memory and every loop below is a plain sum of four rows.
+
+An emitter's image is a weighted sum of a few images of the table: its own where there is but one,
+six for a dipole's orientation, sixteen around its place in the field of view. They are summed
+together with the planes around its height, before anything else, so that rows and columns cost the
+same for any number of images.
 
 Layout: lateral node ``i`` (phase ``i % per_pixel``, place ``i // per_pixel``) lies
 ``(i - 1) / per_pixel - window / 2`` pixels from the emitter; height node ``i`` lies ``i - 1`` steps
@@ -33,16 +38,41 @@ def spline_weights(t):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def blend_planes(table, height, plane):
-    """Write to ``plane`` the lateral coefficients at ``height`` steps above the lowest."""
-    lowest = min(max(math.floor(height), 0), table.shape[0] - 4)
+def blend_images(table, images, weights, height, plane):
+    """Write to ``plane`` the lateral coefficients of weighted images at a height.
+
+    ``table``: (images, planes, nodes); ``images``: numbers of those to sum, with ``weights``;
+    ``height`` counts steps above the lowest. An image of weight 1 alone is blended as it is.
+    """
+    for k in range(images.size):
+        if k == 0 or weights[k] != f32(0.0):
+            blend_planes(table[images[k]], weights[k], height, k > 0, plane)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def blend_planes(planes, weight, height, adds, plane):
+    """Write or add to ``plane`` one image at ``height``, times ``weight``."""
+    if planes.shape[0] == 1:
+        c0 = planes[0]
+        for i in range(plane.size):
+            plane[i] = (plane[i] if adds else f32(0.0)) + weight * c0[i]
+        return
+    lowest = min(max(math.floor(height), 0), planes.shape[0] - 4)
     w0, w1, w2, w3 = spline_weights(f32(height - lowest))
-    c0 = table[lowest]
-    c1 = table[lowest + 1]
-    c2 = table[lowest + 2]
-    c3 = table[lowest + 3]
-    for i in range(plane.size):
-        plane[i] = (w0 * c0[i] + w1 * c1[i]) + (w2 * c2[i] + w3 * c3[i])
+    w0 *= weight
+    w1 *= weight
+    w2 *= weight
+    w3 *= weight
+    c0 = planes[lowest]
+    c1 = planes[lowest + 1]
+    c2 = planes[lowest + 2]
+    c3 = planes[lowest + 3]
+    if adds:
+        for i in range(plane.size):
+            plane[i] += (w0 * c0[i] + w1 * c1[i]) + (w2 * c2[i] + w3 * c3[i])
+    else:
+        for i in range(plane.size):
+            plane[i] = (w0 * c0[i] + w1 * c1[i]) + (w2 * c2[i] + w3 * c3[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -114,7 +144,10 @@ def add_window(values, width, frame, top, left, count):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_emitter(table, per_pixel, window, places, width, x, y, height, photons, frame, scratch):
+def add_emitter(
+    table, per_pixel, window, places, width,
+    x, y, height, photons, images, weights, frame, scratch,
+):  # fmt: skip
     """Add one emitter at (x, y) pixels to a frame; what lies outside the frame is clipped."""
     plane, rows, values = scratch
     left = math.floor(x) - window // 2
@@ -125,10 +158,10 @@ def add_emitter(table, per_pixel, window, places, width, x, y, height, photons, 
     high = min(padded_window(window), frame.shape[1] - left)
     if first >= last or low >= min(high, window):
         return
-    if table.shape[0] == 1:
-        lateral = table[0]
+    if table.shape[1] == 1 and images.size == 1 and weights[0] == f32(1.0):
+        lateral = table[images[0], 0]
     else:
-        blend_planes(table, height, plane)
+        blend_images(table, images, weights, height, plane)
         lateral = plane
     step_y = (1.0 - (y - math.floor(y))) * per_pixel
     step_x = (1.0 - (x - math.floor(x))) * per_pixel
@@ -145,18 +178,21 @@ def padded_window(window):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def splat_frames(table, per_pixel, window, offsets, x, y, height, photons, out, first, last):
+def splat_frames(
+    table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, first, last
+):
     """Add the emitters of frames first to last - 1 to ``out``, in the order given."""
-    planes, _, _, places, width = table.shape
-    flat = table.reshape(planes, per_pixel * per_pixel * places * width)
-    plane = np.empty(flat.shape[1], np.float32)
+    kinds, planes, _, _, places, width = table.shape
+    flat = table.reshape(kinds, planes, per_pixel * per_pixel * places * width)
+    plane = np.empty(flat.shape[2], np.float32)
     rows = np.empty((per_pixel, window * width), np.float32)
     scratch = (plane, rows, np.empty(window * width, np.float32))
     for frame in range(first, last):
         for e in range(offsets[frame], offsets[frame + 1]):
+            row = min(e, images.shape[0] - 1)
             add_emitter(
                 flat, per_pixel, window, places, width,
-                x[e], y[e], height[e], photons[e], out[frame], scratch,
+                x[e], y[e], height[e], photons[e], images[row], weights[row], out[frame], scratch,
             )  # fmt: skip
         clear_negative(out[frame])
 
@@ -171,15 +207,22 @@ def clear_negative(frame):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def splat(table, per_pixel, window, offsets, x, y, height, photons, out, threads):
+def splat(
+    table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, threads
+):
     """Add emitters to frames ``out`` (frames, y, x) [photons], ``threads`` blocks side by side.
 
     Emitters of frame f are those from ``offsets[f]`` to ``offsets[f + 1] - 1``. ``x``, ``y`` are
     float64 in pixels from the outer corner of the first; ``height`` float64 in steps above the
-    lowest height of the table; ``photons`` float32. ``table`` float32 as described above.
+    lowest height of the table; ``photons`` float32. ``images`` int64 and ``weights`` float32,
+    (emitters, k): the images each emitter sums and how much of each; one row stands for all
+    emitters. ``table`` float32 as described above.
     """
     frames = out.shape[0]
     for block in prange(threads):
         first = block * frames // threads
         last = (block + 1) * frames // threads
-        splat_frames(table, per_pixel, window, offsets, x, y, height, photons, out, first, last)
+        splat_frames(
+            table, per_pixel, window, offsets, x, y, height, photons, images, weights, out,
+            first, last,
+        )  # fmt: skip

@@ -103,9 +103,9 @@ class SplineTable:
         if out.shape != (frames, *shape) or out.dtype != np.float32:
             raise OpticsError(f"out is {out.dtype} {out.shape}: need float32 {(frames, *shape)}")
         splat(
-            self.coefficients, self.per_pixel, self.window_px, offsets,
+            self.coefficients[None], self.per_pixel, self.window_px, offsets,
             x / self.pixel_nm, y / self.pixel_nm, self._height(z), light.astype(np.float32),
-            out, int(threads),
+            np.zeros((1, 1), np.int64), np.ones((1, 1), np.float32), out, int(threads),
         )  # fmt: skip
         return out
 
