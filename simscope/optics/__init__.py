@@ -1,8 +1,15 @@
 """How light forms an image: objective and media, pupil, Zernike modes, masks, fast tables."""
 
 from simscope.optics.interfaces import Objective, objective_of
-from simscope.optics.masks import mask_phase
+from simscope.optics.masks import array_mask, mask_phase
 from simscope.optics.model import ImageModel, Reach, image_model
+from simscope.optics.modulator import (
+    Roughness,
+    at_wavelength,
+    make_amplitude_map,
+    make_wavefront_map,
+    pupil_roughness,
+)
 from simscope.optics.pixels import Window
 from simscope.optics.psf import psf, pupil_phase
 from simscope.optics.pupil import PupilModel
@@ -26,13 +33,18 @@ __all__ = [
     "Objective",
     "PupilModel",
     "Reach",
+    "Roughness",
     "SplineTable",
     "Window",
+    "array_mask",
+    "at_wavelength",
     "build_table",
     "fringe_to_nm",
     "fringe_to_osa",
     "image_model",
     "judge_energy",
+    "make_amplitude_map",
+    "make_wavefront_map",
     "mask_phase",
     "nm_to_fringe",
     "nm_to_noll",
@@ -45,6 +57,7 @@ __all__ = [
     "osa_to_noll",
     "psf",
     "pupil_phase",
+    "pupil_roughness",
     "taper",
     "zernike",
 ]

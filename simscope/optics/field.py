@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from simscope.errors import OpticsError
 from simscope.optics import interfaces
 from simscope.optics.interfaces import Objective
-from simscope.optics.masks import mask_phasor
+from simscope.optics.modulator import pupil_transmission
 from simscope.optics.quadrature import PupilNodes, pupil_nodes
 from simscope.optics.zernike import osa_to_nm, zernike
 
@@ -100,7 +100,7 @@ def plane_phasor(
 def static_phasor(
     optics: Any, objective: Objective, kx: FloatArray, ky: FloatArray
 ) -> ComplexArray:
-    """Phasor of mask and constant wavefront at pupil points [1], broadcast of ``kx`` and ``ky``.
+    """Phasor of masks, maps and constant wavefront at pupil points [1], of ``kx`` and ``ky``.
 
     Pupil points in units of NA. Raises OpticsError if a coefficient is still to be drawn.
     """
@@ -108,7 +108,7 @@ def static_phasor(
     for index, coefficient_nm in constant_wavefront_nm(optics).items():
         path_nm = coefficient_nm * mode_values(index, kx, ky, objective.na)
         phase += objective.wavenumber_per_nm * path_nm
-    return mask_phasor(optics.mask, kx, ky, objective=objective) * np.exp(1j * phase)
+    return pupil_transmission(optics, objective, kx, ky) * np.exp(1j * phase)
 
 
 def quadrants(nodes: PupilNodes) -> tuple[FloatArray, FloatArray]:

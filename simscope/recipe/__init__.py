@@ -10,7 +10,20 @@ from simscope.recipe.illumination import (
     Illumination,
     UniformIllumination,
 )
-from simscope.recipe.masks import FileMask, Mask, TetrapodMask, VortexMask
+from simscope.recipe.masks import (
+    MASKS,
+    ArrayMask,
+    AstigmatismMask,
+    CubicMask,
+    DefocusMask,
+    DoubleHelixMask,
+    FileMask,
+    Mask,
+    SaddlePointMask,
+    SpatialLightModulator,
+    TetrapodMask,
+    VortexMask,
+)
 from simscope.recipe.measured import MeasuredPsf
 from simscope.recipe.optics import Optics
 from simscope.recipe.recipe import Recipe, load_recipe, packaged_recipes, recipe_schema
@@ -26,19 +39,26 @@ from simscope.recipe.sample import (
     UniformBackground,
     UniformStructure,
 )
-from simscope.recipe.wavefront import ZernikeWavefront
+from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
 
 __all__ = [
     "CCD",
     "EMCCD",
+    "MASKS",
     "SCMOS",
     "Acquisition",
+    "AmplitudeMap",
+    "ArrayMask",
+    "AstigmatismMask",
     "BeadStructure",
     "Blinking",
     "Camera",
     "ConeDipole",
+    "CubicMask",
+    "DefocusMask",
     "Dipole",
     "Distribution",
+    "DoubleHelixMask",
     "EvanescentIllumination",
     "FilamentStructure",
     "FileMask",
@@ -54,8 +74,10 @@ __all__ = [
     "Photophysics",
     "Recipe",
     "Rendering",
+    "SaddlePointMask",
     "SmoothBackground",
     "Snapshot",
+    "SpatialLightModulator",
     "Structure",
     "TableStructure",
     "TetrapodMask",
@@ -63,6 +85,7 @@ __all__ = [
     "UniformIllumination",
     "UniformStructure",
     "VortexMask",
+    "WavefrontMap",
     "ZernikeWavefront",
     "load_recipe",
     "packaged_recipes",

@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from simscope.recipe.base import Model, PerDataset, number
 from simscope.recipe.distributions import Distribution
-from simscope.recipe.masks import Mask
+from simscope.recipe.masks import Mask, SpatialLightModulator
 from simscope.recipe.measured import MeasuredPsf
 from simscope.recipe.modality import Modality, Widefield
 from simscope.recipe.spectrum import Spectrum
-from simscope.recipe.wavefront import ZernikeWavefront
+from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
 
 
 class Optics(Model):
@@ -68,7 +68,16 @@ class Optics(Model):
         "lateral magnification onto the camera", unit="1", default=100.0, gt=0, le=10000
     )
     wavefront: ZernikeWavefront | None = Field(None, description="aberrations in the pupil")
+    wavefront_map: WavefrontMap | None = Field(
+        None, description="measured wavefront, on top of the modes"
+    )
+    amplitude_map: AmplitudeMap | None = Field(
+        None, description="transmission of the pupil, even if absent"
+    )
     mask: Mask | None = Field(None, description="phase mask in the pupil")
+    slm: SpatialLightModulator | None = Field(
+        None, description="modulator that shows the mask; a perfect plate if absent"
+    )
     measured: MeasuredPsf | None = Field(
         None, description="a measured PSF, used instead of a computed one"
     )
