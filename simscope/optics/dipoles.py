@@ -163,3 +163,45 @@ class DipoleModel:
         weights = image_weights(self.moment, self.model.basis_energies(z))
         # weighted basis images cancel where it is dark: rounding may leave less than nothing
         return np.maximum(np.einsum("nk,nkyx->nyx", weights, basis), 0.0)
+
+
+def oriented(model: Any, optics: Any, moment: ArrayLike | None) -> Any:
+    """The model's images for a dipole of second moments ``moment`` through the optics' analyser.
+
+    The model itself for a free dipole (None) without analyser. Raises OpticsError where the model
+    knows no polarisation, or the analyser has two channels, which are two images.
+    """
+    free = moment is None or is_free(moment)
+    if free and optics.analyser is None:
+        return model
+    if not hasattr(model, "basis_images"):
+        wanted = "an analyser" if free else "an oriented dipole"
+        raise OpticsError(
+            f"{wanted} needs a model that knows polarisation, and model={optics.model!r}, or the "
+            "measured PSF in its place, does not: use model: vectorial without measured, "
+            "or a free dipole without analyser"
+        )
+    return DipoleModel(model, FREE_MOMENTS if moment is None else moment, _one_angle_deg(optics))
+
+
+def _one_angle_deg(optics: Any) -> float | None:
+    if optics.analyser is None:
+        return None
+    angles = optics.analyser.angles_deg
+    if len(angles) != 1:
+        raise OpticsError(
+            "analyser channels='both' makes two images: use channels 'parallel' or 'crossed' here, "
+            "or ss.psf, which gives both"
+        )
+    return float(angles[0])
+
+
+def channels(optics: Any) -> list[Any]:
+    """The optics of each detected channel: themselves, or one per channel of their analyser."""
+    analyser = optics.analyser
+    if analyser is None or analyser.channels != "both":
+        return [optics]
+    return [
+        optics.model_copy(update={"analyser": analyser.model_copy(update={"channels": name})})
+        for name in ("parallel", "crossed")
+    ]

@@ -18,10 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
 from simscope.optics.checks import check_supported
-from simscope.optics.field import constant_wavefront_nm
+from simscope.optics.dipoles import oriented
+from simscope.optics.field import with_wavefront
+from simscope.optics.field_dependence import optics_at
 from simscope.optics.pixels import Window
 from simscope.optics.pupil import PupilModel
-from simscope.recipe import ZernikeWavefront
 
 FloatArray = NDArray[np.float64]
 
@@ -66,32 +67,43 @@ def image_model(
     *,
     accuracy: float | None = None,
     wavefront_nm: Mapping[int, float] | None = None,
+    moment: ArrayLike | None = None,
 ) -> ImageModel:
     """The model for ``optics``, set up for a window and ranges, its error at most ``accuracy``.
 
     ``wavefront_nm``: OSA index -> RMS nm on top of the optics' own. ``accuracy`` is a share of
-    each image's peak, the optics' own if None. Raises OpticsError for impossible optics.
+    each image's peak, the optics' own if None. ``moment``: second moments (6,) of the dipole's
+    orientation, freely rotating if None. Optics that change over the field are taken at its
+    centre; ``optics_at`` gives others. Raises OpticsError for impossible optics.
     """
     check_supported(optics)
+    optics = optics_at(optics, 0.0, 0.0)
     return monochromatic_model(
-        with_wavefront(optics, dict(wavefront_nm or {})), window, reach, accuracy=accuracy
+        with_wavefront(optics, dict(wavefront_nm or {})),
+        window,
+        reach,
+        accuracy=accuracy,
+        moment=moment,
     )
 
 
-def with_wavefront(optics: Any, added_nm: Mapping[int, float]) -> Any:
-    """The optics with a wavefront (OSA index -> RMS nm) added to their constant one."""
-    if not added_nm:
-        return optics
-    total = constant_wavefront_nm(optics)
-    for index, value in added_nm.items():
-        total[int(index)] = total.get(int(index), 0.0) + float(value)
-    return optics.model_copy(update={"wavefront": ZernikeWavefront(coefficients_nm=total)})
-
-
 def monochromatic_model(
+    optics: Any,
+    window: Window,
+    reach: Reach,
+    *,
+    accuracy: float | None = None,
+    moment: ArrayLike | None = None,
+) -> ImageModel:
+    """The model of a molecule at one wavelength: its orientation, and the analyser, included."""
+    model = molecule_model(optics, window, reach, accuracy=accuracy)
+    return oriented(model, optics, moment)
+
+
+def molecule_model(
     optics: Any, window: Window, reach: Reach, *, accuracy: float | None = None
 ) -> ImageModel:
-    """The model of a molecule at one wavelength: by radial integrals, on the pupil, or measured."""
+    """The model of a free molecule at one wavelength: by radial integrals, pupil, or measured."""
     if optics.model != "vectorial" or optics.method == "radial":
         raise OpticsError(f"model={optics.model!r} by method={optics.method!r} is not there yet")
     return PupilModel(

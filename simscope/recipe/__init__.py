@@ -1,10 +1,12 @@
 """Recipes: what a person writes, checked, drawable, and lossless in YAML."""
 
 from simscope.recipe.acquisition import Acquisition, FocusStack, Rendering
+from simscope.recipe.analyser import Analyser
 from simscope.recipe.base import Model, Number
 from simscope.recipe.camera import CCD, EMCCD, SCMOS, Camera
 from simscope.recipe.dipoles import ConeDipole, Dipole, FixedDipole, FreeDipole
 from simscope.recipe.distributions import Distribution
+from simscope.recipe.field_dependence import FieldDependence, MapsField, PolynomialField
 from simscope.recipe.illumination import (
     EvanescentIllumination,
     Illumination,
@@ -48,6 +50,7 @@ __all__ = [
     "SCMOS",
     "Acquisition",
     "AmplitudeMap",
+    "Analyser",
     "ArrayMask",
     "AstigmatismMask",
     "BeadStructure",
@@ -60,18 +63,21 @@ __all__ = [
     "Distribution",
     "DoubleHelixMask",
     "EvanescentIllumination",
+    "FieldDependence",
     "FilamentStructure",
     "FileMask",
     "FixedDipole",
     "FocusStack",
     "FreeDipole",
     "Illumination",
+    "MapsField",
     "Mask",
     "MeasuredPsf",
     "Model",
     "Number",
     "Optics",
     "Photophysics",
+    "PolynomialField",
     "Recipe",
     "Rendering",
     "SaddlePointMask",

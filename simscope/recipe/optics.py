@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from simscope.recipe.analyser import Analyser
 from simscope.recipe.base import Model, PerDataset, number
 from simscope.recipe.distributions import Distribution
+from simscope.recipe.field_dependence import FieldDependence
 from simscope.recipe.masks import Mask, SpatialLightModulator
 from simscope.recipe.measured import MeasuredPsf
-from simscope.recipe.modality import Modality, Widefield
+from simscope.recipe.modality import Modality, Widefield, impossible_light
 from simscope.recipe.spectrum import Spectrum
 from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
 
@@ -74,12 +76,23 @@ class Optics(Model):
     amplitude_map: AmplitudeMap | None = Field(
         None, description="transmission of the pupil, even if absent"
     )
+    field_dependence: FieldDependence | None = Field(
+        None, description="aberrations that change over the field of view, on top of wavefront"
+    )
     mask: Mask | None = Field(None, description="phase mask in the pupil")
     slm: SpatialLightModulator | None = Field(
         None, description="modulator that shows the mask; a perfect plate if absent"
     )
     measured: MeasuredPsf | None = Field(
         None, description="a measured PSF, used instead of a computed one"
+    )
+    analyser: Analyser | None = Field(
+        None, description="polarisation the camera sees; all of it if absent"
+    )
+    collection: Literal["normalised", "relative"] = Field(
+        "normalised",
+        description="whether images sum to 1, or to the share of light collected from this height "
+        "and orientation relative to a freely rotating dipole far from the coverslip",
     )
     modality: Modality = Field(
         default_factory=Widefield, description="how light is excited and detected"
@@ -116,6 +129,9 @@ class Optics(Model):
                     f"na={na:g} exceeds {name}={index:g}: no such ray passes; "
                     f"lower na or raise {name}"
                 )
+        problem = impossible_light(self.modality, na, _highest(self.wavelength_nm))
+        if problem:
+            raise ValueError(problem)
         return self
 
     def resolved(self) -> Optics:
