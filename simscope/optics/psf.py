@@ -18,6 +18,8 @@ from simscope.optics.checks import (
     check_window,
     is_number,
 )
+from simscope.optics.collection import relative_collection
+from simscope.optics.dipoles import channels, dipole_moments
 from simscope.optics.field import static_phasor
 from simscope.optics.interfaces import objective_of
 from simscope.optics.model import Reach, image_model
@@ -36,6 +38,7 @@ def psf(
     x_nm: float = 0.0,
     y_nm: float = 0.0,
     wavefront_nm: Mapping[int, float] | None = None,
+    dipole: Any = None,
 ) -> FloatArray:
     """Probability that a detected photon lands in each pixel, float64 (z, y, x).
 
@@ -43,6 +46,11 @@ def psf(
     sum to 1 over an infinite camera. ``z_nm`` (height above the coverslip) and ``focus_nm``
     (objective displacement towards the sample, 0 where the paraxial focus lies on the coverslip)
     broadcast against each other. ``wavefront_nm``: OSA index -> RMS nm on top of the optics' own.
+    ``dipole``: FreeDipole (None), FixedDipole or ConeDipole with plain angles. Where the analyser
+    has both channels they come first, (channel, z, y, x), and add to the image without analyser; a
+    channel alone sums to the share of the light it passes. ``optics.collection='relative'``
+    multiplies each plane by what is collected from its height and orientation, relative to a freely
+    rotating dipole far from the coverslip.
     Error below ``optics.accuracy`` of each plane's peak (1e-3 at best for masks from files).
     Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
     """
@@ -54,15 +62,23 @@ def psf(
         if not is_number(value):
             raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
     check_wavefront(wavefront_nm)
+    moment = dipole_moments(dipole)
     # small products: threads of BLAS only get in each other's way, and might move last bits
     with threadpool_limits(1, "blas"):
-        model = image_model(
-            optics,
-            Window(shape, pixel_nm, blur_nm=optics.blur_nm),
-            Reach.over(z, focus, x_nm, y_nm),
-            wavefront_nm=wavefront_nm,
-        )
-        return model.images(z, focus, x_nm, y_nm)
+        images = [
+            image_model(
+                seen,
+                Window(shape, pixel_nm, blur_nm=optics.blur_nm),
+                Reach.over(z, focus, x_nm, y_nm),
+                wavefront_nm=wavefront_nm,
+                moment=moment,
+            ).images(z, focus, x_nm, y_nm)
+            for seen in channels(optics)
+        ]
+    out = images[0] if len(images) == 1 else np.stack(images)
+    if optics.collection == "relative":
+        out *= relative_collection(optics, z, moment)[:, None, None]
+    return out
 
 
 def pupil_phase(optics: Any, n: int = 256) -> tuple[FloatArray, float]:
