@@ -123,10 +123,15 @@ Threads = Annotated[int | None, typer.Option(help="Threads; results do not depen
 def load(name: str, settings: list[str] | None = None) -> Recipe:
     """The named recipe with ``path=value`` settings applied, values read as YAML."""
     from simscope.recipe import load_recipe
+
+    return changed(load_recipe(name), settings)
+
+
+def changed(recipe: Recipe, settings: list[str] | None) -> Recipe:
+    """The recipe with ``path=value`` settings applied, values read as YAML."""
     from simscope.recipe.recipe import anchor_files
     from simscope.recipe.text import parse_yaml
 
-    recipe = load_recipe(name)
     changes: dict[str, Any] = {}
     for setting in settings or []:
         path, equals, text = setting.partition("=")
@@ -270,17 +275,85 @@ def check(
     answer(outlook.to_dict(), aligned(forecast_rows(outlook)), as_json)
 
 
+MASK_RECIPE = "smlm-3d-tetrapod"
+MASK_FOCUS = 0.375
+"""Share of a mask's range at which the nominal focus lies, as in ``MASK_RECIPE``."""
+
+
+def mask_list() -> tuple[dict[str, Any], list[str]]:
+    """Every mask with what it does and its paper: for machines, and as lines."""
+    from simscope.recipe import MASKS
+
+    values: dict[str, Any] = {}
+    lines: list[str] = []
+    for kind, model in MASKS.items():
+        about, _, source = (model.__doc__ or "").partition("\n")
+        values[kind] = {"about": about, "source": " ".join(source.split())}
+        lines += [kind, *(f"    {text}" for text in values[kind].values() if text)]
+    return values, lines
+
+
+def with_mask(
+    recipe: Recipe, mask: str | None, z_range: float | None, *, fit_focus: bool
+) -> Recipe:
+    """The recipe with a mask, named or as YAML, made for an axial range [nm].
+
+    ``fit_focus`` moves the nominal focus into the range as well.
+    """
+    from simscope.recipe.recipe import anchor_files
+    from simscope.recipe.text import parse_yaml
+
+    given: Any = None if mask is None else parse_yaml(mask, "--mask")
+    if isinstance(given, dict):
+        anchor_files(given, Path.cwd())
+    group = {"kind": given} if isinstance(given, str) else given
+    if group is None:
+        own = recipe.written()["optics"].get("mask")
+        if own is None:
+            raise RecipeError("--z-range makes a mask for a range: give --mask as well")
+        group = own
+    if z_range is not None and isinstance(group, dict):
+        group = {**group, "z_range_nm": z_range}
+    masked = recipe.replace("optics.mask", group)
+    made_for = getattr(masked.optics.mask, "z_range_nm", None)
+    if not fit_focus or made_for is None:
+        return masked
+    return masked.replace("acquisition.focus_nm", MASK_FOCUS * made_for)
+
+
+def mask_heights(recipe: Recipe, z_range: float | None) -> tuple[float, float] | None:
+    """Emitter heights [nm] worth showing: the mask's axial range; None without one."""
+    made_for = z_range or getattr(recipe.optics.mask, "z_range_nm", None)
+    return None if made_for is None else (0.0, made_for)
+
+
 @command(
     examples="""
     simscope psf smlm-3d-tetrapod --out psf.png
     simscope psf smlm-2d-dense --na 1.2 --out psf.png
     simscope psf psf-zernike --sample 3 --seed 7 --out psf.png
     simscope psf smlm-2d-dense --focus-nm -500 500 --set optics.wavelength_nm=520 --out psf.png
+    simscope psf --mask tetrapod --z-range 4000
+    simscope psf --mask "{kind: file, path: mask.mat, na_per_pixel: 0.03}"
+    simscope psf --list-masks
 """
 )
 def psf(
-    recipe: RecipeName,
-    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help=f"Packaged recipe or path of a YAML file; {MASK_RECIPE} if absent."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("psf.png"),
+    mask: Annotated[
+        str | None, typer.Option(help="Phase mask: its kind, or its group of keys as YAML.")
+    ] = None,
+    z_range: Annotated[
+        float | None,
+        typer.Option(help="Axial range of the mask, and of the emitters shown [nm]."),
+    ] = None,
+    list_masks: Annotated[
+        bool, typer.Option("--list-masks", help="List the masks with their papers.")
+    ] = False,
     na: Annotated[float | None, typer.Option(help="Numerical aperture.")] = None,
     wavelength_nm: Annotated[float | None, typer.Option(help="Emission wavelength [nm].")] = None,
     z_nm: Annotated[tuple[float, float] | None, typer.Option(help="Emitter heights.")] = None,
@@ -295,16 +368,29 @@ def psf(
     as_json: Json = False,
 ) -> None:
     """Picture of the PSF: planes through focus, xy and xz cuts, pupil phase."""
+    if list_masks:
+        answer(*mask_list(), as_json)
+        return
     from simscope import show
 
-    chosen = load(recipe, settings)
+    chosen = load(recipe or MASK_RECIPE)
+    if mask is not None or z_range is not None:
+        chosen = with_mask(chosen, mask, z_range, fit_focus=recipe is None)
+    chosen = changed(chosen, settings)
     for path, value in (("optics.na", na), ("optics.wavelength_nm", wavelength_nm)):
         chosen = chosen if value is None else chosen.replace(path, value)
     show.require_picture_name(out)
+    shown_z = mask_heights(chosen, z_range) if recipe is None or z_range is not None else None
     figure = show.recipe_psf_figure(
-        chosen, sample=sample, seed=seed, z_nm=z_nm, focus_nm=focus_nm, side_um=side_um
+        chosen,
+        sample=sample,
+        seed=seed,
+        z_nm=z_nm if z_nm or focus_nm else shown_z,
+        focus_nm=focus_nm,
+        side_um=side_um,
     )
-    written = show.save_figure(figure, out, force=force, inputs=[recipe])
+    inputs = [] if recipe is None else [recipe]
+    written = show.save_figure(figure, out, force=force, inputs=inputs)
     answer({"out": str(written)}, [f"wrote {written}"], as_json)
 
 

@@ -157,7 +157,7 @@ def _double_helix(mask: Any, objective: Objective, x: FloatArray, y: FloatArray)
     """
     inner = np.array(helix_radii_na(mask, objective))
     ring = np.searchsorted(inner, objective.na * np.hypot(x, y), side="right")
-    return (2 * ring + 1) * np.arctan2(y, x)
+    return (2.0 * ring + 1.0) * np.arctan2(y, x)
 
 
 def helix_rings(mask: Any, objective: Objective) -> int:
@@ -179,7 +179,7 @@ def helix_turn_per_nm(mask: Any, objective: Objective) -> float:
 
 
 def _vortex(mask: Any, objective: Objective, x: FloatArray, y: FloatArray) -> FloatArray:
-    return mask.charge * np.arctan2(y, x)
+    return float(mask.charge) * np.arctan2(y, x)
 
 
 def _cubic(mask: Any, objective: Objective, x: FloatArray, y: FloatArray) -> FloatArray:
