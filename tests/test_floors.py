@@ -27,7 +27,10 @@ FLOORS = {
     "__main__": 5,
 }
 ONLY_HOME = {"torch": {"learn"}, "matplotlib": {"show"}, "h5py": {"dataset"}}
-LAZY_GUESTS = {("simscope/sample/tables.py", "h5py")}
+LAZY_GUESTS = {
+    ("simscope/sample/tables.py", "h5py"),
+    ("simscope/optics/measured_files.py", "h5py"),
+}
 NEIGHBOURS = {"optics", "sample", "camera"}
 KERNELS_MAY = {"numpy", "math", "numba", "llvmlite", "simscope"}
 

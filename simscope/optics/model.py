@@ -21,6 +21,7 @@ from simscope.optics.checks import check_supported
 from simscope.optics.dipoles import oriented
 from simscope.optics.field import with_wavefront
 from simscope.optics.field_dependence import optics_at
+from simscope.optics.measured import MeasuredModel
 from simscope.optics.pixels import Window
 from simscope.optics.pupil import PupilModel
 
@@ -104,6 +105,8 @@ def molecule_model(
     optics: Any, window: Window, reach: Reach, *, accuracy: float | None = None
 ) -> ImageModel:
     """The model of a free molecule at one wavelength: by radial integrals, pupil, or measured."""
+    if optics.measured is not None:
+        return MeasuredModel(optics, window, reach)
     if optics.model != "vectorial" or optics.method == "radial":
         raise OpticsError(f"model={optics.model!r} by method={optics.method!r} is not there yet")
     return PupilModel(

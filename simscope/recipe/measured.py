@@ -1,16 +1,88 @@
-"""What a recipe says of a measured PSF: which file, in which format, and its units."""
+"""What a recipe says of a measured PSF: which file, in which format, its units and its centre.
+
+What the file itself tells may be left out here; what it does not tell must be given. Nothing is
+guessed. A key given here wins over the file.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from simscope.recipe.base import Model
+from simscope.recipe.base import Model, number
+
+MeasuredFormat = Literal["auto", "smap", "decode", "uipsf", "stack"]
+
+COMPUTED_ONLY = {
+    "mask": None,
+    "wavefront": None,
+    "spectrum": None,
+    "field_dependence": None,
+    "bead_diameter_nm": 0.0,
+}
+"""Keys of the optics that only a computed PSF can have, and what they say when they are absent."""
 
 
 class MeasuredPsf(Model):
-    """A PSF from a calibration file instead of a computed one."""
+    """A PSF from a calibration file instead of a computed one: all the measurement held is in it.
 
-    kind: Literal["measured"] = "measured"
-    path: str = Field(description="calibration file")
+    ``z_nm - focus_nm``, the emitter's height above the focal plane, picks the depth in the file:
+    a calibration is taken with beads on the coverslip and knows no dependence on depth.
+    """
+
+    path: str = Field(description="calibration file: .mat, .h5, .hdf5, .tif, .tiff or .npy")
+    format: MeasuredFormat = Field(
+        "auto",
+        description="smap (fit3Dcspline's *_3dcal.mat), decode (the same file with DECODE's x and "
+        "y), uipsf (HDF5), stack (planes as TIFF or .npy); auto judges by the file's ending, and "
+        "reads .mat as smap",
+    )
+    pixel_nm: float | None = number(
+        "pixel of the calibration in the sample", unit="nm", default=None, gt=0, le=10000
+    )
+    dz_nm: float | None = number(
+        "step from plane to plane", unit="nm", default=None, gt=0, le=10000
+    )
+    z_axis: Literal["focus", "height"] | None = Field(
+        None,
+        description="what grows from plane to plane: focus (the objective moves towards the "
+        "sample) or height (the emitter moves away from the objective)",
+    )
+    axes: Literal["yx", "xy"] | None = Field(
+        None, description="order of the file's lateral axes; x runs along columns, y along rows"
+    )
+    centre_px: tuple[float, float] | Literal["middle", "peak", "centroid"] | None = Field(
+        None,
+        description="where the emitter lies in the file, (y, x) in pixels from the centre of the "
+        "first pixel; or the middle of the image, its peak or its centroid at centre_plane",
+    )
+    centre_plane: float | Literal["middle", "sharpest"] | None = Field(
+        None,
+        description="plane in which the emitter is in the focal plane, counted from 0; or the "
+        "middle one, or the one with the highest peak",
+    )
+    background: float | Literal["border", "minimum"] | None = Field(
+        None,
+        description="counts to subtract from a stack; or the median of its border pixels, or its "
+        "smallest value",
+    )
+    channel: int | None = Field(
+        None, ge=0, le=63, description="channel of a calibration with several, counted from 0"
+    )
+
+
+def measured_conflict(optics: Any) -> str | None:
+    """What optics with a measured PSF say beside it that a measurement already holds, or None."""
+    for name, absent in COMPUTED_ONLY.items():
+        if getattr(optics, name, absent) != absent:
+            return (
+                f"{name} given beside measured: a measured PSF already holds everything that "
+                f"shapes it; leave {name} out, or measured"
+            )
+    if optics.model != "vectorial" or optics.modality.kind != "widefield":
+        return (
+            f"measured with model={optics.model!r} and modality {optics.modality.kind!r}: a "
+            "measured PSF is used as it is; leave model and modality out"
+        )
+    return None

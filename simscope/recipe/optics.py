@@ -11,7 +11,7 @@ from simscope.recipe.base import Model, PerDataset, number
 from simscope.recipe.distributions import Distribution
 from simscope.recipe.field_dependence import FieldDependence
 from simscope.recipe.masks import Mask, SpatialLightModulator
-from simscope.recipe.measured import MeasuredPsf
+from simscope.recipe.measured import MeasuredPsf, measured_conflict
 from simscope.recipe.modality import Modality, Widefield, impossible_light
 from simscope.recipe.spectrum import Spectrum
 from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
@@ -132,6 +132,13 @@ class Optics(Model):
         problem = impossible_light(self.modality, na, _highest(self.wavelength_nm))
         if problem:
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _measured_alone(self) -> Optics:
+        conflict = measured_conflict(self) if self.measured is not None else None
+        if conflict is not None:
+            raise ValueError(conflict)
         return self
 
     def resolved(self) -> Optics:
