@@ -1,12 +1,20 @@
 """The light in the pupil: a dipole's field at the quadrature nodes, and all that changes its phase.
 
-A freely rotating dipole is the incoherent sum of three axes with two field components each; of the
-six, five are distinct.
+A dipole (px, py, pz) sends the transverse field
+
+    Ex = a px + b py + d pz        a, c = even +- split cos(2 phi),  b = split sin(2 phi),
+    Ey = b px + c py + e pz        d, e = axial (cos(phi), sin(phi)),
+
+into the pupil: six entries, five distinct. What the camera detects is quadratic in them, so every
+image of a molecule with second moments M = <p p^T> is a quadratic form in the transforms of
+a, b, c, d, e: the freely rotating dipole, each of the six basis images, with or without analyser.
+The scalar model of Gibson and Lanni (1991) has one component, 1 all over the pupil.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -20,59 +28,104 @@ from simscope.optics.interfaces import Objective
 from simscope.optics.modulator import pupil_transmission
 from simscope.optics.quadrature import PupilNodes, pupil_nodes
 from simscope.optics.zernike import osa_to_nm, zernike
+from simscope.recipe import ZernikeWavefront
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
+
+
+Parity = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class PupilField:
     """Pupil field of a dipole at the nodes, before height, focus, wavefront and mask.
 
-    ``amplitude``: (5, rows, columns), the distinct components in the quadrant kx, ky > 0;
-    ``PARITY`` says how each continues into the others. ``sample_root``, ``immersion_root``: axial
-    indices less their value on axis; ``path_nm``: design path.
+    ``amplitude``: (components, rows, columns) in the quadrant kx, ky > 0; ``parity`` says of each
+    whether it is odd in (ky, kx); ``free``: its weight in the light of a freely rotating dipole.
+    ``sample_root``, ``immersion_root``: axial indices less their value on axis; ``path_nm``: design
+    path.
     """
 
     objective: Objective
     nodes: PupilNodes
     amplitude: ComplexArray
+    parity: tuple[Parity, ...]
+    free: tuple[float, ...]
     sample_root: ComplexArray
     immersion_root: FloatArray
     path_nm: FloatArray
 
+    @property
+    def free_form(self) -> FloatArray:
+        """Quadratic form of a freely rotating dipole's light, (1, components, components)."""
+        return np.diag(self.free)[None]
 
-PARITY = ((0, 0), (0, 0), (1, 1), (0, 1), (1, 0))
-"""Per component, whether it is odd in (ky, kx)."""
+
+DIPOLE_PARITY: tuple[Parity, ...] = ((0, 0), (1, 1), (0, 0), (0, 1), (1, 0))
+"""Per component a, b, c, d, e, whether it is odd in (ky, kx)."""
+
+DIPOLE_FREE = (1.0, 2.0, 1.0, 1.0, 1.0)
+"""Squares of a, b, c, d, e in the light of a freely rotating dipole: b is in Ex and in Ey."""
+
+_EX, _EY = np.zeros((2, 3, 5))
+_EX[(0, 1, 2), (0, 1, 3)] = 1.0
+_EY[(0, 1, 2), (1, 2, 4)] = 1.0
+
+MOMENTS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+"""Order of second moments and basis images: xx, yy, zz, xy, xz, yz."""
 
 QUADRANTS = tuple(product((0, 1), (0, 1)))
 
 
-def pupil_field(objective: Objective, count: int, *, singular_centre: bool = False) -> PupilField:
-    """Pupil field on ``count`` by ``count`` nodes per quadrant, for unit dipoles on all axes."""
+def basis_forms(analyser_deg: float | None = None) -> FloatArray:
+    """Quadratic forms of the six basis images in a, b, c, d, e, (6, 5, 5), symmetric.
+
+    Order ``MOMENTS``; off-diagonal ones hold M_ij and M_ji. An analyser at an angle from x towards
+    y passes Ex cos + Ey sin. The factor 3 makes a freely rotating dipole, M = 1/3, shine 1.
+    """
+    if analyser_deg is None:
+        passed = [_EX, _EY]
+    else:
+        angle = math.radians(analyser_deg)
+        passed = [math.cos(angle) * _EX + math.sin(angle) * _EY]
+    forms = []
+    for i, j in MOMENTS:
+        one_way = 3.0 * sum(np.outer(field[i], field[j]) for field in passed)
+        forms.append(one_way if i == j else one_way + one_way.T)
+    return np.array(forms)
+
+
+def pupil_field(
+    objective: Objective, count: int, *, singular_centre: bool = False, scalar: bool = False
+) -> PupilField:
+    """Pupil field on ``count`` by ``count`` nodes per quadrant, for unit dipoles on all axes.
+
+    ``scalar``: the field 1 of a scalar point source instead, no apodisation, no Fresnel losses.
+    """
     nodes = pupil_nodes(objective, count, singular_centre=singular_centre)
     q = nodes.radius
-    cosine, sine = nodes.kx / q, nodes.ky / q
-    even, split, axial = interfaces.dipole_amplitudes(objective, q)
-    # transverse dipoles x and y share their components, hence the weight 2 in intensity
-    twice = math.sqrt(2.0)
-    amplitude = np.array(
-        [
-            twice * even,
-            twice * split * (cosine**2 - sine**2),
-            twice * split * 2.0 * cosine * sine,
-            axial * cosine,
-            axial * sine,
-        ]
-    )
+    point = np.ones((1, *q.shape), dtype=np.complex128)
     return PupilField(
         objective,
         nodes,
-        amplitude,
+        point if scalar else _dipole_components(objective, nodes),
+        ((0, 0),) if scalar else DIPOLE_PARITY,
+        (1.0,) if scalar else DIPOLE_FREE,
         interfaces.root(objective.n_sample, q) - objective.n_sample,
         interfaces.root(objective.n_immersion, q).real - objective.n_immersion,
         interfaces.design_path_nm(objective, q),
     )
+
+
+def _dipole_components(objective: Objective, nodes: PupilNodes) -> ComplexArray:
+    """a, b, c, d, e at the nodes, (5, rows, columns)."""
+    q = nodes.radius
+    cosine, sine = nodes.kx / q, nodes.ky / q
+    even, split, axial = interfaces.dipole_amplitudes(objective, q)
+    along = split * (cosine**2 - sine**2)
+    across = split * 2.0 * cosine * sine
+    return np.array([even + along, across, even - along, axial * cosine, axial * sine])
 
 
 def plane_phasor(
@@ -92,9 +145,27 @@ def plane_phasor(
         - focus_nm[:, None, None] * field.immersion_root
     )
     phasor: ComplexArray = np.exp(1j * k * path)
-    density = 4.0 * field.nodes.weight * passed * (np.abs(field.amplitude) ** 2).sum(axis=0)
+    shining = np.tensordot(field.free, np.abs(field.amplitude) ** 2, axes=1)
+    density = 4.0 * field.nodes.weight * passed * shining
     energy = np.tensordot(np.abs(phasor) ** 2, density, axes=2)
     return phasor / (field.objective.wavelength_nm * np.sqrt(energy))[:, None, None]
+
+
+def energy_density(field: PupilField, forms: FloatArray, static: ComplexArray) -> FloatArray:
+    """Energy [1] of quadratic forms at each node of a quadrant, (forms, rows, columns).
+
+    Its sum with |phasor|^2 is the energy through the whole pupil. ``static``: transmission of mask
+    and wavefront in the quadrants (2, 2, rows, columns); products of components that are odd in kx
+    or ky only survive where it differs between quadrants.
+    """
+    passed = np.abs(static) ** 2
+    total = np.zeros((len(forms), *field.nodes.weight.shape))
+    for i, j in product(range(len(field.parity)), repeat=2):
+        odd_y, odd_x = (a ^ b for a, b in zip(field.parity[i], field.parity[j], strict=True))
+        signed = sum((-1) ** (odd_y * y + odd_x * x) * passed[y, x] for y, x in QUADRANTS)
+        together = signed * (field.amplitude[i] * field.amplitude[j].conj()).real
+        total += forms[:, i, j, None, None] * together
+    return field.nodes.weight * total
 
 
 def static_phasor(
@@ -142,3 +213,13 @@ def constant_wavefront_nm(optics: Any) -> dict[int, float]:
                 "pass optics with plain numbers"
             )
     return {index: float(value) for index, value in wavefront.coefficients_nm.items()}
+
+
+def with_wavefront(optics: Any, added_nm: Mapping[int, float]) -> Any:
+    """The optics with a wavefront (OSA index -> RMS nm) added to their constant one."""
+    if not added_nm:
+        return optics
+    total = constant_wavefront_nm(optics)
+    for index, value in added_nm.items():
+        total[int(index)] = total.get(int(index), 0.0) + float(value)
+    return optics.model_copy(update={"wavefront": ZernikeWavefront(coefficients_nm=total)})

@@ -31,9 +31,11 @@ from simscope.kernels.pupil import stack_intensity
 from simscope.optics import interfaces
 from simscope.optics.checks import check_supported, check_window
 from simscope.optics.field import (
-    PARITY,
     QUADRANTS,
+    Parity,
     PupilField,
+    basis_forms,
+    energy_density,
     mode_values,
     plane_phasor,
     pupil_field,
@@ -55,7 +57,7 @@ MOST_NODES = 320
 
 PLANES_AT_ONCE = 16
 
-_PARITY_ARRAY = np.array(PARITY)
+BASIS_PLANES_AT_ONCE = 4
 
 
 class PupilModel:
@@ -141,19 +143,179 @@ class PupilModel:
         nm) adds to the optics' own in all of them. Raises OpticsError outside the ranges the model
         was set up for.
         """
-        z, focus, x, y = np.broadcast_arrays(
-            *(np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (z_nm, focus_nm, x_nm, y_nm))
-        )
-        self._check_ranges(z, focus, x, y)
+        z, focus, x, y = self._columns(z_nm, focus_nm, x_nm, y_nm)
         aberration = self._wavefront_phase(dict(wavefront_nm or {}))
         out = np.empty((z.size, self.grid_y.weights.shape[0], self.grid_x.weights.shape[0]))
         for (x0, y0), members in _groups(x, y):
-            parts = _parities(self._static * np.exp(1j * (aberration + self._tilt(x0, y0))))
+            parts = self._parts(x0, y0, aberration)
             for start in range(0, members.size, PLANES_AT_ONCE):
                 chosen = members[start : start + PLANES_AT_ONCE]
                 phasor = plane_phasor(self.field, z[chosen], focus[chosen], self._passed)
                 out[chosen] = self._integrate(self._intensity(parts, phasor))
         return out
+
+    def basis_images(
+        self,
+        z_nm: ArrayLike = 0.0,
+        focus_nm: ArrayLike = 0.0,
+        x_nm: ArrayLike = 0.0,
+        y_nm: ArrayLike = 0.0,
+        analyser_deg: float | None = None,
+        *,
+        wavefront_nm: Mapping[int, float] | None = None,
+    ) -> FloatArray:
+        """Six images per emitter, float64 (n, 6, y, x), that sum to that of any oriented dipole.
+
+        A dipole of second moments M (trace 1) has the image ``sum_k m_k B_k``, m = (Mxx, Myy, Mzz,
+        Mxy, Mxz, Myz); the free dipole, M = 1/3, sums to 1 over an infinite camera at every height.
+        ``analyser_deg``: only the light polarised at this angle from x towards y on the camera.
+        Other arguments as in ``images``. Raises OpticsError for scalar optics, and outside the
+        ranges of the set-up.
+        """
+        forms = self._basis_forms(analyser_deg)
+        z, focus, x, y = self._columns(z_nm, focus_nm, x_nm, y_nm)
+        aberration = self._wavefront_phase(dict(wavefront_nm or {}))
+        out = np.empty((z.size, 6, self.grid_y.weights.shape[0], self.grid_x.weights.shape[0]))
+        for (x0, y0), members in _groups(x, y):
+            parts = self._parts(x0, y0, aberration)
+            for start in range(0, members.size, BASIS_PLANES_AT_ONCE):
+                chosen = members[start : start + BASIS_PLANES_AT_ONCE]
+                phasor = plane_phasor(self.field, z[chosen], focus[chosen], self._passed)
+                for k, samples in enumerate(self._form_samples(parts, phasor, forms)):
+                    out[chosen, k] = self._binned(samples)
+        return out
+
+    def basis_energies(
+        self, z_nm: ArrayLike = 0.0, analyser_deg: float | None = None
+    ) -> FloatArray:
+        """Sums [1] of the basis images over an infinite camera, float64 (n, 6).
+
+        By Parseval's theorem, from the pupil. The first three are the collected energies of dipoles
+        along x, y, z relative to a freely rotating one at the same height. Raises OpticsError for
+        scalar optics and heights outside the set-up.
+        """
+        forms = self._basis_forms(analyser_deg)
+        z = self._columns(z_nm, self._ranges[1][0], 0.0, 0.0)[0]
+        phasor = plane_phasor(self.field, z, np.full(z.shape, self._ranges[1][0]), self._passed)
+        density = energy_density(self.field, forms, self._static)
+        return self.objective.wavelength_nm**2 * np.tensordot(
+            np.abs(phasor) ** 2, density, axes=((1, 2), (1, 2))
+        )
+
+    def slopes(
+        self,
+        z_nm: ArrayLike = 0.0,
+        focus_nm: ArrayLike = 0.0,
+        x_nm: ArrayLike = 0.0,
+        y_nm: ArrayLike = 0.0,
+        *,
+        wavefront_nm: Mapping[int, float] | None = None,
+    ) -> FloatArray:
+        """Images [1] and their derivatives by the emitter's x, y, z [1/nm], float64 (n, 4, y, x).
+
+        Analytic: a lateral shift multiplies the pupil by exp(ik(kx x + ky y)), a height by exp(ik
+        root z), and the normalisation follows the evanescent light's loss with height. Arguments
+        and errors as in ``images``.
+        """
+        z, focus, x, y = self._columns(z_nm, focus_nm, x_nm, y_nm)
+        aberration = self._wavefront_phase(dict(wavefront_nm or {}))
+        out = np.empty((z.size, 4, self.grid_y.weights.shape[0], self.grid_x.weights.shape[0]))
+        for (x0, y0), members in _groups(x, y):
+            parts = self._parts(x0, y0, aberration)
+            for start in range(0, members.size, BASIS_PLANES_AT_ONCE):
+                chosen = members[start : start + BASIS_PLANES_AT_ONCE]
+                phasor = plane_phasor(self.field, z[chosen], focus[chosen], self._passed)
+                for k, samples in enumerate(self._slope_samples(parts, phasor)):
+                    out[chosen, k] = self._binned(samples)
+                dimming = self._dimming_per_nm(phasor)[:, None, None]
+                out[chosen, 3] -= dimming * out[chosen, 0]
+        return out
+
+    def _columns(self, *values: ArrayLike) -> list[FloatArray]:
+        """z, focus, x, y as float64 (n,), checked against the ranges of the set-up."""
+        columns = np.broadcast_arrays(
+            *(np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in values)
+        )
+        self._check_ranges(*columns)
+        return list(columns)
+
+    def _basis_forms(self, analyser_deg: float | None) -> FloatArray:
+        if len(self.field.parity) == 1:
+            raise OpticsError(
+                "model='gibson_lanni' is scalar and knows neither dipoles nor polarisation: use "
+                "model='vectorial'"
+            )
+        if analyser_deg is not None and not math.isfinite(analyser_deg):
+            raise OpticsError(f"analyser_deg={analyser_deg} is not finite: give an angle")
+        return basis_forms(analyser_deg)
+
+    def _parts(self, x_nm: float, y_nm: float, aberration: FloatArray | float) -> ComplexArray:
+        """Parity parts of mask, wavefront and lateral position, (2, 2, rows, columns)."""
+        return _parities(self._static * np.exp(1j * (aberration + self._tilt(x_nm, y_nm))))
+
+    def _form_samples(
+        self, parts: ComplexArray, phasor: ComplexArray, forms: FloatArray
+    ) -> list[FloatArray]:
+        """Samples of each quadratic form of the components' fields, quadrants as in ``_fields``."""
+        weighted = self.field.nodes.weight * phasor
+        fields = [
+            self._fields(amplitude * weighted, parts, odd)
+            for amplitude, odd in zip(self.field.amplitude, self.field.parity, strict=True)
+        ]
+        totals = [np.zeros_like(fields[0][:, :, :, 0]) for _ in forms]
+        for i, j in zip(*np.triu_indices(len(fields)), strict=True):
+            weights = forms[:, i, j] * (1.0 if i == j else 2.0)
+            # rounding of a cosine that is 0
+            used = np.flatnonzero(np.abs(weights) > 1e-15)
+            if used.size:
+                together = _interference(fields[i], fields[j])
+                for k in used:
+                    totals[k] += weights[k] * together
+        return totals
+
+    def _slope_samples(self, parts: ComplexArray, phasor: ComplexArray) -> list[FloatArray]:
+        """Samples of the free dipole's image and its slopes by x, y, z at fixed normalisation."""
+        field, k = self.field, self.objective.wavenumber_per_nm
+        weighted = field.nodes.weight * phasor
+        factors = (
+            (1j * k * field.nodes.kx, (0, 1)),
+            (1j * k * field.nodes.ky, (1, 0)),
+            (1j * k * field.sample_root, (0, 0)),
+        )
+        totals: list[FloatArray] = []
+        for amplitude, odd, weight in zip(field.amplitude, field.parity, field.free, strict=True):
+            light = self._fields(amplitude * weighted, parts, odd)
+            terms = [weight * _interference(light, light)]
+            for factor, (more_y, more_x) in factors:
+                flipped = (odd[0] ^ more_y, odd[1] ^ more_x)
+                slope = self._fields(amplitude * factor * weighted, parts, flipped)
+                terms.append(2.0 * weight * _interference(light, slope))
+            totals = [a + b for a, b in zip(totals, terms, strict=True)] if totals else terms
+        return totals
+
+    def _dimming_per_nm(self, phasor: ComplexArray) -> FloatArray:
+        """Relative change of the collected energy with height [1/nm], (planes,)."""
+        field = self.field
+        density = energy_density(field, field.free_form, self._static)[0]
+        light = np.abs(phasor) ** 2 * density
+        decay = -2.0 * self.objective.wavenumber_per_nm * field.sample_root.imag
+        return (light * decay).sum(axis=(1, 2)) / light.sum(axis=(1, 2))
+
+    def _fields(self, source: ComplexArray, parts: ComplexArray, odd: Parity) -> FloatArray:
+        """Field samples of one component, (2, 2 quadrants, half y, 2 (re, im), planes, half x)."""
+        fields = {
+            (py ^ odd[0], px ^ odd[1]): self._transform(
+                source * parts[py, px], py ^ odd[0], px ^ odd[1]
+            )
+            for py, px in QUADRANTS
+            if parts[py, px].any()
+        }
+        return _quadrant_fields(fields)
+
+    def _binned(self, quadrants: FloatArray) -> FloatArray:
+        """Pixel integrals of samples given by quadrants, (planes, y, x)."""
+        samples = _unfold(quadrants, self.grid_y.positions_nm.size, self.grid_x.positions_nm.size)
+        return self.grid_y.weights @ (samples @ self.grid_x.weights.T)
 
     def stacks(
         self,
@@ -218,9 +380,13 @@ class PupilModel:
             )
 
     def _single_source(self, z_nm: FloatArray, focus_nm: FloatArray) -> NDArray[np.float32]:
-        """Weighted pupil fields of a stack, float32 (5, 2 (re, im), planes, rows, columns)."""
+        """Weighted pupil fields of a stack, float32 (components, 2, planes, rows, columns).
+
+        The second axis is re, im; each component holds the root of its weight in the intensity.
+        """
         weighted = self.field.nodes.weight * plane_phasor(self.field, z_nm, focus_nm, self._passed)
-        source = self.field.amplitude[:, None] * weighted
+        shares = np.sqrt(np.array(self.field.free))[:, None, None]
+        source = (shares * self.field.amplitude)[:, None] * weighted
         return np.stack((source.real, source.imag), axis=1).astype(np.float32)
 
     def _single_stack(
@@ -236,7 +402,7 @@ class PupilModel:
         waves_x, waves_y = self._single_waves
         half = (waves_y.shape[1], waves_x.shape[3])
         quadrants = np.empty((source.shape[2], 2, 2, *half), dtype=np.float32)
-        stack_intensity(source, _PARITY_ARRAY, single, waves_x, waves_y, quadrants)
+        stack_intensity(source, np.array(self.field.parity), single, waves_x, waves_y, quadrants)
         samples = _unfold(
             quadrants[..., : self._waves_x.shape[3]].transpose(1, 2, 3, 0, 4),
             self.grid_y.positions_nm.size,
@@ -265,16 +431,10 @@ class PupilModel:
         half_y, half_x = self._waves_y.shape[1], self._waves_x.shape[3]
         quadrants = np.zeros((2, 2, half_y, phasor.shape[0], half_x))
         weighted = self.field.nodes.weight * phasor
-        for amplitude, odd in zip(self.field.amplitude, PARITY, strict=True):
-            source = amplitude * weighted
-            fields = {
-                (py ^ odd[0], px ^ odd[1]): self._transform(
-                    source * parts[py, px], py ^ odd[0], px ^ odd[1]
-                )
-                for py, px in QUADRANTS
-                if parts[py, px].any()
-            }
-            _add_intensity(quadrants, fields)
+        field = self.field
+        for amplitude, odd, weight in zip(field.amplitude, field.parity, field.free, strict=True):
+            light = self._fields(amplitude * weighted, parts, odd)
+            quadrants += weight * _interference(light, light)
         return _unfold(quadrants, self.grid_y.positions_nm.size, self.grid_x.positions_nm.size)
 
     def _transform(self, source: ComplexArray, odd_y: int, odd_x: int) -> FloatArray:
@@ -395,7 +555,8 @@ class _Probe:
     def field(self, count: int) -> PupilField:
         """Pupil field on ``count`` half chords."""
         centre = _singular_centre(self.model.optics)
-        return pupil_field(self.model.objective, count, singular_centre=centre)
+        scalar = self.model.optics.model == "gibson_lanni"
+        return pupil_field(self.model.objective, count, singular_centre=centre, scalar=scalar)
 
     def values(self, count: int) -> FloatArray:
         """Intensity at the probe points [1/nm^2], (wavefronts * corners, points)."""
@@ -422,13 +583,13 @@ class _Probe:
             for index, coefficient_nm in wavefront_nm.items():
                 aberration += k * coefficient_nm * mode_values(index, kx, ky, objective.na)
             aberrated = static * np.exp(1j * aberration)
-            total = np.zeros((self.z.size, len(PARITY), self.x.size), dtype=np.complex128)
+            total = np.zeros((self.z.size, len(field.parity), self.x.size), dtype=np.complex128)
             for wave, (iy, ix) in zip(waves, QUADRANTS, strict=True):
-                sign = np.array([(-1.0) ** (oy * iy + ox * ix) for oy, ox in PARITY])
+                sign = np.array([(-1.0) ** (oy * iy + ox * ix) for oy, ox in field.parity])
                 source = sign[:, None, None] * field.amplitude * aberrated[iy, ix]
                 both = (source[None] * phasor[:, None]).reshape(-1, nodes.kx.size)
                 total += (both @ wave).reshape(total.shape)
-            values.append((np.abs(total) ** 2).sum(axis=1))
+            values.append(np.einsum("pcx,c->px", np.abs(total) ** 2, field.free))
         return np.concatenate(values)
 
 
@@ -498,23 +659,31 @@ def _parities(quadrants: ComplexArray) -> ComplexArray:
     return np.where(largest > 1e-13 * largest.max(), parts, 0.0)
 
 
-def _add_intensity(quadrants: FloatArray, fields: dict[tuple[int, int], FloatArray]) -> None:
-    """Add one component's intensity to the samples at (+-y, +-x).
+def _quadrant_fields(fields: dict[Parity, FloatArray]) -> FloatArray:
+    """Complex field at (+-y, +-x) from standing waves of each parity.
 
-    The field is ``ee - i sx eo - i sy oe - sx sy oo`` with standing waves of each parity (first
-    letter y). Arrays are (half y, 2 (re, im), planes, half x).
+    The field is ``ee - i sx eo - i sy oe - sx sy oo`` (first letter y). Parities are (half y, 2
+    (re, im), planes, half x), the result (2, 2, half y, 2, planes, half x), index 1 negative.
     """
-    if len(fields) == 1:
-        (part,) = fields.values()
-        quadrants += part[:, 0] ** 2 + part[:, 1] ** 2
-        return
-    none = np.zeros_like(next(iter(fields.values())))
-    ee, eo, oe, oo = (fields.get(parity, none) for parity in QUADRANTS)
-    for iy, ix in QUADRANTS:
-        sx, sy = 1 - 2 * ix, 1 - 2 * iy
-        real = ee[:, 0] - sx * sy * oo[:, 0] + sx * eo[:, 1] + sy * oe[:, 1]
-        imaginary = ee[:, 1] - sx * sy * oo[:, 1] - sx * eo[:, 0] - sy * oe[:, 0]
-        quadrants[iy, ix] += real**2 + imaginary**2
+    shape = next(iter(fields.values())).shape
+    out = np.zeros((2, 2, *shape))
+    for (odd_y, odd_x), part in fields.items():
+        for iy, ix in QUADRANTS:
+            sign = (-1) ** (odd_y * iy + odd_x * ix)
+            if odd_y ^ odd_x:
+                # times -i
+                out[iy, ix, :, 0] += sign * part[:, 1]
+                out[iy, ix, :, 1] -= sign * part[:, 0]
+            elif odd_y:
+                out[iy, ix] -= sign * part
+            else:
+                out[iy, ix] += part
+    return out
+
+
+def _interference(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Re(first * conj(second)) of fields (2, 2, half y, 2 (re, im), planes, half x)."""
+    return first[:, :, :, 0] * second[:, :, :, 0] + first[:, :, :, 1] * second[:, :, :, 1]
 
 
 def _unfold(quadrants: NDArray[Any], samples_y: int, samples_x: int) -> NDArray[Any]:
