@@ -92,10 +92,19 @@ def dipole_moments(dipole: Any) -> FloatArray:
             f"dipole is of type {type(dipole).__name__}: pass FreeDipole(), "
             "FixedDipole(polar_deg=..., azimuth_deg=...) or ConeDipole(...)"
         )
+    return moments(*orientation_rad(dipole))[0]
+
+
+def orientation_rad(dipole: FixedDipole | ConeDipole) -> tuple[float, float, float]:
+    """Polar angle, azimuth and half angle of the cone [rad] of a dipole as a recipe writes it.
+
+    Raises OpticsError for angles that are still to be drawn.
+    """
     polar, azimuth = (
-        np.radians(_plain(name, getattr(dipole, name))) for name in ("polar_deg", "azimuth_deg")
+        float(np.radians(_plain(name, getattr(dipole, name))))
+        for name in ("polar_deg", "azimuth_deg")
     )
-    return moments(polar, azimuth, _half_angle_rad(dipole))[0]
+    return polar, azimuth, _half_angle_rad(dipole)
 
 
 def _half_angle_rad(dipole: FixedDipole | ConeDipole) -> float:
