@@ -1,5 +1,6 @@
 """How light forms an image: objective and media, pupil, Zernike modes, masks, fast tables."""
 
+from simscope.optics.field_dependence import field_coefficients, optics_at
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import array_mask, mask_phase
 from simscope.optics.model import ImageModel, Reach, image_model
@@ -39,6 +40,7 @@ __all__ = [
     "array_mask",
     "at_wavelength",
     "build_table",
+    "field_coefficients",
     "fringe_to_nm",
     "fringe_to_osa",
     "image_model",
@@ -52,6 +54,7 @@ __all__ = [
     "noll_to_nm",
     "noll_to_osa",
     "objective_of",
+    "optics_at",
     "osa_to_fringe",
     "osa_to_nm",
     "osa_to_noll",

@@ -17,6 +17,7 @@ from simscope.recipe.base import Model, Per, Scope, unknown_key
 from simscope.recipe.camera import Camera
 from simscope.recipe.dipoles import Dipole, FreeDipole
 from simscope.recipe.distributions import Distribution
+from simscope.recipe.field_dependence import FieldDependence
 from simscope.recipe.illumination import Illumination, UniformIllumination
 from simscope.recipe.masks import Mask
 from simscope.recipe.modality import Modality
@@ -245,6 +246,7 @@ KINDS_OF = {
     "photophysics": _kinds(Photophysics),
     "background": _kinds(Background),
     "dipoles": _kinds(Dipole),
+    "field_dependence": _kinds(FieldDependence),
     "illumination": _kinds(Illumination),
     "mask": _kinds(Mask),
     "modality": _kinds(Modality),
