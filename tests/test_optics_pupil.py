@@ -243,8 +243,6 @@ BAD = {
     "not finite": {"wavelength_nm": float("nan")},
     "must be above 0": {"wavelength_nm": -5.0},
     "um of immersion": {"coverslip_um": 4000.0, "coverslip_design_um": 170.0},
-    "gibson_lanni": {"model": "gibson_lanni"},
-    "radial": {"method": "radial"},
 }
 
 

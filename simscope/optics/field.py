@@ -91,7 +91,7 @@ def basis_forms(analyser_deg: float | None = None) -> FloatArray:
         passed = [math.cos(angle) * _EX + math.sin(angle) * _EY]
     forms = []
     for i, j in MOMENTS:
-        one_way = 3.0 * sum(np.outer(field[i], field[j]) for field in passed)
+        one_way = 3.0 * np.sum([np.outer(field[i], field[j]) for field in passed], axis=0)
         forms.append(one_way if i == j else one_way + one_way.T)
     return np.array(forms)
 

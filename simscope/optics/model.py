@@ -107,8 +107,8 @@ def molecule_model(
     """The model of a free molecule at one wavelength: by radial integrals, pupil, or measured."""
     if optics.measured is not None:
         return MeasuredModel(optics, window, reach)
-    if optics.model != "vectorial" or optics.method == "radial":
-        raise OpticsError(f"model={optics.model!r} by method={optics.method!r} is not there yet")
+    if optics.method == "radial":
+        raise OpticsError(f"method={optics.method!r} is not there yet")
     return PupilModel(
         optics,
         shape=window.shape,
