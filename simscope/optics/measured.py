@@ -209,7 +209,7 @@ def whole_multiple(pixel_nm: float, calibrated_nm: float) -> int:
 def _target_places(window: Window, count: int) -> FloatArray:
     """Centres of the window's pixels along one axis from its middle [nm], (count,)."""
     spacing_nm = window.pixel_nm / (window.per_pixel or 1)
-    places: FloatArray = (np.arange(count) - 0.5 * (count - 1)) * spacing_nm
+    places: FloatArray = np.linspace(-0.5, 0.5, count) * ((count - 1) * spacing_nm)
     return places
 
 
@@ -220,8 +220,8 @@ def _taps(multiple: int, read_px: float, blur_px: float) -> tuple[FloatArray, Fl
     Gaussian is integrated by the trapezoidal rule, fine enough for 1e-11 at the finest detail that
     pixels hold (half a cycle per pixel).
     """
-    offsets: FloatArray = np.arange(multiple, dtype=np.float64)
-    offsets = (offsets - 0.5 * (multiple - 1)) * read_px
+    offsets: FloatArray = np.linspace(-0.5, 0.5, multiple, dtype=np.float64)
+    offsets *= (multiple - 1) * read_px
     weights: FloatArray = np.ones(multiple)
     if blur_px == 0.0:
         return offsets, weights
