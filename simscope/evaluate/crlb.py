@@ -24,6 +24,11 @@ import numpy.typing as npt
 from simscope.acquire import Simulator
 from simscope.camera import noise_model
 from simscope.errors import EvaluationError
+from simscope.evaluate.information import (
+    bound_from_information,
+    fisher_information,
+    is_invertible,
+)
 from simscope.evaluate.tables import Floats, read_columns
 from simscope.optics import SplineTable
 from simscope.recipe import Recipe, load_recipe
@@ -32,7 +37,6 @@ CRLB_DTYPE = np.dtype(
     [(name, np.float64) for name in ("x_nm", "y_nm", "z_nm", "photons", "background")]
 )
 EMITTERS_AT_ONCE = 128
-WORST_CONDITION = 1e12  # beyond, double precision cannot tell two parameters apart
 
 
 def crlb(
@@ -130,7 +134,7 @@ def _bounds(
     information = fisher_information(
         derivatives.reshape(*derivatives.shape[:2], -1), noise.variance_e2.reshape(len(psf), -1)
     )
-    bounded = on_frame.all(axis=(1, 2)) | _is_invertible(information)
+    bounded = on_frame.all(axis=(1, 2)) | is_invertible(information)
     bounds = np.full(len(psf), np.nan, CRLB_DTYPE)
     for name, bound in zip(names, bound_from_information(information[bounded]).T, strict=True):
         bounds[name][bounded] = bound
@@ -152,60 +156,3 @@ def _pixels_on_frame(
     on_rows, on_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     on_frame: npt.NDArray[np.bool_] = on_rows[:, :, None] & on_columns[:, None, :]
     return on_frame
-
-
-def fisher_information(mean_derivatives: Floats, variance: Floats) -> Floats:
-    """Fisher information ``(..., parameters, parameters)``, in inverse units of the parameters.
-
-    ``mean_derivatives`` is ``(..., parameters, pixels)``, the derivatives of every pixel's mean;
-    ``variance`` is ``(..., pixels)``, both in the same counts. The dependence of the variance on
-    the parameters is left out, exact for Poisson counts.
-
-    Raises
-    ------
-    EvaluationError
-        If a variance is not positive.
-    """
-    if not np.all(variance > 0):
-        raise EvaluationError(
-            f"smallest variance {np.min(variance):g} is not above 0: a pixel without light or "
-            "noise would know its mean exactly; give background_photons or read noise"
-        )
-    weighted = mean_derivatives / variance[..., np.newaxis, :]
-    return weighted @ np.swapaxes(mean_derivatives, -1, -2)
-
-
-def bound_from_information(information: Floats) -> Floats:
-    """Smallest standard deviations, ``(..., parameters)``: root of the inverse's diagonal.
-
-    Raises
-    ------
-    EvaluationError
-        If the information has no inverse: two parameters act alike, or one has no effect.
-    """
-    scale, correlation = _scale_and_correlation(information)
-    if not np.all(scale > 0):
-        raise EvaluationError(
-            "a parameter leaves the image unchanged, so it has no bound: move the emitter into "
-            "the range of the PSF, or give it photons"
-        )
-    if not np.all(_is_invertible(information)):
-        raise EvaluationError(
-            "two parameters change the image alike, so neither has a bound: fix one of them"
-        )
-    variances = np.diagonal(np.linalg.inv(correlation), axis1=-2, axis2=-1)
-    return np.sqrt(variances) / scale
-
-
-def _scale_and_correlation(information: Floats) -> tuple[Floats, Floats]:
-    """Roots of the diagonal, and the information with them taken out (0 where a root is 0)."""
-    scale = np.sqrt(np.diagonal(information, axis1=-2, axis2=-1))
-    inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
-    return scale, information * inverse[..., :, np.newaxis] * inverse[..., np.newaxis, :]
-
-
-def _is_invertible(information: Floats) -> npt.NDArray[np.bool_]:
-    """Whether every parameter acts, and each in a way of its own, ``(...)``."""
-    scale, correlation = _scale_and_correlation(information)
-    apart: npt.NDArray[np.bool_] = np.linalg.cond(correlation) <= WORST_CONDITION
-    return np.all(scale > 0, axis=-1) & apart
