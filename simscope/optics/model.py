@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simscope.errors import OpticsError
 from simscope.optics.checks import check_supported
 from simscope.optics.dipoles import oriented
 from simscope.optics.field import with_wavefront
@@ -24,6 +23,7 @@ from simscope.optics.field_dependence import optics_at
 from simscope.optics.measured import MeasuredModel
 from simscope.optics.pixels import Window
 from simscope.optics.pupil import PupilModel
+from simscope.optics.radial import RadialModel, symmetry_breakers
 
 FloatArray = NDArray[np.float64]
 
@@ -107,8 +107,8 @@ def molecule_model(
     """The model of a free molecule at one wavelength: by radial integrals, pupil, or measured."""
     if optics.measured is not None:
         return MeasuredModel(optics, window, reach)
-    if optics.method == "radial":
-        raise OpticsError(f"method={optics.method!r} is not there yet")
+    if optics.method == "radial" or (optics.method == "auto" and not symmetry_breakers(optics)):
+        return RadialModel(optics, window, reach, accuracy)
     return PupilModel(
         optics,
         shape=window.shape,

@@ -1,0 +1,641 @@
+"""PSFs of rotationally symmetric optics, by radial profiles: the fastest and most exact way.
+
+Behind a pupil without mask or wavefront the image of a dipole is a few radial profiles times
+cosines and sines of the azimuth. For a freely rotating one there is a single profile,
+
+    I(r) = 2 |I_0|^2 + |I_1|^2 + 2 |I_2|^2        (vectorial, kernels as in radial_integrals)
+    I(r) = |I_0|^2                                (scalar, Gibson and Lanni 1991)
+
+All planes of a stack share the Bessel functions, so a stack of profiles is three real matrix
+products. Intensities hold no frequency beyond 2 NA / wavelength: a B-spline of degree seven through
+samples at a fraction of the Nyquist distance gives the profile at any radius. For an emitter in the
+middle of the window, the integral over each distinct pixel is folded into the spline's weights;
+elsewhere the profile is spread over the window's sample grid, whose weights integrate it.
+
+Fails where the optics are not symmetric about the axis: use the pupil model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
+from itertools import product
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+from simscope.errors import OpticsError
+from simscope.kernels.radial import (
+    PLANES,
+    basis_splines,
+    mirrored_images,
+    pixel_weights,
+    profiles_at,
+    spline_coefficients,
+)
+from simscope.optics.checks import check_supported, check_window
+from simscope.optics.interfaces import objective_of
+from simscope.optics.pixels import SampleGrid, Window
+from simscope.optics.radial_integrals import (
+    RadialField,
+    bessel_tables,
+    bessel_taylor,
+    integrals,
+    legendre_rule,
+    node_count,
+    pieces,
+    radial_field,
+    steepest_phase,
+)
+
+FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
+
+DEGREE = 7
+"""Degree of the B-spline along the radius."""
+
+PAD = 28
+"""Samples before and beyond a profile, over which the edge's influence on the spline dies out."""
+
+RADII_AT_ONCE = 64
+PIXELS_AT_ONCE = 1024
+PLANES_AT_ONCE = 512
+LARGEST_DENSE = 200
+"""Chunks of work, and samples along an axis up to which dense products are the faster ones."""
+
+SPLINE_ERROR = 3e-4
+"""Spline error at samples one Nyquist distance apart, extrapolated: measured times share^-8."""
+
+
+class RadialProfiles:
+    """Radial profiles of one set of optics out to a radius, over ranges of height and focus.
+
+    ``corners_nm``: the (z, focus) at the ends of the ranges, for which quadrature and spacing of
+    the radii are chosen and checked; ``error_estimate`` is the worst error found there, as a share
+    of the image's peak. Raises OpticsError if ``accuracy`` is out of reach.
+    """
+
+    MOST_ROUNDS = 12
+
+    def __init__(
+        self, objective: Any, model: str, corners_nm: list[tuple[float, float]],
+        reach_nm: float, accuracy: float,
+    ) -> None:  # fmt: skip
+        self.objective, self.model, self.reach_nm = objective, model, reach_nm
+        # the error of a spline of degree 7 falls with the 8th power of its spacing
+        share = min(0.6, (0.2 * accuracy / SPLINE_ERROR) ** (1.0 / (DEGREE + 1)))
+        finer = 1.0
+        for _ in range(self.MOST_ROUNDS):
+            self._set_up(corners_nm, share / finer, accuracy, finer)
+            self.error_estimate = self._error(corners_nm)
+            if self.error_estimate <= 0.5 * accuracy:
+                return
+            finer *= 1.15
+        raise OpticsError(
+            f"radial integrals reach {self.error_estimate:.1e} of the peak, half of "
+            f"accuracy={accuracy:g} is asked: ask for a lower accuracy (a larger number)"
+        )
+
+    def _set_up(
+        self, corners_nm: list[tuple[float, float]], share: float, accuracy: float, finer: float
+    ) -> None:
+        self.spacing_nm = share * 0.5 / self.objective.band_limit_per_nm
+        inside = math.ceil(self.reach_nm / self.spacing_nm) + DEGREE // 2 + 2
+        self.radii_nm = self.spacing_nm * np.arange(inside + PAD)
+        self._inside = inside
+        outermost_nm = float(self.radii_nm[-1])
+        self.counts = tuple(
+            math.ceil(
+                finer
+                * node_count(
+                    steepest_phase(self.objective, piece, corners_nm, outermost_nm), accuracy
+                )
+            )
+            for piece in pieces(self.objective)
+        )
+        self.field = radial_field(self.objective, self.model, self.counts)
+        wavenumber = self.objective.wavenumber_per_nm
+        self._taylor = bessel_taylor(wavenumber * self.objective.na * outermost_nm)
+
+    def _error(self, corners_nm: list[tuple[float, float]]) -> float:
+        """Worst difference from finer quadrature at probe radii, as a share of the peak."""
+        z, focus = (np.array(column) for column in zip(*corners_nm, strict=True))
+        profile = self.free(z, focus)
+        # between the samples, where splines err most, near the axis and all over the window
+        probe = np.unique(np.geomspace(1.0, self._inside, 40).astype(int)) - 0.5
+        radii = np.minimum(self.spacing_nm * probe, self.reach_nm)
+        finer = radial_field(
+            self.objective, self.model, tuple(math.ceil(1.25 * n) + 6 for n in self.counts)
+        )
+        exact = free_profile(
+            finer, integrals(finer.sources(z, focus), bessel_tables(finer, radii, self._taylor))
+        )
+        splined = np.empty((z.size, 1, radii.size))
+        profiles_at(
+            self.coefficients(profile), radii, np.zeros(1), 1.0 / self.spacing_nm, PAD, DEGREE,
+            False, splined,
+        )  # fmt: skip
+        peak = profile[: self._inside].max(axis=0)
+        return float((np.abs(splined[:, 0].T - exact) / peak).max())
+
+    def free(self, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
+        """Intensity of a freely rotating dipole at the radii [1/nm^2], (radii, planes)."""
+        return self.of_integrals(self.field.sources(z_nm, focus_nm), self._free)
+
+    def _free(self, waves: list[ComplexArray]) -> FloatArray:
+        return free_profile(self.field, waves)
+
+    def of_integrals(
+        self, sources: ComplexArray, combine: Callable[[list[ComplexArray]], FloatArray]
+    ) -> FloatArray:
+        """What ``combine`` makes of the integrals I_m at all radii, (radii, columns)."""
+
+        def rows(start: int) -> FloatArray:
+            radii = self.radii_nm[start : start + RADII_AT_ONCE]
+            return combine(integrals(sources, bessel_tables(self.field, radii, self._taylor)))
+
+        return np.concatenate(in_parallel(rows, range(0, self.radii_nm.size, RADII_AT_ONCE)))
+
+    def coefficients(self, profiles: FloatArray, parity: FloatArray | float = 1.0) -> FloatArray:
+        """B-spline coefficients of profiles (radii, planes), (blocks, PAD + radii, PLANES)."""
+        radii, planes = profiles.shape
+        out = np.empty((-(-planes // PLANES), PAD + radii, PLANES))
+        signs = np.broadcast_to(np.asarray(parity, np.float64), planes).copy()
+        spline_coefficients(profiles, signs, PAD, spline_poles(), out)
+        return out
+
+
+class RadialModel:
+    """PSFs of rotationally symmetric optics for one window, over ranges of height, focus, shift.
+
+    ``window`` and ``reach`` as in ``simscope.optics.model``; ``accuracy``: worst error as a share
+    of each image's peak, the optics' own if None. Raises OpticsError for optics without rotational
+    symmetry, for impossible ones, and outside the ranges of the set-up.
+    """
+
+    def __init__(
+        self, optics: Any, window: Window, reach: Any, accuracy: float | None = None
+    ) -> None:
+        check_supported(optics)
+        check_window(window.shape, window.pixel_nm)
+        check_symmetric(optics)
+        self.optics, self.window, self.reach = optics, window, reach
+        self.objective = objective_of(optics)
+        self.accuracy = float(optics.accuracy if accuracy is None else accuracy)
+        if not 1e-12 <= self.accuracy <= 0.5:
+            raise OpticsError(
+                f"accuracy={self.accuracy:g} lies outside [1e-12, 0.5]: ask for 1e-6, say"
+            )
+        ranges = np.array([*reach.z_nm, *reach.focus_nm, reach.lateral_nm], dtype=np.float64)
+        if not np.isfinite(ranges).all():
+            raise OpticsError("a height, focus or shift is not finite: give numbers")
+
+    @property
+    def error_estimate(self) -> float:
+        """Worst error found when quadrature and spline were checked, as a share of the peak.
+
+        Radial quadrature against a finer one and spline against quadrature, in the corners of the
+        ranges; the pixel integration adds at most 0.3 ``accuracy``.
+        """
+        return (self._centred if self._takes_centre else self._gridded).profiles.error_estimate
+
+    def images(
+        self,
+        z_nm: ArrayLike = 0.0,
+        focus_nm: ArrayLike = 0.0,
+        x_nm: ArrayLike = 0.0,
+        y_nm: ArrayLike = 0.0,
+    ) -> FloatArray:
+        """Probability per pixel of freely rotating emitters, float64 (n, y, x).
+
+        Arguments broadcast to n images. Values sum to 1 over an infinite camera. Raises
+        OpticsError outside the ranges the model was set up for.
+        """
+        z, focus, x, y = self._broadcast(z_nm, focus_nm, x_nm, y_nm)
+        if self._takes_centre and not (x.any() or y.any()):
+            return self._centred.images(z, focus)
+        images = self._gridded.images(_FreeDipole(), z, focus, x, y)[:, 0]
+        # the exact value is never negative; the error of spline and filter can be where it is dark
+        return np.maximum(images, 0.0, out=images)
+
+    def basis_images(
+        self,
+        z_nm: ArrayLike = 0.0,
+        focus_nm: ArrayLike = 0.0,
+        x_nm: ArrayLike = 0.0,
+        y_nm: ArrayLike = 0.0,
+        analyser_deg: float | None = None,
+    ) -> FloatArray:
+        """Images per component of the dipole's second moments, float64 (n, 6, y, x).
+
+        In the order xx, yy, zz, xy, xz, yz: a dipole of second-moment tensor M (trace 1) has the
+        image sum_k m_k B_k with m = (Mxx, Myy, Mzz, Mxy, Mxz, Myz); the factor 2 of the
+        off-diagonals is inside B_k. Without ``analyser_deg`` (angle of a polariser's axis from x
+        towards y) the mean of the first three sums to 1 over an infinite camera. Raises
+        OpticsError for the scalar model, which knows no dipoles.
+        """
+        self._check_vectorial()
+        angle = None if analyser_deg is None else math.radians(analyser_deg)
+        z, focus, x, y = self._broadcast(z_nm, focus_nm, x_nm, y_nm)
+        return self._gridded.images(_DipoleBasis(angle), z, focus, x, y)
+
+    def basis_energies(self, z_nm: ArrayLike = 0.0) -> FloatArray:
+        """Sums of the basis images over an infinite camera without analyser, float64 (n, 6)."""
+        self._check_vectorial()
+        z = np.atleast_1d(np.asarray(z_nm, dtype=np.float64))
+        field = self._any.profiles.field
+        energies = field.energies(z)
+        total = energies @ field.strength
+        out = np.zeros((z.size, 6))
+        # I_0 and I_2 are shared evenly by the transverse dipoles, I_1 is the axial one's
+        out[:, 0] = out[:, 1] = 3.0 * (energies[:, 0] + energies[:, 2]) / total
+        out[:, 2] = 3.0 * energies[:, 1] / total
+        return out
+
+    def slopes(
+        self,
+        z_nm: ArrayLike = 0.0,
+        focus_nm: ArrayLike = 0.0,
+        x_nm: ArrayLike = 0.0,
+        y_nm: ArrayLike = 0.0,
+    ) -> FloatArray:
+        """Images and their derivatives with the emitter's x, y, z [1/nm], float64 (n, 4, y, x)."""
+        z, focus, x, y = self._broadcast(z_nm, focus_nm, x_nm, y_nm)
+        return self._gridded.images(_Slopes(), z, focus, x, y)
+
+    @property
+    def _takes_centre(self) -> bool:
+        window = self.window
+        return window.per_pixel is None and not window.points and window.blur_nm == 0.0
+
+    @cached_property
+    def _centred(self) -> _Centred:
+        height, width = self.window.shape
+        reach_nm = 0.5 * self.window.pixel_nm * math.hypot(height, width)
+        return _Centred(self.window, self._profiles(reach_nm), self.accuracy)
+
+    @cached_property
+    def _gridded(self) -> _Gridded:
+        grids = self.window.grids(self.objective.band_limit_per_nm, 0.3 * self.accuracy)
+        half = [float(np.abs(grid.positions_nm).max()) + self.reach.lateral_nm for grid in grids]
+        return _Gridded(grids, self._profiles(math.hypot(*half)))
+
+    @property
+    def _any(self) -> _Centred | _Gridded:
+        return self._gridded if "_gridded" in self.__dict__ else (
+            self._centred if self._takes_centre else self._gridded
+        )  # fmt: skip
+
+    def _profiles(self, reach_nm: float) -> RadialProfiles:
+        (z_low, z_high), (low, high) = self.reach.z_nm, self.reach.focus_nm
+        corners = sorted({*product((float(z_low), float(z_high)), (float(low), float(high)))})
+        return RadialProfiles(self.objective, self.optics.model, corners, reach_nm, self.accuracy)
+
+    def _check_vectorial(self) -> None:
+        if self.optics.model != "vectorial":
+            raise OpticsError(
+                f"model={self.optics.model!r} knows no dipole orientations: use model='vectorial'"
+            )
+
+    def _broadcast(self, *values: ArrayLike) -> list[FloatArray]:
+        arrays = np.broadcast_arrays(
+            *(np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in values)
+        )
+        reach = self.reach
+        lateral = (-reach.lateral_nm, reach.lateral_nm)
+        limits = (reach.z_nm, reach.focus_nm, lateral, lateral)
+        for name, value, (low, high) in zip(
+            ("z_nm", "focus_nm", "x_nm", "y_nm"), arrays, limits, strict=True
+        ):
+            if not ((value >= low) & (value <= high)).all():
+                raise OpticsError(
+                    f"{name} from {value.min():g} to {value.max():g} leaves [{low:g}, {high:g}], "
+                    "for which the model was set up: set it up for the wider range"
+                )
+        return list(arrays)
+
+
+class _Centred:
+    """Images of emitters in the middle of a window: weights per distinct pixel, mirrored."""
+
+    def __init__(self, window: Window, profiles: RadialProfiles, accuracy: float) -> None:
+        self.window, self.profiles = window, profiles
+        offset, area = pixel_quadrature(
+            window.pixel_nm, profiles.objective.band_limit_per_nm, 0.1 * accuracy
+        )
+        self._which, x, y = distinct_pixels(window.shape, window.pixel_nm)
+        taps = math.ceil(math.sqrt(2.0) * window.pixel_nm / profiles.spacing_nm) + DEGREE + 1
+        self._start = np.empty(x.size, dtype=np.int64)
+        self._weights = np.empty((x.size, taps))
+
+        def weigh(first: int) -> None:
+            part = slice(first, first + PIXELS_AT_ONCE)
+            pixel_weights(
+                x[part], y[part], offset, area, 1.0 / profiles.spacing_nm, PAD, DEGREE,
+                self._start[part], self._weights[part],
+            )  # fmt: skip
+
+        in_parallel(weigh, range(0, x.size, PIXELS_AT_ONCE))
+
+    def images(self, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
+        """Probability per pixel, (planes, y, x)."""
+        out = np.empty((z_nm.size, *self.window.shape))
+        for first in range(0, z_nm.size, PLANES_AT_ONCE):
+            part = slice(first, first + PLANES_AT_ONCE)
+            self._write(self.profiles.free(z_nm[part], focus_nm[part]), out[part])
+        return out
+
+    def _write(self, profiles: FloatArray, out: FloatArray) -> None:
+        coefficients = self.profiles.coefficients(profiles)
+
+        def block(number: int) -> None:
+            mirrored_images(
+                coefficients[number], self._which, self._start, self._weights,
+                out[number * PLANES : (number + 1) * PLANES],
+            )  # fmt: skip
+
+        in_parallel(block, range(coefficients.shape[0]))
+
+
+class _FreeDipole:
+    """What the sample grid needs for images of freely rotating dipoles."""
+
+    parity = np.ones(1)
+    outputs = 1
+
+    def profiles(self, of: RadialProfiles, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
+        """Radial profiles, (radii, kinds, planes)."""
+        return of.free(z_nm, focus_nm)[:, None]
+
+    def combine(self, at: _Sampler) -> Iterable[FloatArray]:
+        """Intensity on the sample grid per output, (planes, y, x) each."""
+        yield at.values(0)
+
+
+class _Slopes:
+    """What the sample grid needs for images and their derivatives with the emitter's place."""
+
+    parity = np.ones(2)
+    outputs = 4
+
+    def profiles(self, of: RadialProfiles, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
+        """Intensity and its derivative with height, (radii, 2, planes)."""
+        sources = of.field.sources(z_nm, focus_nm)
+        rates = sources * of.field.height_rates(z_nm)
+        planes = z_nm.size
+
+        def combine(waves: list[ComplexArray]) -> FloatArray:
+            both = [(wave[:, :planes], wave[:, planes:]) for wave in waves]
+            values = free_profile(of.field, [wave for wave, _ in both])
+            slope = sum(
+                2.0 * strength * (wave.conj() * rate).real
+                for strength, (wave, rate) in zip(of.field.strength, both, strict=True)
+            )
+            return np.stack((values, slope), axis=1)
+
+        return of.of_integrals(np.concatenate((sources, rates), axis=1), combine)
+
+    def combine(self, at: _Sampler) -> Iterable[FloatArray]:
+        """Intensity and its x, y, z derivatives on the sample grid, (planes, y, x) each."""
+        yield at.values(0)
+        inwards = -at.values(0, slope=True)
+        yield inwards * at.cosine
+        yield inwards * at.sine
+        yield at.values(1)
+
+
+class _DipoleBasis:
+    """What the sample grid needs for the six images of a dipole's second moments.
+
+    A dipole along x, y or z gives, behind an analyser at angle a, the fields
+    cos(a) I_0 - cos(2 phi - a) I_2, sin(a) I_0 - sin(2 phi - a) I_2 and -i cos(phi - a) I_1.
+    """
+
+    parity = np.array((1.0, 1.0, 1.0, 1.0, -1.0, -1.0))
+    outputs = 6
+
+    def __init__(self, analyser: float | None) -> None:
+        # no analyser passes what two crossed ones pass together
+        self.angles = (0.0, 0.5 * math.pi) if analyser is None else (analyser,)
+
+    def profiles(self, of: RadialProfiles, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
+        """Products of the integrals: 00, 02, 22, 11 real, 01 and 21 imaginary parts."""
+
+        def combine(waves: list[ComplexArray]) -> FloatArray:
+            i0, i1, i2 = waves
+            products = (i0.conj() * i0, i0.conj() * i2, i2.conj() * i2, i1.conj() * i1)
+            crossed = ((i0.conj() * i1).imag, (i2.conj() * i1).imag)
+            # scaled so that the mean of xx, yy, zz is the freely rotating dipole
+            return 3.0 * np.stack([*(p.real for p in products), *crossed], axis=1)
+
+        return of.of_integrals(of.field.sources(z_nm, focus_nm), combine)
+
+    def combine(self, at: _Sampler) -> Iterable[FloatArray]:
+        """Intensity on the sample grid of xx, yy, zz, xy, xz, yz, (planes, y, x) each."""
+        p00, p02, p22, p11, q01, q21 = (at.values(kind) for kind in range(6))
+        phi = np.arctan2(at.sine, at.cosine)
+        total = [np.zeros_like(p00) for _ in range(6)]
+        for angle in self.angles:
+            u, v = math.cos(angle), math.sin(angle)
+            cosine, sine = np.cos(2.0 * phi - angle), np.sin(2.0 * phi - angle)
+            axial = np.cos(phi - angle)
+            total[0] += u * u * p00 - 2.0 * u * cosine * p02 + cosine**2 * p22
+            total[1] += v * v * p00 - 2.0 * v * sine * p02 + sine**2 * p22
+            total[2] += axial**2 * p11
+            total[3] += 2.0 * (u * v * p00 - (u * sine + v * cosine) * p02 + cosine * sine * p22)
+            total[4] += 2.0 * axial * (u * q01 - cosine * q21)
+            total[5] += 2.0 * axial * (v * q01 - sine * q21)
+        return total
+
+
+class _Sampler:
+    """Profiles of some planes on the sample grid around one emitter position."""
+
+    def __init__(
+        self, profiles: RadialProfiles, values: FloatArray, parity: FloatArray,
+        x_nm: FloatArray, y_nm: FloatArray,
+    ) -> None:  # fmt: skip
+        self._profiles, self._values, self._parity = profiles, values, parity
+        self._x, self._y = x_nm, y_nm
+        self._radius = np.hypot(x_nm, y_nm[:, None])
+
+    @property
+    def cosine(self) -> FloatArray:
+        """Cosine of the azimuth around the emitter, (y, x); 0 on the emitter itself."""
+        return self._x / np.maximum(self._radius, 1e-300)
+
+    @property
+    def sine(self) -> FloatArray:
+        """Sine of the azimuth around the emitter, (y, x); 0 on the emitter itself."""
+        return self._y[:, None] / np.maximum(self._radius, 1e-300)
+
+    def values(self, kind: int, *, slope: bool = False) -> FloatArray:
+        """One kind of profile, or its derivative along the radius, (planes, y, x)."""
+        profile = np.ascontiguousarray(self._values[:, kind])
+        out = np.empty((profile.shape[1], self._y.size, self._x.size))
+        profiles_at(
+            self._profiles.coefficients(profile, self._parity[kind]), self._x, self._y,
+            1.0 / self._profiles.spacing_nm, PAD, DEGREE, slope, out,
+        )  # fmt: skip
+        return out
+
+
+class _Gridded:
+    """Images of emitters anywhere: profiles on the window's sample grid, then its weights."""
+
+    def __init__(self, grids: tuple[SampleGrid, SampleGrid], profiles: RadialProfiles) -> None:
+        self.grid_y, self.grid_x = grids
+        self.profiles = profiles
+        self._integrate = (band_matrix(self.grid_y.weights), band_matrix(self.grid_x.weights))
+
+    def images(
+        self, wanted: Any, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray,
+        y_nm: FloatArray,
+    ) -> FloatArray:  # fmt: skip
+        """What is wanted of each emitter, integrated over pixels, (n, outputs, y, x)."""
+        shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
+        out = np.empty((z_nm.size, wanted.outputs, *shape))
+        for first in range(0, z_nm.size, PLANES_AT_ONCE):
+            part = slice(first, first + PLANES_AT_ONCE)
+            self._fill(wanted, z_nm[part], focus_nm[part], x_nm[part], y_nm[part], out[part])
+        return out
+
+    def _fill(
+        self, wanted: Any, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray,
+        y_nm: FloatArray, out: FloatArray,
+    ) -> None:  # fmt: skip
+        planes, plane = np.unique(np.stack((z_nm, focus_nm)), axis=1, return_inverse=True)
+        values = wanted.profiles(self.profiles, *planes)
+        places, place = np.unique(np.stack((x_nm, y_nm)), axis=1, return_inverse=True)
+        tasks = []
+        for number in range(places.shape[1]):
+            members = np.flatnonzero(place.ravel() == number)
+            tasks += [members[i : i + PLANES] for i in range(0, members.size, PLANES)]
+
+        def draw(members: NDArray[np.intp]) -> None:
+            at = _Sampler(
+                self.profiles,
+                values[:, :, plane.ravel()[members]],
+                wanted.parity,
+                self.grid_x.positions_nm - x_nm[members[0]],
+                self.grid_y.positions_nm - y_nm[members[0]],
+            )
+            for output, samples in enumerate(wanted.combine(at)):
+                for member, image in zip(members, samples, strict=True):
+                    out[member, output] = self._pixels(image)
+
+        in_parallel(draw, tasks)
+
+    def _pixels(self, samples: FloatArray) -> FloatArray:
+        weights_y, weights_x = self._integrate
+        pixels: FloatArray = (weights_x @ (weights_y @ samples).T).T
+        return pixels
+
+
+def check_symmetric(optics: Any) -> None:
+    """Return nothing; raise OpticsError for optics that are not symmetric about the axis."""
+    broken = symmetry_breakers(optics)
+    if broken:
+        raise OpticsError(
+            f"method='radial' needs rotational symmetry, but {' and '.join(broken)} may break it: "
+            "use method='pupil' or 'auto'"
+        )
+
+
+def symmetry_breakers(optics: Any) -> list[str]:
+    """Names of the settings that may break the symmetry about the optical axis."""
+    return [
+        name
+        for name in (
+            "mask",
+            "slm",
+            "wavefront",
+            "wavefront_map",
+            "amplitude_map",
+            "field_dependence",
+        )
+        if getattr(optics, name) is not None
+    ]
+
+
+def free_profile(field: RadialField, waves: list[ComplexArray]) -> FloatArray:
+    """Intensity of a freely rotating dipole from the integrals I_m, (radii, planes)."""
+    profile = np.zeros(waves[0].shape)
+    for strength, wave in zip(field.strength, waves, strict=True):
+        profile += strength * (wave.real**2 + wave.imag**2)
+    return profile
+
+
+def pixel_quadrature(
+    pixel_nm: float, band_limit_per_nm: float, accuracy: float
+) -> tuple[FloatArray, FloatArray]:
+    """Gauss points along a pixel's side [nm] (n,) and their weights over its area [nm^2] (n, n).
+
+    The fewest that integrate the highest frequency of the image to ``accuracy`` of the pixel.
+    """
+    half_phase = math.pi * band_limit_per_nm * pixel_nm
+    for count in range(2, 10_000):
+        node, weight = legendre_rule(count)
+        error = 0.5 * weight @ np.cos(half_phase * node) - np.sinc(half_phase / math.pi)
+        if abs(error) < accuracy and count > 0.5 * half_phase:
+            break
+    along = 0.5 * pixel_nm * weight
+    return 0.5 * pixel_nm * node, np.outer(along, along)
+
+
+def distinct_pixels(
+    shape: tuple[int, int], pixel_nm: float
+) -> tuple[NDArray[np.int32], FloatArray, FloatArray]:
+    """Pixels that a centred emitter's image is made of: which lies where, and their centres.
+
+    ``which``: (half y, half x) in the quadrant x, y >= 0; centres x and y [nm], (pixels,): an
+    octant for square windows, else the quadrant.
+    """
+    y, x = half_axis(shape[0], pixel_nm), half_axis(shape[1], pixel_nm)
+    row, column = np.meshgrid(np.arange(y.size), np.arange(x.size), indexing="ij")
+    if shape[0] == shape[1]:
+        high, low = np.maximum(row, column), np.minimum(row, column)
+        octant = np.tril_indices(y.size)
+        return (high * (high + 1) // 2 + low).astype(np.int32), x[octant[0]], y[octant[1]]
+    return (row * x.size + column).astype(np.int32), x[column.ravel()], y[row.ravel()]
+
+
+def half_axis(count: int, pixel_nm: float) -> FloatArray:
+    """Pixel centres [nm] at and to the right of the middle of ``count`` pixels."""
+    first = 0.0 if count % 2 else 0.5
+    return np.asarray(first + np.arange((count + 1) // 2), dtype=np.float64) * pixel_nm
+
+
+def band_matrix(weights: FloatArray) -> Any:
+    """The weights as a dense matrix, or as a sparse one where most of a large one is zero."""
+    return csr_array(weights) if weights.shape[1] > LARGEST_DENSE else weights
+
+
+@lru_cache(maxsize=1)
+def spline_poles() -> FloatArray:
+    """Poles inside the unit circle of the filter that turns samples into B-spline coefficients.
+
+    Roots of the polynomial whose coefficients are the B-spline at the integers (Unser et al. 1993).
+    """
+    at_integers = np.empty(DEGREE + 1)
+    basis_splines(0.0, DEGREE, at_integers)
+    roots = np.roots(at_integers[:DEGREE])
+    return np.sort(roots[np.abs(roots) < 1.0].real)
+
+
+def in_parallel(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """Results of a task that leaves the interpreter's lock, on as many threads as Numba uses.
+
+    Every item is done by itself, so that its result does not depend on the threads.
+    """
+    work = list(items)
+    threads = min(numba.get_num_threads(), len(work))
+    if threads <= 1:
+        return [task(item) for item in work]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(task, work))
