@@ -336,6 +336,7 @@ def mask_heights(recipe: Recipe, z_range: float | None) -> tuple[float, float] |
     simscope psf --mask tetrapod --z-range 4000
     simscope psf --mask "{kind: file, path: mask.mat, na_per_pixel: 0.03}"
     simscope psf --list-masks
+    simscope psf smlm-3d-tetrapod --crlb --photons 5000 --background 10 --out crlb.png
 """
 )
 def psf(
@@ -343,7 +344,18 @@ def psf(
         str | None,
         typer.Argument(help=f"Packaged recipe or path of a YAML file; {MASK_RECIPE} if absent."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("psf.png"),
+    out: Annotated[
+        Path | None, typer.Option(help="PNG file to write; psf.png (crlb.png) if absent.")
+    ] = None,
+    crlb: Annotated[
+        bool, typer.Option("--crlb", help="Cramér-Rao bound of x, y, z against height instead.")
+    ] = False,
+    photons: Annotated[
+        float, typer.Option(help="Photons of the emitter at the camera, with --crlb.")
+    ] = 5000.0,
+    background: Annotated[
+        float, typer.Option(help="Background photons per pixel, with --crlb.")
+    ] = 10.0,
     mask: Annotated[
         str | None, typer.Option(help="Phase mask: its kind, or its group of keys as YAML.")
     ] = None,
@@ -367,7 +379,7 @@ def psf(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Picture of the PSF: planes through focus, xy and xz cuts, pupil phase."""
+    """Picture of the PSF: planes through focus, xy and xz cuts, pupil phase; or its precision."""
     if list_masks:
         answer(*mask_list(), as_json)
         return
@@ -379,18 +391,24 @@ def psf(
     chosen = changed(chosen, settings)
     for path, value in (("optics.na", na), ("optics.wavelength_nm", wavelength_nm)):
         chosen = chosen if value is None else chosen.replace(path, value)
-    show.require_picture_name(out)
+    target = out or Path("crlb.png" if crlb else "psf.png")
+    show.require_picture_name(target)
     shown_z = mask_heights(chosen, z_range) if recipe is None or z_range is not None else None
-    figure = show.recipe_psf_figure(
-        chosen,
-        sample=sample,
-        seed=seed,
-        z_nm=z_nm if z_nm or focus_nm else shown_z,
-        focus_nm=focus_nm,
-        side_um=side_um,
-    )
+    heights = z_nm if z_nm or focus_nm else shown_z
     inputs = [] if recipe is None else [recipe]
-    written = show.save_figure(figure, out, force=force, inputs=inputs)
+    if crlb:
+        curve = show.recipe_bound_curve(
+            chosen, photons=photons, background_photons=background,
+            sample=sample, seed=seed, z_nm=heights, focus_nm=focus_nm,
+        )  # fmt: skip
+        written = show.save_figure(show.crlb_figure(curve), target, force=force, inputs=inputs)
+        numbers = {"out": str(written), **curve.to_dict()}
+        answer(numbers, [*curve.rows(), f"wrote {written}"], as_json)
+        return
+    figure = show.recipe_psf_figure(
+        chosen, sample=sample, seed=seed, z_nm=heights, focus_nm=focus_nm, side_um=side_um
+    )
+    written = show.save_figure(figure, target, force=force, inputs=inputs)
     answer({"out": str(written)}, [f"wrote {written}"], as_json)
 
 

@@ -1,5 +1,6 @@
 """Pictures and reports; the only floor that imports matplotlib."""
 
+from simscope.show.crlb import BoundCurve, crlb_figure, recipe_bound_curve
 from simscope.show.curves import Trial, precision_figure, training_figure
 from simscope.show.optics import psf_figure, recipe_psf_figure
 from simscope.show.reconstruction import reconstruction_figure
@@ -8,6 +9,7 @@ from simscope.show.samples import contact_sheet, failure_sheet
 from simscope.show.style import png_bytes, require_picture_name, save_figure
 
 __all__ = [
+    "BoundCurve",
     "Code",
     "Picture",
     "Section",
@@ -15,10 +17,12 @@ __all__ = [
     "Text",
     "Trial",
     "contact_sheet",
+    "crlb_figure",
     "failure_sheet",
     "png_bytes",
     "precision_figure",
     "psf_figure",
+    "recipe_bound_curve",
     "recipe_psf_figure",
     "reconstruction_figure",
     "require_picture_name",

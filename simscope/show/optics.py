@@ -48,7 +48,7 @@ def psf_figure(
         If neither height nor focus varies, or the optics are impossible.
     """
     _check_view(side_um, pixel_nm)
-    varies, label = _axis(z_nm, focus_nm)
+    varies, label = varying(z_nm, focus_nm)
     planes = _stack(optics, z_nm, focus_nm, PLANES, pixel_nm, side_um)
     fine_nm = min(pixel_nm / 2.0, 50.0)
     cut = _stack(optics, z_nm, focus_nm, XZ_PLANES, fine_nm, side_um)
@@ -80,21 +80,18 @@ def recipe_psf_figure(
     if side_um is None:
         side_um = 4.0 if recipe.optics.mask is None else 7.0
     _check_view(side_um, recipe.pixel_nm)
-    optics, focus = _drawn_optics(recipe, sample, seed)
-    own_z, own_focus = _ranges(recipe, focus)
-    if z_nm is not None or focus_nm is not None:
-        fixed_z = 2 * (own_z[0],)
-        own_z, own_focus = z_nm or fixed_z, focus_nm or 2 * (sum(own_focus) / 2,)
+    optics, focus = drawn_optics(recipe, sample, seed)
+    heights, positions = view_ranges(recipe, focus, z_nm, focus_nm)
     return psf_figure(
         optics,
-        z_nm=own_z,
-        focus_nm=own_focus,
+        z_nm=heights,
+        focus_nm=positions,
         pixel_nm=recipe.pixel_nm,
         side_um=side_um,
     )
 
 
-def _drawn_optics(recipe: Recipe, sample: int, seed: int) -> tuple[Optics, float]:
+def drawn_optics(recipe: Recipe, sample: int, seed: int) -> tuple[Optics, float]:
     """Optics and focus [nm] of one sample: distributions replaced by their draws."""
     if isinstance(sample, bool) or not isinstance(sample, int | np.integer):
         raise SimscopeError(f"sample={sample!r} is no whole number: count samples from 0")
@@ -112,6 +109,19 @@ def _drawn_optics(recipe: Recipe, sample: int, seed: int) -> tuple[Optics, float
         wavefront = ZernikeWavefront(coefficients_nm=values)
         optics = optics.model_copy(update={"wavefront": wavefront})
     return optics, float(focus)
+
+
+def view_ranges(
+    recipe: Recipe,
+    focus: float,
+    z_nm: tuple[float, float] | None,
+    focus_nm: tuple[float, float] | None,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Emitter heights and objective positions [nm] to show: those asked for, else the recipe's."""
+    heights, positions = _ranges(recipe, focus)
+    if z_nm is None and focus_nm is None:
+        return heights, positions
+    return z_nm or 2 * (heights[0],), focus_nm or 2 * (sum(positions) / 2,)
 
 
 def _ranges(recipe: Recipe, focus: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -138,9 +148,13 @@ def _check_view(side_um: float, pixel_nm: float) -> None:
         )
 
 
-def _axis(
+def varying(
     z_nm: tuple[float, float], focus_nm: tuple[float, float]
 ) -> tuple[tuple[float, float], str]:
+    """First and last value [nm] of the one of the two that varies, and its name.
+
+    Raises OpticsError if neither varies.
+    """
     if z_nm[0] != z_nm[1]:
         return z_nm, "emitter height z"
     if focus_nm[0] != focus_nm[1]:
