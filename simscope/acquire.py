@@ -7,6 +7,7 @@ rendered, the background added, and the camera read out.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import warnings
@@ -24,11 +25,13 @@ import numpy.typing as npt
 from simscope import camera as cameras
 from simscope import optics as opticses
 from simscope import sample as samples_of
-from simscope.errors import SimscopeError, SimscopeWarning
+from simscope.brightness import Brightness
+from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.keys import Key
 from simscope.recipe import (
     Blinking,
     FocusStack,
+    FreeDipole,
     Recipe,
     load_recipe,
 )
@@ -52,6 +55,16 @@ EMITTER_DTYPE = np.dtype(
         ("photons", np.float32),
     ]
 )
+ORIENTED_DTYPE = np.dtype(
+    [
+        *EMITTER_DTYPE.descr,
+        ("polar_deg", np.float32),
+        ("azimuth_deg", np.float32),
+        ("half_angle_deg", np.float32),
+    ]
+)
+"""Emitters whose dipoles do not rotate freely: where their axis points, and how far they wobble."""
+
 MAX_SAMPLES = 2**32
 CHUNK_BYTES = 16 << 20
 EMITTER_BYTES = 300  # what a row of truth costs while it is made, all columns and copies
@@ -67,8 +80,9 @@ class Chunk:
 
     ``images`` is uint16 ``(samples, frames, y, x)`` [ADU] (``frames`` counts focal planes in a
     stack); ``expected_photons`` is the noiseless float32 image of the same shape at the camera, or
-    None. ``emitters`` has ``EMITTER_DTYPE`` with ``frame = sample * frames_per_sample + t``, sorted
-    by frame; ``emitter_offsets`` (int64, ``samples * frames + 1``) says where each frame begins.
+    None. ``emitters`` has ``EMITTER_DTYPE``, or ``ORIENTED_DTYPE`` where dipoles do not rotate
+    freely, with ``frame = sample * frames_per_sample + t``, sorted by frame; ``emitter_offsets``
+    (int64, ``samples * frames + 1``) says where each frame begins.
     """
 
     sample_start: int
@@ -106,6 +120,11 @@ class Sample:
     image: npt.NDArray[np.uint16]
     emitters: npt.NDArray[Any]
     parameters: dict[str, float]
+
+
+def emitter_dtype(recipe: Recipe) -> np.dtype[Any]:
+    """Columns of the emitters of a recipe: orientations only where dipoles have one."""
+    return EMITTER_DTYPE if isinstance(recipe.dipoles, FreeDipole) else ORIENTED_DTYPE
 
 
 class Simulator:
@@ -147,6 +166,7 @@ class Simulator:
             self.maps = cameras.camera_maps(
                 self.resolved.camera, self.resolved.acquisition.shape, self.key
             )
+            self._brightness = Brightness(self.resolved)
             self._renderer = self._choose_renderer(cache)
 
     @property
@@ -286,6 +306,7 @@ class Simulator:
     def _begin(self, indices: npt.NDArray[np.int64]) -> Run:
         drawn = draw_samples(self.resolved, self.key, indices)
         molecules = samples_of.place(self.resolved, self.key, indices, drawn)
+        molecules = samples_of.orient(self.resolved, self.key, indices, molecules)
         return Run(indices, drawn, molecules, {})
 
     def _shine(self, run: Run, first: int, last: int) -> Shining:
@@ -294,7 +315,7 @@ class Simulator:
             if isinstance(self.resolved.photophysics, Blinking)
             else samples_of.shine_snapshot
         )
-        return shine(
+        shining = shine(
             self.resolved,
             self.key,
             run.indices,
@@ -304,6 +325,11 @@ class Simulator:
             last,
             carried=run.carried,
         )
+        factors = self._brightness.factors(run.molecules, run.drawn, len(run.indices))
+        if factors is None:
+            return shining
+        photons = (shining.photons * factors[shining.molecule]).astype(np.float32)
+        return dataclasses.replace(shining, photons=photons)
 
     def _add_background(self, photons: npt.NDArray[np.float32], run: Run, frames: int) -> None:
         level = samples_of.background_photons(self.resolved, self.key, run.indices, run.drawn)
@@ -332,14 +358,15 @@ class Simulator:
     def _truth(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[Any]:
         """Emitter table of a window: one row per molecule and frame in which it shines."""
         molecules, who = run.molecules, shining.molecule
-        table = np.empty(len(who), EMITTER_DTYPE)
+        table = np.empty(len(who), emitter_dtype(self.resolved))
         sample = run.indices[molecules.sample[who]]
         within = shining.frame - molecules.sample[who] * (last - first)
         table["frame"] = sample * self.frames_per_sample + first + within
         table["id"] = molecules.id[who]
-        for axis in ("x_nm", "y_nm", "z_nm"):
-            table[axis] = getattr(molecules, axis)[who]
         table["photons"] = shining.photons
+        for name in table.dtype.names or ():
+            if name not in ("frame", "id", "photons"):
+                table[name] = getattr(molecules, name)[who]
         return table
 
     @property
@@ -352,12 +379,26 @@ class Simulator:
         return focus.planes if isinstance(focus, FocusStack) else 1
 
     def _choose_renderer(self, cache: Path | None) -> TableRenderer | ExactRenderer:
+        self._refuse_unrendered()
         wavefront = self.resolved.optics.wavefront
         own_optics = wavefront is not None and wavefront.drawn
         fixed_focus = isinstance(self.resolved.acquisition.focus_nm, float | int)
         if fixed_focus and not own_optics:
             return TableRenderer(self.resolved, cache)
         return ExactRenderer(self.resolved)
+
+    def _refuse_unrendered(self) -> None:
+        """Raise for what single images show but no camera frame does yet."""
+        if self.resolved.optics.analyser is not None:
+            raise RecipeError(
+                "optics.analyser splits single images (ss.psf), not yet the frames of a recipe: "
+                "leave it out of the recipe"
+            )
+        if not isinstance(self.resolved.dipoles, FreeDipole):
+            raise RecipeError(
+                f"dipoles.kind={self.resolved.dipoles.kind!r} shapes single images (ss.psf), not "
+                "yet the frames of a recipe: use kind free"
+            )
 
     def _record(self, message: str) -> None:
         if message not in self.warnings:

@@ -17,6 +17,7 @@ FLOORS = {
     "sample": 1,
     "camera": 1,
     "acquire": 2,
+    "brightness": 2,
     "render": 2,
     "evaluate": 2,
     "dataset": 3,

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from simscope.acquire import EMITTER_DTYPE, MAX_SAMPLES, Sample
+from simscope.acquire import MAX_SAMPLES, ORIENTED_DTYPE, Sample
 from simscope.camera import CameraMaps
 from simscope.dataset import schema
 from simscope.errors import DatasetError
@@ -103,7 +103,7 @@ class Dataset:
         return _read(self.path, self.images, where).reshape(self.images.shape[-2:])
 
     def sample_emitters(self, index: int) -> npt.NDArray[Any]:
-        """Emitter table of one sample, ``EMITTER_DTYPE``, frames counted from 0 in the sample."""
+        """Emitter table of one sample as in :attr:`emitters`, frames counted from 0 in it."""
         first = self._checked(index) * self.frames_per_sample
         start, stop = self.emitter_offsets[[first, first + self.frames_per_sample]]
         rows = self.emitters[start:stop].copy()
@@ -117,11 +117,16 @@ class Dataset:
 
     @cached_property
     def emitters(self) -> npt.NDArray[Any]:
-        """Emitter table of all frames, ``EMITTER_DTYPE``, sorted by frame (nm, photons)."""
+        """Emitter table of all frames, sorted by frame (nm, photons, deg).
+
+        ``EMITTER_DTYPE``, or ``ORIENTED_DTYPE`` where dipoles do not rotate freely.
+        """
         group = self._file[schema.EMITTERS]
-        table = np.empty(group["frame"].shape, EMITTER_DTYPE)
-        for column in schema.EMITTER_COLUMNS:
-            table[column.name] = _read(self.path, group[column.name], ())
+        names = _column_names(self.path, self._file)
+        dtype = np.dtype([(name, ORIENTED_DTYPE[name]) for name in names])
+        table = np.empty(group["frame"].shape, dtype)
+        for name in names:
+            table[name] = _read(self.path, group[name], ())
         self._check_emitters(table)
         return table
 
@@ -129,7 +134,7 @@ class Dataset:
         frames = np.repeat(np.arange(len(self.emitter_offsets) - 1), np.diff(self.emitter_offsets))
         if not np.array_equal(table["frame"], frames):
             raise DatasetError(f"{self.path} is damaged: emitters/frame contradicts the offsets")
-        for name in ("x_nm", "y_nm", "z_nm", "photons"):
+        for name in set(table.dtype.names or ()) - {"frame", "id"}:
             if not np.all(np.isfinite(table[name])):
                 raise DatasetError(f"{self.path} is damaged: emitters/{name} is not finite")
         if np.any(table["photons"] < 0):
@@ -319,14 +324,15 @@ def _check_contents(path: Path, file: h5py.File) -> None:
     names = [schema.IMAGES, schema.OFFSETS]
     if schema.CAMERA in file:
         names += [f"{schema.CAMERA}/{name}" for name in schema.CAMERA_MAPS]
-    names += [f"{schema.EMITTERS}/{column.name}" for column in schema.EMITTER_COLUMNS]
+    columns = _column_names(path, file)
+    names += [f"{schema.EMITTERS}/{column}" for column in columns]
     names += [f"{schema.PARAMETERS}/{name}" for name in file[schema.PARAMETERS]]
     for name in names:
         _require_own_array(path, file, name)
     samples, per_sample = int(file.attrs["samples"]), int(file.attrs["frames_per_sample"])
     _check_types(path, file)
     images, offsets = file[schema.IMAGES], file[schema.OFFSETS]
-    rows = {file[schema.EMITTERS][column.name].shape for column in schema.EMITTER_COLUMNS}
+    rows = {file[schema.EMITTERS][column].shape for column in columns}
     fits = (
         images.ndim == 1 + len(str(file.attrs["sample_axes"]))
         and images.shape[0] == samples >= 1
@@ -340,6 +346,17 @@ def _check_contents(path: Path, file: h5py.File) -> None:
     for name, values in file[schema.PARAMETERS].items():
         if values.shape != (samples,):
             raise DatasetError(f"{path} is damaged: parameter {name} has shape {values.shape}")
+
+
+def _column_names(path: Path, file: h5py.File) -> list[str]:
+    """Names of the emitter columns a file must have, by what its recipe says of dipoles."""
+    try:
+        written = json.loads(str(file.attrs["recipe_json"]))
+        free = written.get("dipoles", {"kind": "free"})["kind"] == "free"
+    except (json.JSONDecodeError, AttributeError, TypeError, KeyError) as error:
+        raise DatasetError(f"{path} is damaged: recipe_json is no recipe: {error}") from None
+    columns = schema.EMITTER_COLUMNS + (() if free else schema.ORIENTATION_COLUMNS)
+    return [column.name for column in columns]
 
 
 def _check_numbers(path: Path, attrs: h5py.AttributeManager) -> None:
@@ -358,7 +375,7 @@ def _check_numbers(path: Path, attrs: h5py.AttributeManager) -> None:
 
 def _check_types(path: Path, file: h5py.File) -> None:
     meant = {
-        f"{schema.EMITTERS}/{name}": EMITTER_DTYPE[name].kind for name in EMITTER_DTYPE.names or ()
+        f"{schema.EMITTERS}/{name}": ORIENTED_DTYPE[name].kind for name in _column_names(path, file)
     }
     meant |= {schema.OFFSETS: "i"}
     meant |= {f"{schema.PARAMETERS}/{name}": "f" for name in file[schema.PARAMETERS]}

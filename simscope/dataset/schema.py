@@ -17,7 +17,7 @@ import numpy.typing as npt
 from simscope import __version__
 from simscope.acquire import MAX_SAMPLES, Simulator
 from simscope.errors import DatasetError
-from simscope.recipe import Recipe
+from simscope.recipe import FreeDipole, Recipe
 from simscope.recipe.acquisition import FocusStack
 
 FORMAT_NAME = "simscope-dataset"
@@ -55,6 +55,13 @@ EMITTER_COLUMNS = (
     Column("photons", "photons", "expected photons that reach the camera in this frame"),
 )
 
+ORIENTATION_COLUMNS = (
+    Column("polar_deg", "deg", "angle of the dipole's axis from the optical axis"),
+    Column("azimuth_deg", "deg", "angle of the dipole's axis around it, from x towards y"),
+    Column("half_angle_deg", "deg", "half angle of the cone it wobbles in; 0 is fixed, 90 free"),
+)
+"""Columns that follow where dipoles do not rotate freely."""
+
 CAMERA_MAPS = {
     "gain": ("1", "gain of each pixel, relative to 1 / e_per_adu"),
     "offset_adu": ("ADU", "offset of each pixel, added to baseline_adu"),
@@ -79,6 +86,12 @@ def checked_samples(samples: int) -> int:
             f"samples={shown} is not a whole number from 1 to {MAX_SAMPLES}: ask for that many"
         )
     return int(samples)
+
+
+def emitter_columns(recipe: Recipe) -> tuple[Column, ...]:
+    """Columns of a recipe's emitter table."""
+    oriented = not isinstance(recipe.dipoles, FreeDipole)
+    return EMITTER_COLUMNS + (ORIENTATION_COLUMNS if oriented else ())
 
 
 def external_files(recipe: Recipe) -> dict[str, Path]:
@@ -125,6 +138,11 @@ class Layout:
             parameter_units=dict(sim.parameter_names),
             expected=expected,
         )
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the emitter table."""
+        return emitter_columns(self.recipe)
 
     @property
     def frames(self) -> int:

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from simscope.acquire import EMITTER_DTYPE, Chunk
+from simscope.acquire import ORIENTED_DTYPE, Chunk
 from simscope.camera import CameraMaps
 from simscope.dataset import codec, schema
 from simscope.dataset.output import output_target
@@ -157,9 +157,9 @@ class DatasetWriter:
             meaning = "noiseless light at the camera, background included"
             self._create_images(schema.EXPECTED, np.float32, "photons", meaning)
         emitters = file.create_group(schema.EMITTERS)
-        for column in schema.EMITTER_COLUMNS:
+        for column in layout.columns:
             rows = emitters.create_dataset(
-                column.name, (0,), EMITTER_DTYPE[column.name], maxshape=(None,),
+                column.name, (0,), ORIENTED_DTYPE[column.name], maxshape=(None,),
                 chunks=(schema.ROWS_PER_CHUNK,), **codec.FILTERS,
             )  # fmt: skip
             describe(rows, column.unit, column.description)
@@ -227,7 +227,7 @@ class DatasetWriter:
 
     def _append_emitters(self, chunk: Chunk) -> None:
         stop = self._rows + len(chunk.emitters)
-        for column in schema.EMITTER_COLUMNS:
+        for column in self.layout.columns:
             rows = self._array(f"{schema.EMITTERS}/{column.name}")
             rows.resize((stop,))
             rows[self._rows : stop] = chunk.emitters[column.name]

@@ -1,5 +1,8 @@
 """How light forms an image: objective and media, pupil, Zernike modes, masks, fast tables."""
 
+from simscope.optics.collection import CollectedLight, collected_fraction
+from simscope.optics.dipoles import FREE_MOMENTS, DipoleModel, image_weights, moments
+from simscope.optics.evanescent import critical_angle_deg, evanescent_depth_nm
 from simscope.optics.field_dependence import field_coefficients, optics_at
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import array_mask, mask_phase
@@ -14,7 +17,9 @@ from simscope.optics.modulator import (
 from simscope.optics.pixels import Window
 from simscope.optics.psf import psf, pupil_phase
 from simscope.optics.pupil import PupilModel
-from simscope.optics.table import SplineTable, build_table, judge_energy, taper
+from simscope.optics.radial import RadialModel
+from simscope.optics.table import SplineTable, taper
+from simscope.optics.table_build import build_table, judge_energy
 from simscope.optics.zernike import (
     fringe_to_nm,
     fringe_to_osa,
@@ -30,9 +35,13 @@ from simscope.optics.zernike import (
 )
 
 __all__ = [
+    "FREE_MOMENTS",
+    "CollectedLight",
+    "DipoleModel",
     "ImageModel",
     "Objective",
     "PupilModel",
+    "RadialModel",
     "Reach",
     "Roughness",
     "SplineTable",
@@ -40,14 +49,19 @@ __all__ = [
     "array_mask",
     "at_wavelength",
     "build_table",
+    "collected_fraction",
+    "critical_angle_deg",
+    "evanescent_depth_nm",
     "field_coefficients",
     "fringe_to_nm",
     "fringe_to_osa",
     "image_model",
+    "image_weights",
     "judge_energy",
     "make_amplitude_map",
     "make_wavefront_map",
     "mask_phase",
+    "moments",
     "nm_to_fringe",
     "nm_to_noll",
     "nm_to_osa",

@@ -1,0 +1,99 @@
+"""How bright molecules appear: excitation at their height, and the share of light collected.
+
+Photons of the photophysics are those of a molecule at the coverslip (evanescent excitation), and
+of a freely rotating one far from it (relative collection); the truth tells what arrives.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from simscope import optics as opticses
+from simscope import sample as samples_of
+from simscope.errors import OpticsError
+from simscope.recipe import Distribution, EvanescentIllumination, Recipe
+from simscope.recipe.draws import per_sample
+from simscope.sample import Molecules
+
+Floats = npt.NDArray[np.float64]
+
+
+def moments_of(molecules: Molecules) -> Floats | None:
+    """Second moments of the molecules' orientations, (molecules, 6); None where they are free."""
+    angles = (molecules.polar_deg, molecules.azimuth_deg, molecules.half_angle_deg)
+    if any(angle is None for angle in angles):
+        return None
+    return opticses.moments(*(np.radians(np.asarray(angle, np.float64)) for angle in angles))
+
+
+class Brightness:
+    """Photons of each molecule relative to what its photophysics says.
+
+    Raises OpticsError if the light is not totally reflected, or a molecule could sit where
+    excitation or collection are not defined.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        low, high = samples_of.height_range_nm(recipe)
+        self._evanescent = isinstance(recipe.illumination, EvanescentIllumination)
+        if self._evanescent:
+            self._check_evanescent(low)
+        relative = recipe.optics.collection == "relative"
+        self._collected = opticses.CollectedLight(recipe.optics, (low, high)) if relative else None
+
+    def factors(
+        self, molecules: Molecules, drawn: dict[str, Floats], samples: int
+    ) -> Floats | None:
+        """Relative photons of each molecule, (molecules,); None where all are 1."""
+        if not self._evanescent and self._collected is None:
+            return None
+        z = molecules.z_nm.astype(np.float64)
+        out = np.ones(molecules.size)
+        if self._evanescent:
+            out *= np.exp(-z / self._depth_nm(drawn, samples)[molecules.sample])
+        if self._collected is not None:
+            moment = moments_of(molecules)
+            out *= self._collected.relative(z, opticses.FREE_MOMENTS if moment is None else moment)
+        return out
+
+    def _depth_nm(self, drawn: dict[str, Floats], samples: int) -> Floats:
+        """Depth of the excitation of each sample [nm], (samples,)."""
+        light, optics = self.recipe.illumination, self.recipe.optics
+        assert isinstance(light, EvanescentIllumination)
+        if light.depth_nm is not None:
+            return per_sample(self.recipe, drawn, "illumination.depth_nm", samples)
+        assert light.excitation_wavelength_nm is not None
+        return opticses.evanescent_depth_nm(
+            per_sample(self.recipe, drawn, "illumination.angle_deg", samples),
+            light.excitation_wavelength_nm,
+            _plain(optics.n_immersion),
+            _plain(optics.n_sample),
+        )
+
+    def _check_evanescent(self, lowest_nm: float) -> None:
+        """Raise unless every angle that may be drawn is totally reflected above the coverslip."""
+        light, optics = self.recipe.illumination, self.recipe.optics
+        assert isinstance(light, EvanescentIllumination)
+        n_immersion, n_sample = _plain(optics.n_immersion), _plain(optics.n_sample)
+        opticses.critical_angle_deg(n_immersion, n_sample)
+        if lowest_nm < 0.0:
+            raise OpticsError(
+                f"a molecule may lie at z_nm={lowest_nm:g}, below the coverslip, where there is no "
+                "evanescent wave: keep heights at or above 0"
+            )
+        if light.angle_deg is not None:
+            assert light.excitation_wavelength_nm is not None
+            opticses.evanescent_depth_nm(
+                _extremes(light.angle_deg), light.excitation_wavelength_nm, n_immersion, n_sample
+            )
+
+
+def _extremes(value: float | Distribution) -> Floats:
+    return np.array(value.support() if isinstance(value, Distribution) else (value, value))
+
+
+def _plain(value: float | Distribution) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
