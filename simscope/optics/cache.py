@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simscope.errors import SimscopeWarning
-from simscope.optics.masks import load_mask
 
-TABLE_VERSION = 2
+TABLE_VERSION = 3
 """Raised whenever the same request would give another table."""
 
 
@@ -35,16 +34,38 @@ def default_cache_dir() -> Path:
 
 
 def table_key(optics: Any, request: dict[str, Any]) -> str:
-    """Hash of optics, request, mask contents and version: 40 hex digits."""
+    """Hash of optics, request, version and every file the optics refer to: 40 hex digits."""
     described = {
         "version": TABLE_VERSION,
         "optics": optics.resolved().model_dump(mode="json"),
         "request": request,
     }
     digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=20)
-    if optics.mask is not None and optics.mask.kind == "file":
-        digest.update(load_mask(optics.mask.path, optics.mask.variable).tobytes())
+    for path in referenced_files(optics):
+        digest.update(_file_digest(path))
     return digest.hexdigest()
+
+
+def referenced_files(model: Any) -> list[Path]:
+    """Files named anywhere in a recipe model: fields ``path`` and those that end in ``_path``."""
+    files = []
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, str) and (name == "path" or name.endswith("_path")):
+            files.append(Path(value).expanduser())
+        elif hasattr(type(value), "model_fields"):
+            files.extend(referenced_files(value))
+    return files
+
+
+def _file_digest(path: Path) -> bytes:
+    """Hash of a file's content; of nothing where there is none, which its reader will report."""
+    digest = hashlib.blake2b(digest_size=20)
+    if path.is_file():
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.digest()
 
 
 def load_arrays(folder: Path, key: str) -> dict[str, NDArray[Any]] | None:
