@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from simscope.errors import OpticsError
 from simscope.optics import interfaces
 from simscope.optics.interfaces import Objective
-from simscope.optics.modulator import pupil_transmission
+from simscope.optics.modulator import SMOOTH, Roughness, pupil_transmission
+from simscope.optics.panels import panel_nodes
 from simscope.optics.quadrature import PupilNodes, pupil_nodes
 from simscope.optics.zernike import osa_to_nm, zernike
 from simscope.recipe import ZernikeWavefront
@@ -97,13 +98,24 @@ def basis_forms(analyser_deg: float | None = None) -> FloatArray:
 
 
 def pupil_field(
-    objective: Objective, count: int, *, singular_centre: bool = False, scalar: bool = False
+    objective: Objective, count: int, *, roughness: Roughness = SMOOTH, scalar: bool = False
 ) -> PupilField:
-    """Pupil field on ``count`` by ``count`` nodes per quadrant, for unit dipoles on all axes.
+    """Pupil field on about ``count`` by ``count`` nodes a quadrant, for unit dipoles on all axes.
 
-    ``scalar``: the field 1 of a scalar point source instead, no apodisation, no Fresnel losses.
+    ``roughness``: where masks and maps need the quadrature cut. ``scalar``: the field 1 of a
+    scalar point source instead, no apodisation, no Fresnel losses.
     """
-    nodes = pupil_nodes(objective, count, singular_centre=singular_centre)
+    nodes = (
+        pupil_nodes(objective, count)
+        if roughness.smooth
+        else panel_nodes(
+            objective,
+            count,
+            radii_na=roughness.radii_na,
+            lines_na=roughness.lines_na,
+            singular_centre=roughness.singular_centre,
+        )
+    )
     q = nodes.radius
     point = np.ones((1, *q.shape), dtype=np.complex128)
     return PupilField(

@@ -28,9 +28,9 @@ FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
 JUMP_ACCURACY = 1e-4
-"""Best accuracy stated for pupils with phase jumps, as a share of the peak."""
+"""Best accuracy aimed at for pupils that jump between pixels, as a share of the peak."""
 
-MOST_PIXELS_ACROSS = 640
+MOST_PIXELS_ACROSS = 320
 """Pixels across the pupil beyond which a mask or map counts as unresolvable."""
 
 
@@ -40,8 +40,8 @@ class Roughness:
 
     ``singular_centre``: the phase turns around the axis. ``radii_na``: circles where it jumps.
     ``lines_na``: positive coordinates of the lines in kx and ky (both, mirrored) between which it
-    is a polynomial; across them it jumps or has a kink. ``jumps``: whether values jump anywhere,
-    which limits the accuracy to ``JUMP_ACCURACY``.
+    is a polynomial. ``jumps``: whether it jumps across those lines instead of having a kink, which
+    limits the accuracy to ``JUMP_ACCURACY``.
     """
 
     singular_centre: bool = False
@@ -52,7 +52,10 @@ class Roughness:
     @property
     def smooth(self) -> bool:
         """Whether the pupil function is smooth everywhere."""
-        return not (self.singular_centre or self.radii_na or self.lines_na or self.jumps)
+        return self == SMOOTH
+
+
+SMOOTH = Roughness()
 
 
 def pupil_transmission(
@@ -127,7 +130,6 @@ def pupil_roughness(optics: Any, objective: Objective) -> Roughness:
         singular_centre=turns,
         radii_na=helix_radii_na(mask, objective) if helix else (),
         lines_na=tuple(sorted(lines)),
-        jumps=turns,
     )
 
 

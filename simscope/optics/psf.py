@@ -51,7 +51,7 @@ def psf(
     channel alone sums to the share of the light it passes. ``optics.collection='relative'``
     multiplies each plane by what is collected from its height and orientation, relative to a freely
     rotating dipole far from the coverslip.
-    Error below ``optics.accuracy`` of each plane's peak (1e-3 at best for masks from files).
+    Error below ``optics.accuracy`` of each plane's peak (1e-4 at best on a pixelated modulator).
     Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
     """
     check_supported(optics)

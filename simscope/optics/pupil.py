@@ -43,14 +43,12 @@ from simscope.optics.field import (
     static_phasor,
 )
 from simscope.optics.interfaces import objective_of
+from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
 from simscope.optics.pixels import SampleGrid, Window
 from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
-
-FILE_MASK_ACCURACY = 1e-3
-"""Best accuracy aimed at for masks from files, whose pixels are no smooth function."""
 
 MOST_NODES = 320
 """Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
@@ -95,7 +93,8 @@ class PupilModel:
         check_window(shape, pixel_nm)
         self.optics = optics
         self.objective = objective_of(optics)
-        self.accuracy = _reachable(optics, accuracy)
+        self.roughness = pupil_roughness(optics, self.objective)
+        self.accuracy = _reachable(optics, accuracy, self.roughness)
         self.modes = tuple(sorted(wavefront_limit_nm or {}))
         self._strongest_nm = _rms(np.array([*(wavefront_limit_nm or {}).values()]))
         self.hardest_wavefronts_nm = _hardest_wavefronts_nm(
@@ -497,9 +496,7 @@ class PupilModel:
             error = float(differences.max())
             if error < 0.25 * self.accuracy:
                 return probe.field(count)
-            # errors fall slowly with masks from files: no use in small steps
-            far = error > 30 * self.accuracy or _from_file(self.optics)
-            count = finer_count if far else math.ceil(1.05 * count)
+            count = finer_count if error > 30 * self.accuracy else math.ceil(1.05 * count)
         raise OpticsError(
             f"{2 * MOST_NODES} nodes across the pupil change the image by {error:.1e} of its "
             f"peak, a quarter of accuracy={self.accuracy:g} is asked: use a smoother mask, a "
@@ -546,17 +543,13 @@ class _Probe:
         ]
         steepest = max(np.abs(np.diff(path)).max() for path in paths) / (angle[1] - angle[0])
         rate = 0.5 * math.pi * objective.wavenumber_per_nm * steepest
-        guess = math.ceil(0.25 * rate - 0.8 * math.log10(self.model.accuracy)) + 3
-        if _from_file(self.model.optics):
-            per_mask_pixel = 4.2 * objective.na / self.model.optics.mask.na_per_pixel
-            guess = max(guess, math.ceil(min(per_mask_pixel, 0.75 * MOST_NODES)))
-        return guess
+        return math.ceil(0.25 * rate - 0.8 * math.log10(self.model.accuracy)) + 3
 
     def field(self, count: int) -> PupilField:
         """Pupil field on ``count`` half chords."""
-        centre = _singular_centre(self.model.optics)
+        rough = self.model.roughness
         scalar = self.model.optics.model == "gibson_lanni"
-        return pupil_field(self.model.objective, count, singular_centre=centre, scalar=scalar)
+        return pupil_field(self.model.objective, count, roughness=rough, scalar=scalar)
 
     def values(self, count: int) -> FloatArray:
         """Intensity at the probe points [1/nm^2], (wavefronts * corners, points)."""
@@ -609,11 +602,6 @@ def _hardest_wavefronts_nm(
     return [limit_nm] + [{i: strongest_nm} for i, order in orders.items() if order == highest]
 
 
-def _singular_centre(optics: Any) -> bool:
-    """Whether the pupil phase turns around the optical axis."""
-    return optics.mask is not None and optics.mask.kind == "vortex"
-
-
 def _passed(static: ComplexArray) -> FloatArray:
     """Share of the energy that mask and wavefront pass at each node, mean of the quadrants."""
     return (np.abs(static) ** 2).mean(axis=(0, 1))
@@ -624,16 +612,12 @@ def _rms(coefficients_nm: FloatArray) -> FloatArray:
     return np.sqrt((coefficients_nm**2).sum(axis=-1))
 
 
-def _reachable(optics: Any, accuracy: float | None) -> float:
-    """Accuracy to aim at: what is asked, but not below what a mask from a file allows."""
+def _reachable(optics: Any, accuracy: float | None, roughness: Roughness) -> float:
+    """Accuracy to aim at: what is asked, but not below what phase jumps between pixels allow."""
     asked = float(optics.accuracy if accuracy is None else accuracy)
     if not 1e-12 <= asked <= 0.5:
         raise OpticsError(f"accuracy={asked:g} lies outside [1e-12, 0.5]: ask for 1e-6, say")
-    return max(asked, FILE_MASK_ACCURACY) if _from_file(optics) else asked
-
-
-def _from_file(optics: Any) -> bool:
-    return optics.mask is not None and optics.mask.kind == "file"
+    return max(asked, JUMP_ACCURACY) if roughness.jumps else asked
 
 
 def _standing_waves(field: PupilField, k: FloatArray, grid: SampleGrid) -> FloatArray:

@@ -44,7 +44,7 @@ def _legendre(count: int) -> tuple[FloatArray, FloatArray]:
     return np.polynomial.legendre.leggauss(count)
 
 
-def _gauss(count: int) -> tuple[FloatArray, FloatArray]:
+def gauss(count: int) -> tuple[FloatArray, FloatArray]:
     """Gauss-Legendre nodes and weights on [0, 1], each (count,)."""
     node, weight = _legendre(count)
     return 0.5 * (node + 1.0), 0.5 * weight
@@ -67,7 +67,7 @@ def _past_branch(start_squared: float, end: float, count: int) -> tuple[FloatArr
     The decay rate is sqrt(q^2 - a^2) with a^2 = ``start_squared``; where the chord starts outside
     the circle a^2 is negative and the rule runs from 0. Substitutes q = a cosh(v), or |a| sinh(v).
     """
-    node, weight = _gauss(count)
+    node, weight = gauss(count)
     a = max(math.sqrt(abs(start_squared)), 1e-12 * end)
     if start_squared > 0:
         span = math.acosh(end / a)
@@ -78,7 +78,7 @@ def _past_branch(start_squared: float, end: float, count: int) -> tuple[FloatArr
 
 def _between(start: float, end: float, count: int) -> tuple[FloatArray, FloatArray]:
     """Rule on [start, end] with nodes drawn to both ends, by q = sin(pi u / 2)^2."""
-    node, weight = _gauss(count)
+    node, weight = gauss(count)
     share = np.sin(0.5 * np.pi * node) ** 2
     step = 0.5 * np.pi * np.sin(np.pi * node) * weight
     return start + (end - start) * share, (end - start) * step
@@ -90,7 +90,7 @@ def _outer_chords(start: float, end: float, count: int) -> tuple[FloatArray, Flo
     Integrals along the chords behave like d log(d) at distance d from the critical circle and like
     sqrt(d) at the pupil edge: substitutes sin(pi u / 2)^4, which flattens both.
     """
-    node, weight = _gauss(count)
+    node, weight = gauss(count)
     squared = np.sin(0.5 * np.pi * node) ** 2
     step = np.pi * squared * np.sin(np.pi * node) * weight
     return start + (end - start) * squared**2, (end - start) * step
