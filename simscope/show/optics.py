@@ -50,7 +50,8 @@ def psf_figure(
     _check_view(side_um, pixel_nm)
     varies, label = varying(z_nm, focus_nm)
     planes = _stack(optics, z_nm, focus_nm, PLANES, pixel_nm, side_um)
-    fine_nm = min(pixel_nm / 2.0, 50.0)
+    # a measured PSF has no detail finer than its pixels
+    fine_nm = pixel_nm if optics.measured is not None else min(pixel_nm / 2.0, 50.0)
     cut = _stack(optics, z_nm, focus_nm, XZ_PLANES, fine_nm, side_um)
     figure = style.new_figure(9.4, 4.6)
     halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.8), hspace=0.0)
@@ -219,6 +220,10 @@ def _xz_cut(
 
 def _phase(axes: Axes, optics: Optics) -> None:
     """Pupil phase; on a cyclic scale where it goes around."""
+    if optics.measured is not None:
+        axes.set_axis_off()
+        axes.set_title("measured PSF: its pupil is not known")
+        return
     phase, na = pupil_phase(optics)
     largest = float(np.nanmax(np.abs(phase)))
     wrapped = largest > 0.95 * np.pi
