@@ -20,7 +20,14 @@ from threadpoolctl import threadpool_limits
 from simscope import optics as opticses
 from simscope import sample as samples_of
 from simscope.errors import RecipeError
-from simscope.recipe import BeadStructure, Distribution, FocusStack, Recipe, ZernikeWavefront
+from simscope.recipe import (
+    BeadStructure,
+    Distribution,
+    FocusStack,
+    FreeDipole,
+    Recipe,
+    ZernikeWavefront,
+)
 from simscope.recipe.draws import COEFFICIENT, per_sample
 from simscope.sample import Molecules, Shining
 
@@ -39,7 +46,11 @@ class Run:
 
 
 class TableRenderer:
-    """Renders from one B-spline table: the same optics for every sample."""
+    """Renders from one B-spline table: the same optics for every sample.
+
+    Oriented molecules weigh the table's six basis images; where the optics depend on the field,
+    every molecule gets the image of its place in the frame.
+    """
 
     def __init__(self, recipe: Recipe, cache: Path | None) -> None:
         low, high = samples_of.height_range_nm(recipe)
@@ -57,15 +68,18 @@ class TableRenderer:
             max_window_px=rendering.max_window_px,
             accuracy=rendering.accuracy,
             accept_energy_loss=rendering.accept_energy_loss,
+            dipoles=not isinstance(recipe.dipoles, FreeDipole),
+            frame_shape=self.shape,
             cache="default" if cache is None else cache,
         )
 
     @property
     def report(self) -> dict[str, Any]:
-        """Window, table error and energy left out."""
+        """Window, images in the table, its error and the energy left out."""
         return {
             "rendering": "table",
             "window_px": self.table.window_px,
+            "table_images": self.table.images,
             "table_error": float(self.table.error),
             "energy_left_out_max": float(self.table.energy_left_out[:, 1].max()),
         }
@@ -80,8 +94,17 @@ class TableRenderer:
             shining.photons,
             shining.offsets,
             self.shape,
+            weights=self.weights(molecules, who),
             threads=numba.get_num_threads(),
         )
+
+    def weights(self, molecules: Molecules, who: npt.NDArray[np.int64]) -> Floats | None:
+        """Weights ``(rows, 6)`` of the basis images for oriented molecules, None for free ones."""
+        if molecules.polar_deg is None:
+            return None
+        angles = (molecules.polar_deg, molecules.azimuth_deg, molecules.half_angle_deg)
+        moment = opticses.moments(*(np.radians(np.asarray(a, np.float64)) for a in angles))
+        return self.table.orientation_weights(moment, molecules.z_nm)[who]
 
 
 class ExactRenderer:

@@ -21,6 +21,7 @@ from simscope.optics.checks import (
 from simscope.optics.collection import relative_collection
 from simscope.optics.dipoles import channels, dipole_moments
 from simscope.optics.field import static_phasor
+from simscope.optics.field_dependence import optics_at
 from simscope.optics.interfaces import objective_of
 from simscope.optics.model import Reach, image_model
 from simscope.optics.pixels import Window
@@ -39,6 +40,7 @@ def psf(
     y_nm: float = 0.0,
     wavefront_nm: Mapping[int, float] | None = None,
     dipole: Any = None,
+    field_nm: tuple[float, float] = (0.0, 0.0),
 ) -> FloatArray:
     """Probability that a detected photon lands in each pixel, float64 (z, y, x).
 
@@ -51,6 +53,7 @@ def psf(
     channel alone sums to the share of the light it passes. ``optics.collection='relative'``
     multiplies each plane by what is collected from its height and orientation, relative to a freely
     rotating dipole far from the coverslip.
+    ``field_nm``: place (x, y) from the field's centre, where ``optics.field_dependence`` matters.
     Error below ``optics.accuracy`` of each plane's peak (1e-4 at best on a pixelated modulator).
     Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
     """
@@ -62,6 +65,7 @@ def psf(
         if not is_number(value):
             raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
     check_wavefront(wavefront_nm)
+    optics = optics_at(optics, *field_nm)
     moment = dipole_moments(dipole)
     # small products: threads of BLAS only get in each other's way, and might move last bits
     with threadpool_limits(1, "blas"):
