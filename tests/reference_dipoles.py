@@ -50,11 +50,11 @@ def rotation(polar, azimuth):
     return turn @ tilt
 
 
-def dipole_image(stack, dipole, x_nm, y_nm, z_nm, focus_nm, rings=300, around=64):
-    """Intensities of (x, y) polarised light at points, (2, points), and their plane sums (2,).
+def dipole_image(stack, dipole, x_nm, y_nm, z_nm, focus_nm, angle=0.0, rings=48, around=72):
+    """Intensities at points of light polarised along ``angle`` [rad] and across, (2, points).
 
-    ``dipole``: unit vector in 3-D. Rays leave the dipole downwards; a ray that leaves towards +x
-    and is followed back to the focal plane gives the image there.
+    Per nm^2, so that both together integrate to 1 over the plane. ``dipole``: unit vector in 3-D.
+    Rays leave the dipole downwards and are followed back to the focal plane.
     """
     k = 2 * np.pi / stack["wavelength_nm"]
     q, weight = _radii(stack["na"], stack["ns"], rings)
@@ -67,9 +67,10 @@ def dipole_image(stack, dipole, x_nm, y_nm, z_nm, focus_nm, rings=300, around=64
     # the ray's own transverse direction is (cos turn, sin turn)
     phase = np.outer(x_nm, q * np.cos(turn)) + np.outer(y_nm, q * np.sin(turn))
     wave = np.exp(1j * k * phase) * weight
-    intensity = np.abs(field @ wave.T) ** 2
+    passed = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) @ field
     # Parseval on the plane: exp(i k q r) over d2q has the norm (2 pi / k)^2
-    return intensity, (np.abs(field) ** 2 * weight).sum(axis=1) * (2 * np.pi / k) ** 2
+    energy = (np.abs(field) ** 2 * weight).sum() * (2 * np.pi / k) ** 2
+    return np.abs(passed @ wave.T) ** 2 / energy
 
 
 def _lens_field(stack, dipole, q, turn):
@@ -102,14 +103,14 @@ def _axial(n, q):
     return np.sqrt(n**2 - q**2 + 0j)
 
 
-def _radii(end, branch, panels):
-    """Midpoints in q on [0, end], graded towards a branch point, and weights of q dq."""
-    u = (np.arange(panels) + 0.5) / panels
-    pieces = []
+def _radii(end, branch, nodes):
+    """Gauss nodes in q on [0, end], graded quadratically to a branch point; weights of q dq."""
+    node, weight = np.polynomial.legendre.leggauss(nodes)
+    u, du = 0.5 * (node + 1), 0.5 * weight
     first = min(end, branch)
-    pieces.append((first * (1 - (1 - u) ** 2), first * 2 * (1 - u) / panels))
+    pieces = [(first * (1 - (1 - u) ** 2), first * 2 * (1 - u) * du)]
     if end > branch:
-        pieces.append((branch + (end - branch) * u**2, (end - branch) * 2 * u / panels))
+        pieces.append((branch + (end - branch) * u**2, (end - branch) * 2 * u * du))
     q, step = (np.concatenate(part) for part in zip(*pieces, strict=True))
     return q, q * step
 
