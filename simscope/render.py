@@ -100,15 +100,79 @@ class TableRenderer:
 
     def weights(self, molecules: Molecules, who: npt.NDArray[np.int64]) -> Floats | None:
         """Weights ``(rows, 6)`` of the basis images for oriented molecules, None for free ones."""
-        if molecules.polar_deg is None:
+        moment = molecule_moments(molecules)
+        if moment is None:
             return None
-        angles = (molecules.polar_deg, molecules.azimuth_deg, molecules.half_angle_deg)
-        moment = opticses.moments(*(np.radians(np.asarray(a, np.float64)) for a in angles))
         return self.table.orientation_weights(moment, molecules.z_nm)[who]
 
 
+class PerWavefront:
+    """Any image model, set up anew for every wavefront it is asked for.
+
+    Serves what the pupil model alone cannot: spectra, beads, measured PSFs, modalities. The last
+    model is kept. Names and meanings are those of ``PupilModel``.
+    """
+
+    def __init__(
+        self, optics: Any, window: opticses.Window, reach: opticses.Reach, accuracy: float,
+        limits_nm: dict[int, float],
+    ) -> None:  # fmt: skip
+        self.modes = tuple(sorted(limits_nm))
+        self.corners_nm = (reach.z_nm, reach.focus_nm)
+        self.hardest_wavefronts_nm = [limits_nm]
+        self._asked = (optics, window, reach, accuracy)
+        self._kept: tuple[dict[int, float], Any] | None = None
+
+    def images(self, *places: Any, wavefront_nm: dict[int, float]) -> Floats:
+        """Probability per pixel at heights, foci, x and y, float64 (n, y, x)."""
+        return np.asarray(self._model(wavefront_nm).images(*places), np.float64)
+
+    def energies(self, z_nm: Floats, focus_nm: Floats, wavefront_nm: dict[int, float]) -> Floats:
+        """What the images sum to over an infinite camera, (n,)."""
+        model = self._model(wavefront_nm)
+        if hasattr(model, "energies"):
+            return np.asarray(model.energies(z_nm, focus_nm), np.float64)
+        return np.ones(np.shape(z_nm))
+
+    def stacks(
+        self, z_nm: Floats, focus_nm: Floats, x_nm: Floats, y_nm: Floats, *,
+        coefficients_nm: Floats | None, threads: int,
+    ) -> npt.NDArray[np.float32]:  # fmt: skip
+        """Probability per pixel of one emitter per sample, float32 (samples, planes, y, x)."""
+        z, focus = np.broadcast_arrays(z_nm, focus_nm)
+        drawn = np.empty((len(z), 0)) if coefficients_nm is None else coefficients_nm
+        return np.stack([
+            self.images(
+                z[i], focus[i], x_nm[i], y_nm[i],
+                wavefront_nm=dict(zip(self.modes, drawn[i], strict=True)),
+            )
+            for i in range(len(z))
+        ]).astype(np.float32)  # fmt: skip
+
+    def _model(self, wavefront_nm: dict[int, float]) -> Any:
+        if self._kept is None or self._kept[0] != wavefront_nm:
+            optics, window, reach, accuracy = self._asked
+            model = opticses.image_model(
+                optics, window, reach, accuracy=accuracy, wavefront_nm=wavefront_nm
+            )
+            self._kept = (wavefront_nm, model)
+        return self._kept[1]
+
+
+def _needs_pupil_only(recipe: Recipe) -> bool:
+    """Whether one pupil model serves every wavefront of the recipe."""
+    optics = recipe.optics
+    return (
+        optics.measured is None
+        and optics.spectrum is None
+        and optics.bead_diameter_nm == 0.0
+        and optics.modality.kind == "widefield"
+        and optics.method != "radial"
+    )
+
+
 class ExactRenderer:
-    """Renders every emitter from the pupil: samples differ in wavefront or focus.
+    """Renders every emitter from the model itself: samples differ in wavefront or focus.
 
     Where the window around an emitter may end inside the frame, its image is tapered as in tables,
     and the light left out is judged by the same limits.
@@ -121,19 +185,43 @@ class ExactRenderer:
         focus = recipe.acquisition.focus_nm
         self.planes_nm = focus.positions_nm if isinstance(focus, FocusStack) else None
         self.window_px, self.covers_frame = self._window()
+        dependence = recipe.optics.field_dependence
+        self.field = None
+        if dependence is not None:
+            wavelength_nm = opticses.objective_of(recipe.optics).wavelength_nm
+            self.field = opticses.field_coefficients(dependence, wavelength_nm)
         # small products: threads of BLAS only get in each other's way, and might move last bits
         with threadpool_limits(1, "blas"):
-            self.model = opticses.PupilModel(
-                recipe.optics.model_copy(update={"wavefront": _constant(recipe.optics.wavefront)}),
-                shape=(self.window_px, self.window_px),
-                pixel_nm=self.pixel_nm,
-                z_nm=samples_of.height_range_nm(recipe),
-                focus_nm=_focus_range_nm(focus),
-                reach_nm=0.5 * self.pixel_nm,
-                wavefront_limit_nm=_wavefront_limits_nm(recipe.optics.wavefront),
-                accuracy=recipe.rendering.accuracy,
-            )
+            self.model = self._set_up()
             self.energy_left_out_max = 0.0 if self.covers_frame else self._judged_loss()
+
+    def _set_up(self) -> opticses.PupilModel | PerWavefront:
+        """The model for all wavefronts, foci and places to come."""
+        recipe, window = self.recipe, (self.window_px, self.window_px)
+        fixed = {"wavefront": _constant(recipe.optics.wavefront), "field_dependence": None}
+        optics = recipe.optics.model_copy(update=fixed)
+        z_nm = samples_of.height_range_nm(recipe)
+        focus_nm = _focus_range_nm(recipe.acquisition.focus_nm)
+        reach_nm, accuracy = 0.5 * self.pixel_nm, float(recipe.rendering.accuracy)
+        limits_nm = _wavefront_limits_nm(recipe.optics.wavefront)
+        if self.field is not None:
+            for mode, limit in zip(self.field.modes, self.field.limits_nm(), strict=True):
+                limits_nm[mode] = limits_nm.get(mode, 0.0) + float(limit)
+        if _needs_pupil_only(recipe):
+            return opticses.PupilModel(
+                optics, shape=window, pixel_nm=self.pixel_nm, z_nm=z_nm, focus_nm=focus_nm,
+                reach_nm=reach_nm, wavefront_limit_nm=limits_nm, accuracy=accuracy,
+                blur_nm=optics.blur_nm,
+            )  # fmt: skip
+        if not isinstance(recipe.dipoles, FreeDipole):
+            raise RecipeError(
+                "oriented dipoles in samples that differ in wavefront or focus need plain optics: "
+                "leave out spectrum, bead, modality, measured and method, or use dipoles of kind "
+                "free"
+            )
+        reach = opticses.Reach(z_nm, focus_nm, reach_nm)
+        seen = opticses.Window(window, self.pixel_nm, blur_nm=optics.blur_nm)
+        return PerWavefront(optics, seen, reach, accuracy, limits_nm)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -143,7 +231,7 @@ class ExactRenderer:
             "window_px": self.window_px,
             "covers_frame": self.covers_frame,
             "energy_left_out_max": self.energy_left_out_max,
-            "pupil_nodes_across": self.model.nodes_across,
+            "pupil_nodes_across": getattr(self.model, "nodes_across", None),
         }
 
     def render(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
@@ -152,7 +240,8 @@ class ExactRenderer:
         out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
         corner, shift_nm = self._places(run.molecules)
         with threadpool_limits(1, "blas"):
-            if isinstance(self.recipe.structure, BeadStructure):
+            free = run.molecules.polar_deg is None
+            if isinstance(self.recipe.structure, BeadStructure) and free:
                 patches = self._bead_patches(run, shift_nm)
                 who, within = shining.molecule, shining.frame % frames
                 plane = within if self.planes_nm is not None else np.zeros_like(within)
@@ -178,7 +267,7 @@ class ExactRenderer:
             else self.planes_nm[None, :]
         )
         patches = self.model.stacks(
-            run.molecules.z_nm[:, None],
+            run.molecules.z_nm[:, None].astype(np.float64),
             focus,
             *shift_nm,
             coefficients_nm=self._coefficients_nm(run) if self.model.modes else None,
@@ -200,19 +289,27 @@ class ExactRenderer:
             np.stack([shining.molecule.astype(np.float64), focus]), axis=1, return_inverse=True
         )
         who = distinct[0].astype(np.int64)
-        places = (run.molecules.z_nm[who], distinct[1], *shift_nm[:, who])
-        coefficients = self._coefficients_nm(run)[run.molecules.sample[who]]
+        places = np.stack((run.molecules.z_nm[who], distinct[1], *shift_nm[:, who]), axis=1)
+        coefficients = self._coefficients_nm(run)[who]
+        moment = molecule_moments(run.molecules)
         parts = [
-            self.model.images(
-                *(value[k] for value in places),
-                wavefront_nm=dict(zip(self.model.modes, coefficients[k], strict=True)),
-            )
-            for k in range(len(who))
+            self._image(place, coefficients[k], None if moment is None else moment[who[k]])
+            for k, place in enumerate(places)
         ]
         empty = np.empty((0, self.window_px, self.window_px))
         patches = np.concatenate([empty, *parts]).astype(np.float32)[:, None]
         patches = self._tapered(patches, shift_nm[:, who])
         return patches, back.ravel(), np.zeros(len(back.ravel()), np.int64)
+
+    def _image(self, place: Floats, coefficients_nm: Floats, moment: Floats | None) -> Floats:
+        """Probability per pixel of one molecule at (z, focus, x, y), (1, y, x)."""
+        wavefront_nm = dict(zip(self.model.modes, coefficients_nm.tolist(), strict=True))
+        if moment is None:
+            return self.model.images(*place, wavefront_nm=wavefront_nm)
+        assert isinstance(self.model, opticses.PupilModel)
+        basis = self.model.basis_images(*place, wavefront_nm=wavefront_nm)
+        weights = opticses.image_weights(moment, self.model.basis_energies(place[0]))
+        return np.maximum(np.einsum("nk,nkyx->nyx", weights, basis), 0.0)
 
     def _tapered(
         self, patches: npt.NDArray[np.float32], shift_nm: Floats
@@ -237,6 +334,8 @@ class ExactRenderer:
             images = self.model.images(*corners.T, wavefront_nm=wavefront_nm)
             patches = images[:, None].astype(np.float32)
             held = self._tapered(patches, np.zeros((2, len(corners)))).sum(axis=(1, 2, 3))
+            if isinstance(self.model, PerWavefront):
+                held = held / self.model.energies(corners[:, 0], corners[:, 1], wavefront_nm)
             worst = int(np.argmin(held))
             if 1.0 - held[worst] > lost:
                 lost = float(1.0 - held[worst])
@@ -246,9 +345,26 @@ class ExactRenderer:
         return lost
 
     def _coefficients_nm(self, run: Run) -> Floats:
-        """Coefficients drawn per sample, ``(samples, modes)`` [nm]."""
-        columns = [run.drawn[f"{COEFFICIENT}{mode}"] for mode in self.model.modes]
-        return np.stack(columns, axis=1) if columns else np.empty((len(run.indices), 0))
+        """Coefficients drawn per sample plus the field's, ``(molecules, modes)`` [nm]."""
+        molecules = run.molecules
+        total = np.zeros((molecules.size, len(self.model.modes)))
+        for column, mode in enumerate(self.model.modes):
+            if f"{COEFFICIENT}{mode}" in run.drawn:
+                total[:, column] = run.drawn[f"{COEFFICIENT}{mode}"][molecules.sample]
+        if self.field is not None:
+            here = self.field.at(*self._field_places(molecules))
+            total[:, [self.model.modes.index(mode) for mode in self.field.modes]] += here
+        return total
+
+    def _field_places(self, molecules: Molecules) -> tuple[Any, Any]:
+        """Places (x, y) of molecules in the field of view [nm]."""
+        dependence = self.recipe.optics.field_dependence
+        assert dependence is not None
+        size_nm = (self.shape[0] * self.pixel_nm, self.shape[1] * self.pixel_nm)
+        return opticses.frame_to_field(
+            molecules.x_nm.astype(np.float64), molecules.y_nm.astype(np.float64), size_nm,
+            dependence.frame_centre_nm,
+        )  # fmt: skip
 
     def _window(self) -> tuple[int, bool]:
         """Side of the patch around an emitter's pixel, and whether it always covers the frame."""
@@ -266,6 +382,14 @@ class ExactRenderer:
             window = 2 * math.ceil(min(reach, widest)) + 1
             window = min(window, widest)
         return window, window // 2 >= reach
+
+
+def molecule_moments(molecules: Molecules) -> Floats | None:
+    """Second moments ``(molecules, 6)`` of oriented molecules, None for freely rotating ones."""
+    if molecules.polar_deg is None:
+        return None
+    angles = (molecules.polar_deg, molecules.azimuth_deg, molecules.half_angle_deg)
+    return opticses.moments(*(np.radians(np.asarray(a, np.float64)) for a in angles))
 
 
 def _add_patch(

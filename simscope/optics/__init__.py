@@ -3,7 +3,7 @@
 from simscope.optics.collection import CollectedLight, collected_fraction
 from simscope.optics.dipoles import FREE_MOMENTS, DipoleModel, image_weights, moments
 from simscope.optics.evanescent import critical_angle_deg, evanescent_depth_nm
-from simscope.optics.field_dependence import field_coefficients, optics_at
+from simscope.optics.field_dependence import field_coefficients, frame_to_field, optics_at
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import array_mask, mask_phase
 from simscope.optics.model import ImageModel, Reach, image_model
@@ -53,6 +53,7 @@ __all__ = [
     "critical_angle_deg",
     "evanescent_depth_nm",
     "field_coefficients",
+    "frame_to_field",
     "fringe_to_nm",
     "fringe_to_osa",
     "image_model",

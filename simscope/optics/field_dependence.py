@@ -47,6 +47,10 @@ class FieldCoefficients(Protocol):
         """RMS coefficients [nm] at places of the field, float64 (places, modes)."""
         ...
 
+    def limits_nm(self) -> FloatArray:
+        """Bounds of the absolute coefficients anywhere in the field [nm], (modes,)."""
+        ...
+
 
 @dataclass(frozen=True)
 class PolynomialCoefficients:
@@ -67,6 +71,10 @@ class PolynomialCoefficients:
             for mode in self.terms
         ]
         return np.stack(columns, axis=1) if columns else np.empty((u.size, 0))
+
+    def limits_nm(self) -> FloatArray:
+        """Bounds of the absolute coefficients [nm], (modes,): no term exceeds its coefficient."""
+        return np.array([sum(abs(c) for _, _, c in mode) for mode in self.terms], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,14 @@ class MapCoefficients:
         ))  # fmt: skip
         return np.stack([_interpolated(mode, place) for mode in self.maps], axis=1)
 
+    def limits_nm(self) -> FloatArray:
+        """Bounds of the absolute coefficients [nm], (modes,).
+
+        Between map pixels a cubic spline stays below ``OVERSHOOT`` times the largest value an axis.
+        """
+        largest = np.abs(self.maps).max(axis=(1, 2)).astype(np.float64)
+        return OVERSHOOT**2 * largest
+
 
 def _places(x_nm: ArrayLike, y_nm: ArrayLike) -> tuple[FloatArray, FloatArray]:
     x, y = np.broadcast_arrays(*(np.atleast_1d(np.asarray(a, float)) for a in (x_nm, y_nm)))
@@ -98,6 +114,9 @@ def _places(x_nm: ArrayLike, y_nm: ArrayLike) -> tuple[FloatArray, FloatArray]:
         raise OpticsError("a place in the field is not finite: give plain numbers [nm]")
     return x, y
 
+
+OVERSHOOT = 1.55
+"""Largest sum of absolute cardinal cubic splines between nodes, along one axis, rounded up."""
 
 REACH_PX = 12
 """Map pixels on each side that a cubic spline through a place still feels (0.27**12 = 1e-7)."""
@@ -128,6 +147,19 @@ def optics_at(optics: Any, x_nm: float, y_nm: float) -> Any:
     field = field_coefficients(optics.field_dependence, optics.wavelength_nm)
     here = dict(zip(field.modes, field.at(x_nm, y_nm)[0].tolist(), strict=True))
     return with_wavefront(optics.model_copy(update={"field_dependence": None}), here)
+
+
+def frame_to_field(
+    x_nm: Any, y_nm: Any, size_nm: tuple[float, float], centre_nm: tuple[float, float]
+) -> tuple[Any, Any]:
+    """Place (x, y) in the field [nm] of places in a frame of ``size_nm`` (y, x).
+
+    Places in the frame count from the outer corner of its first pixel; its middle lies at
+    ``centre_nm`` (x, y) of the field. Places beyond the frame are taken to its edge.
+    """
+    x = np.clip(x_nm, 0.0, size_nm[1]) - 0.5 * size_nm[1] + centre_nm[0]
+    y = np.clip(y_nm, 0.0, size_nm[0]) - 0.5 * size_nm[0] + centre_nm[1]
+    return x, y
 
 
 def field_coefficients(dependence: Any, wavelength_nm: float) -> FieldCoefficients:

@@ -37,7 +37,7 @@ from simscope.kernels.splat import padded_window
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
 from simscope.optics.checks import check_heights
 from simscope.optics.dipoles import FREE_MOMENTS, image_weights, moments
-from simscope.optics.field_dependence import optics_at
+from simscope.optics.field_dependence import frame_to_field, optics_at
 from simscope.optics.interfaces import objective_of
 from simscope.optics.model import Reach, image_model
 from simscope.optics.pixels import Window, samples_per_pixel
@@ -309,7 +309,7 @@ def _grid(
     step_nm = (z_max - z_min) / intervals if intervals else 1.0
     # the model continues analytically a few steps below the coverslip, where nothing is rendered
     guard = GUARD_PLANES if intervals and guarded else 0
-    z_nm = z_min + step_nm * np.arange(-guard, intervals + guard + 1)
+    z_nm: FloatArray = z_min + step_nm * np.arange(-guard, intervals + guard + 1)
     return _Grid(window, per_pixel, z_nm, step_nm, guard)
 
 
@@ -577,7 +577,7 @@ def spline_through(count: int) -> FloatArray:
             # the third derivative is the same on both intervals at the end
             first = min(first, count - 3)
             system[row, first : first + 5] = (1.0, -4.0, 6.0, -4.0, 1.0)
-    return np.linalg.inv(system)[:, :count]
+    return np.asarray(np.linalg.inv(system)[:, :count], dtype=np.float64)
 
 
 def _pack(coefficients: FloatArray, grid: _Grid, peak: float) -> NDArray[np.float32]:
@@ -699,19 +699,6 @@ class _Line:
         return self._known[place_nm]
 
 
-def frame_to_field(
-    x_nm: Any, y_nm: Any, size_nm: tuple[float, float], centre_nm: tuple[float, float]
-) -> tuple[Any, Any]:
-    """Place (x, y) in the field [nm] of places in a frame of ``size_nm`` (y, x).
-
-    Places in the frame count from the outer corner of its first pixel; its middle lies at
-    ``centre_nm`` (x, y) of the field. Places beyond the frame are taken to its edge.
-    """
-    x = np.clip(x_nm, 0.0, size_nm[1]) - 0.5 * size_nm[1] + centre_nm[0]
-    y = np.clip(y_nm, 0.0, size_nm[0]) - 0.5 * size_nm[0] + centre_nm[1]
-    return x, y
-
-
 def _strength_nm(optics: Any) -> float:
     """RMS of the constant wavefront [nm]."""
     wavefront = optics.wavefront
@@ -762,7 +749,7 @@ class _Exact:
 
 def _frozen(table: SplineTable, place: tuple[float, float]) -> SplineTable:
     """A table of one image: the one that a table over the field holds for a place (x, y)."""
-    mixture = table._mixture(*(np.array([v]) for v in place), None)
+    mixture = table._mixture(np.array([place[0]]), np.array([place[1]]), None)
     numbers, weights = mixture.images[0], mixture.weights[0].astype(np.float32)
     one = np.tensordot(weights, table.coefficients[numbers], 1)[None].astype(np.float32)
     return replace(table, coefficients=np.ascontiguousarray(one), node_axes=np.empty((0, 3)))
