@@ -55,6 +55,9 @@ NEGATIVE_SHARE = 0.01
 RING_SHARE = 0.02
 """Share of a plane's light in its outermost ring of pixels above which a warning says so."""
 
+DARK_SHARE = 1e-9
+"""Light of a plane, as a share of the brightest plane's, that counts as none."""
+
 HEIGHT_SLACK_NM = 1e-6
 
 
@@ -78,7 +81,7 @@ class Calibration:
     def heights_nm(self) -> tuple[float, float]:
         """Lowest and highest height above the focal plane in the file [nm]."""
         last = self.volume.cells[0]
-        ends = [self.z_sign * (plane - self.centre[0]) * self.dz_nm for plane in (0.0, last)]
+        ends = [self.z_sign * self.dz_nm * (plane - self.centre[0]) + 0.0 for plane in (0.0, last)]
         return min(ends), max(ends)
 
     def planes_at(self, height_nm: FloatArray) -> FloatArray:
@@ -312,7 +315,7 @@ def _centroid(image: FloatArray) -> tuple[float, float]:
 def _judge_light(path: Path, volume: SplineVolume) -> None:
     """Raise unless every plane holds light; warn where much of it lies on the border."""
     lights = np.array([volume.light(float(plane)) for plane in range(volume.cells[0] + 1)])
-    if lights.min() <= 0.0:
+    if lights.min() <= DARK_SHARE * lights.max():
         raise OpticsError(
             f"plane {int(lights.argmin())} of {path.name} holds no light in all: leave it out, or "
             "lower measured.background"

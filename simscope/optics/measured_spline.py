@@ -130,10 +130,10 @@ def edge_fade(places: FloatArray, cells: int) -> tuple[FloatArray, FloatArray]:
     """
     offset = places - 0.5 * cells
     share = (np.abs(offset) - (0.5 * cells + 0.5 - FADE_PX)) / FADE_PX
-    falling = (share > 0.0) & (share < 1.0)
     angle = 0.5 * np.pi * np.clip(share, 0.0, 1.0)
     slope = -np.sin(2.0 * angle) * (0.5 * np.pi / FADE_PX) * np.sign(offset)
-    return np.cos(angle) ** 2, np.where(falling, slope, 0.0)
+    inside = share < 1.0
+    return np.where(inside, np.cos(angle) ** 2, 0.0), np.where(inside, slope, 0.0)
 
 
 def bspline_nodes(samples: FloatArray, axis: int) -> FloatArray:

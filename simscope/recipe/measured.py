@@ -16,10 +16,17 @@ MeasuredFormat = Literal["auto", "smap", "decode", "uipsf", "stack"]
 
 COMPUTED_ONLY = {
     "mask": None,
+    "slm": None,
     "wavefront": None,
-    "spectrum": None,
+    "wavefront_map": None,
+    "amplitude_map": None,
     "field_dependence": None,
+    "spectrum": None,
+    "analyser": None,
+    "collection": "normalised",
     "bead_diameter_nm": 0.0,
+    "model": "vectorial",
+    "method": "auto",
 }
 """Keys of the optics that only a computed PSF can have, and what they say when they are absent."""
 
@@ -74,15 +81,12 @@ class MeasuredPsf(Model):
 
 def measured_conflict(optics: Any) -> str | None:
     """What optics with a measured PSF say beside it that a measurement already holds, or None."""
-    for name, absent in COMPUTED_ONLY.items():
-        if getattr(optics, name, absent) != absent:
-            return (
-                f"{name} given beside measured: a measured PSF already holds everything that "
-                f"shapes it; leave {name} out, or measured"
-            )
-    if optics.model != "vectorial" or optics.modality.kind != "widefield":
-        return (
-            f"measured with model={optics.model!r} and modality {optics.modality.kind!r}: a "
-            "measured PSF is used as it is; leave model and modality out"
-        )
-    return None
+    given = [name for name, absent in COMPUTED_ONLY.items() if getattr(optics, name) != absent]
+    if optics.modality.kind != "widefield":
+        given.append("modality")
+    if not given:
+        return None
+    return (
+        f"{given[0]} given beside measured: a measured PSF is used as it is and holds everything "
+        f"that shapes it; leave {given[0]} out, or measured"
+    )
