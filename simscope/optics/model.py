@@ -2,49 +2,38 @@
 
 Every model answers the same question, ``images``: probability per pixel of emitters at heights,
 foci and lateral positions. From the inside out: the monochromatic image of a molecule (radial
-integrals, pupil, or measured), averaged over the emission spectrum, spread over a bead, and
-multiplied by excitation and pinhole beyond widefield. A Gaussian blur and the pixel's area are part
-of the ``Window``.
+integrals, pupil, or measured); its mean over the emission spectrum; times excitation and pinhole
+beyond widefield, as these act on every molecule; its mean over the molecules of a bead; the
+dipole's orientation and the analyser, as weighted sums of basis images, which all of these pass on.
+A Gaussian blur and the pixel's area are part of the ``Window`` of the outermost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simscope.errors import OpticsError
+from simscope.optics.bead import BeadModel
 from simscope.optics.checks import check_supported
 from simscope.optics.dipoles import oriented
 from simscope.optics.field import with_wavefront
 from simscope.optics.field_dependence import optics_at
 from simscope.optics.measured import MeasuredModel
+from simscope.optics.modalities import band_limit_per_nm, modality_model
 from simscope.optics.pixels import Window
 from simscope.optics.pupil import PupilModel
 from simscope.optics.radial import RadialModel, symmetry_breakers
+from simscope.optics.reach import Reach
+from simscope.optics.spectrum import SpectrumModel
 
 FloatArray = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Reach:
-    """Ranges a model must serve: heights, foci (lowest, highest) and largest lateral shift [nm]."""
-
-    z_nm: tuple[float, float] = (0.0, 0.0)
-    focus_nm: tuple[float, float] = (0.0, 0.0)
-    lateral_nm: float = 0.0
-
-    @classmethod
-    def over(cls, z_nm: ArrayLike, focus_nm: ArrayLike, x_nm: ArrayLike, y_nm: ArrayLike) -> Reach:
-        """The reach that holds all given values."""
-        z, focus = np.asarray(z_nm, float), np.asarray(focus_nm, float)
-        lateral = max(np.abs(np.asarray(x_nm, float)).max(), np.abs(np.asarray(y_nm, float)).max())
-        return cls(
-            (float(z.min()), float(z.max())), (float(focus.min()), float(focus.max())),
-            float(lateral),
-        )  # fmt: skip
+__all__ = ["ImageModel", "Reach", "image_model"]
 
 
 class ImageModel(Protocol):
@@ -78,27 +67,46 @@ def image_model(
     centre; ``optics_at`` gives others. Raises OpticsError for impossible optics.
     """
     check_supported(optics)
-    optics = optics_at(optics, 0.0, 0.0)
-    return monochromatic_model(
-        with_wavefront(optics, dict(wavefront_nm or {})),
-        window,
-        reach,
-        accuracy=accuracy,
-        moment=moment,
-    )
+    optics = with_wavefront(optics_at(optics, 0.0, 0.0), dict(wavefront_nm or {}))
+    asked = float(optics.accuracy if accuracy is None else accuracy)
+    if window.points and optics.blur_nm:
+        raise OpticsError(
+            f"blur_nm={optics.blur_nm:g} is part of a pixel's integral and cannot act on points: "
+            "ask for pixels, or set blur_nm to 0"
+        )
+    window = replace(window, blur_nm=optics.blur_nm)
+    return oriented(emitter_model(optics, window, reach, accuracy=asked), optics, moment)
 
 
-def monochromatic_model(
-    optics: Any,
-    window: Window,
-    reach: Reach,
-    *,
-    accuracy: float | None = None,
-    moment: ArrayLike | None = None,
-) -> ImageModel:
-    """The model of a molecule at one wavelength: its orientation, and the analyser, included."""
-    model = molecule_model(optics, window, reach, accuracy=accuracy)
-    return oriented(model, optics, moment)
+def emitter_model(optics: Any, window: Window, reach: Reach, *, accuracy: float) -> ImageModel:
+    """The model of what shines, a bead or a molecule, in the optics' modality."""
+    if not optics.bead_diameter_nm:
+        return lit_model(optics, window, reach, accuracy=accuracy)
+    _refuse_measured(optics, "bead_diameter_nm")
+    band = band_limit_per_nm(optics)
+    model: ImageModel = BeadModel(optics, window, reach, accuracy, lit_model, band)
+    return model
+
+
+def lit_model(optics: Any, window: Window, reach: Reach, *, accuracy: float) -> ImageModel:
+    """The model of a molecule in the optics' modality."""
+    if optics.modality.kind == "widefield":
+        return coloured_model(optics, window, reach, accuracy=accuracy)
+    model: ImageModel = modality_model(optics, window, reach, accuracy, coloured_model)
+    return model
+
+
+def coloured_model(optics: Any, window: Window, reach: Reach, *, accuracy: float) -> ImageModel:
+    """The model of a molecule in widefield, over its whole emission spectrum."""
+    if optics.spectrum is None:
+        return molecule_model(optics, window, reach, accuracy=accuracy)
+    _refuse_measured(optics, "spectrum")
+    return SpectrumModel(optics, window, reach, accuracy, molecule_model)
+
+
+def _refuse_measured(optics: Any, name: str) -> None:
+    if optics.measured is not None:
+        raise OpticsError(f"a measured PSF already holds what {name} does: leave {name} out")
 
 
 def molecule_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -79,8 +80,7 @@ def impossible_table(wavelengths_nm: tuple[float, ...], values: tuple[float, ...
         )
     if not all(100 <= value <= 3000 for value in wavelengths_nm):
         return "a wavelength of the spectrum lies outside [100, 3000] nm: give nm"
-    steps = zip(wavelengths_nm[:-1], wavelengths_nm[1:], strict=True)
-    if not all(before < after for before, after in steps):
+    if not all(before < after for before, after in pairwise(wavelengths_nm)):
         return "the wavelengths of the spectrum do not rise: sort them and drop doubles"
     if not all(0 <= value < float("inf") for value in values) or max(values) <= 0:
         return "the spectrum has values that are negative, not finite, or all 0: subtract the dark"
