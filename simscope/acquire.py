@@ -394,11 +394,6 @@ class Simulator:
                 "optics.analyser splits single images (ss.psf), not yet the frames of a recipe: "
                 "leave it out of the recipe"
             )
-        if not isinstance(self.resolved.dipoles, FreeDipole):
-            raise RecipeError(
-                f"dipoles.kind={self.resolved.dipoles.kind!r} shapes single images (ss.psf), not "
-                "yet the frames of a recipe: use kind free"
-            )
 
     def _record(self, message: str) -> None:
         if message not in self.warnings:

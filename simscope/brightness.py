@@ -14,17 +14,10 @@ from simscope import sample as samples_of
 from simscope.errors import OpticsError
 from simscope.recipe import Distribution, EvanescentIllumination, Recipe
 from simscope.recipe.draws import per_sample
+from simscope.render import molecule_moments
 from simscope.sample import Molecules
 
 Floats = npt.NDArray[np.float64]
-
-
-def moments_of(molecules: Molecules) -> Floats | None:
-    """Second moments of the molecules' orientations, (molecules, 6); None where they are free."""
-    angles = (molecules.polar_deg, molecules.azimuth_deg, molecules.half_angle_deg)
-    if any(angle is None for angle in angles):
-        return None
-    return opticses.moments(*(np.radians(np.asarray(angle, np.float64)) for angle in angles))
 
 
 class Brightness:
@@ -54,7 +47,7 @@ class Brightness:
         if self._evanescent:
             out *= np.exp(-z / self._depth_nm(drawn, samples)[molecules.sample])
         if self._collected is not None:
-            moment = moments_of(molecules)
+            moment = molecule_moments(molecules)
             out *= self._collected.relative(z, opticses.FREE_MOMENTS if moment is None else moment)
         return out
 
