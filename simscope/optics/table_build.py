@@ -39,6 +39,7 @@ from simscope.optics.checks import check_heights
 from simscope.optics.dipoles import FREE_MOMENTS, image_weights, moments
 from simscope.optics.field_dependence import frame_to_field, optics_at
 from simscope.optics.interfaces import objective_of
+from simscope.optics.modalities import band_limit_per_nm as image_band_limit_per_nm
 from simscope.optics.model import Reach, image_model
 from simscope.optics.pixels import Window, samples_per_pixel
 from simscope.optics.table import NodeAxis, SplineTable, cubic, taper
@@ -71,6 +72,9 @@ GRID_SHARE, FIELD_SHARE = 0.6, 0.35
 """Shares of the accuracy that a node's own table, and the spline across nodes, may use up."""
 
 WARN_GB = 1.0
+
+DIM_SHARE = 0.01
+"""Share of the brightest height's light below which losses are counted against this much light."""
 
 
 @dataclass(frozen=True)
@@ -255,8 +259,9 @@ class _Images:
         """Largest share of light missing at each height; ``sums`` (heights, images)."""
         if self.analyser_deg is not None:
             sums, expected = (a[:, :3].sum(axis=1, keepdims=True) for a in (sums, expected))
-        emitting = slice(0, min(3, sums.shape[1]))
-        return np.asarray((1.0 - sums[:, emitting] / expected[:, emitting]).max(axis=1))
+        sums, expected = sums[:, :3], expected[:, :3]
+        light = np.maximum(expected, DIM_SHARE * expected.max())
+        return np.asarray(((expected - sums) / light).max(axis=1))
 
 
 def _analyser_deg(optics: Any) -> float | None:
@@ -309,7 +314,7 @@ def _grid(
     step_nm = (z_max - z_min) / intervals if intervals else 1.0
     # the model continues analytically a few steps below the coverslip, where nothing is rendered
     guard = GUARD_PLANES if intervals and guarded else 0
-    z_nm: FloatArray = z_min + step_nm * np.arange(-guard, intervals + guard + 1)
+    z_nm = z_min + step_nm * np.arange(-guard, intervals + guard + 1, dtype=np.float64)
     return _Grid(window, per_pixel, z_nm, step_nm, guard)
 
 
@@ -347,8 +352,8 @@ class _Builder:
     ) -> SplineTable:
         """Table of one set of optics."""
         window = self._window([images]) if window is None else window
-        objective = objective_of(images.optics)
-        per_pixel = max(2, samples_per_pixel(self.request.pixel_nm, objective.band_limit_per_nm))
+        band_limit_per_nm = image_band_limit_per_nm(images.optics)
+        per_pixel = max(2, samples_per_pixel(self.request.pixel_nm, band_limit_per_nm))
         dz_nm = _first_dz_nm(images.optics)
         exact = _Exact(images, window)
         error, best = math.inf, math.inf
