@@ -1,16 +1,12 @@
-"""The Cramér-Rao lower bound: the smallest standard deviation any unbiased estimator can have.
+"""The Cramér-Rao lower bound for the emitters of a recipe, from its PSF table.
 
-Each emitter is taken alone on a uniform background. Its expected image is
-``mu = N * psf(x, y, z) + b`` per pixel [photons], turned to photo-electrons by the camera. With a
-variance ``v`` per pixel the Fisher information is
-
-    I_ab = sum over pixels of (d mu / d a) (d mu / d b) / v ,
-
-exact for Poisson counts (``v = mu``). Read noise is treated as an extra Poisson-like variance,
-``v = mu + read^2`` (Huang et al. 2013, *Nat. Methods* 10:653), good while
-``mu`` or ``read`` is above about one electron; an electron-multiplying register doubles the shot
-noise, ``v = 2 mu + (read / gain)^2`` (Mortensen et al. 2010, *Nat. Methods* 7:377). The camera
-floor owns the formula of ``v``.
+Each emitter is taken alone on a uniform background, of expected image ``mu = N psf(x, y, z) + b``
+per pixel [photons], turned to photo-electrons by the camera. The information is that of
+:mod:`simscope.evaluate.information`, with the camera's moments for the noise: read noise as an
+extra Poisson-like variance, ``v = mu + read^2`` (Huang et al. 2013, *Nat. Methods* 10:653), good
+while ``mu`` or ``read`` is above about one electron; an electron-multiplying register doubles the
+shot noise, ``v = 2 mu + (read / gain)^2`` (Mortensen et al. 2010, *Nat. Methods* 7:377).
+:func:`simscope.evaluate.psf_crlb` serves bare optics, orientations and exact noise.
 """
 
 from __future__ import annotations
@@ -31,12 +27,17 @@ from simscope.evaluate.information import (
 )
 from simscope.evaluate.tables import Floats, read_columns
 from simscope.optics import SplineTable
+from simscope.optics.dipoles import moments
 from simscope.recipe import Recipe, load_recipe
 
 CRLB_DTYPE = np.dtype(
     [(name, np.float64) for name in ("x_nm", "y_nm", "z_nm", "photons", "background")]
 )
+PLACE_AND_LIGHT = ("x_nm", "y_nm", "z_nm", "photons")
+ORIENTATION = ("polar_deg", "azimuth_deg", "half_angle_deg")
 EMITTERS_AT_ONCE = 128
+WEIGHT_STEP_NM = 1.0
+"""Height step over which weights of basis images are differenced; they change over 100 nm."""
 
 
 def crlb(
@@ -49,9 +50,11 @@ def crlb(
 
     Structured with ``x_nm, y_nm, z_nm, photons, background``, all estimated together; where all
     molecules share one height, z is known and ``z_nm`` is NaN. ``emitters`` has columns
-    ``x_nm, y_nm, z_nm, photons``. The background is the recipe's unless ``background_photons``
-    [photons/px] is given, for all emitters or one each. It is flat over the PSF: a smooth
-    background enters by its mean. The pixels are alike, with the camera's typical read noise.
+    ``x_nm, y_nm, z_nm, photons``, and ``polar_deg, azimuth_deg, half_angle_deg`` where the recipe's
+    dipoles do not rotate freely; these are taken as known. The background is the recipe's unless
+    ``background_photons`` [photons/px] is given, for all emitters or one each. It is flat over the
+    PSF: a smooth background enters by its mean. The pixels are alike, with the camera's typical
+    read noise.
 
     Only pixels of the frame inform, so the bound of an emitter at the border is larger than in the
     middle; one with too little light on the frame to tell its parameters apart has no bound, and
@@ -76,7 +79,8 @@ def crlb(
     drawn = [path for path in recipe.drawn("sample") if path.startswith("camera.")]
     if drawn:
         raise EvaluationError(f"{', '.join(drawn)} drawn per sample: fix with recipe.replace")
-    columns = read_columns(emitters, ("x_nm", "y_nm", "z_nm", "photons"), "emitters")
+    names = (*PLACE_AND_LIGHT, *ORIENTATION) if table.for_dipoles else PLACE_AND_LIGHT
+    columns = read_columns(emitters, names, "emitters")
     if np.any(columns["photons"] <= 0):
         raise EvaluationError("photons of 0 or fewer: leave dark emitters out of the table")
     level = _background(recipe, background_photons, len(columns["photons"]))
@@ -119,7 +123,7 @@ def _bounds(
     table: SplineTable, recipe: Recipe, emitters: dict[str, Floats], background: Floats
 ) -> npt.NDArray[Any]:
     """Bounds of a handful of emitters, ``(emitters,)`` of ``CRLB_DTYPE``."""
-    psf, *slopes = table.derivatives(emitters["x_nm"], emitters["y_nm"], emitters["z_nm"])
+    psf, *slopes = _image_and_slopes(table, emitters)
     light, names = emitters["photons"][:, None, None], list(CRLB_DTYPE.names or ())
     by_parameter = [*(light * slope for slope in slopes), psf, np.ones_like(psf)]
     if table.z_max_nm == table.z0_nm:
@@ -139,6 +143,27 @@ def _bounds(
     for name, bound in zip(names, bound_from_information(information[bounded]).T, strict=True):
         bounds[name][bounded] = bound
     return bounds
+
+
+def _image_and_slopes(table: SplineTable, emitters: dict[str, Floats]) -> list[Floats]:
+    """Images per photon and their derivatives by x, y, z [1/nm], each ``(emitters, w, w)``.
+
+    An oriented dipole's weights change with height too, as more or less of its light is collected:
+    ``d/dz (w_k B_k) = w_k B_k' + w_k' B_k``.
+    """
+    x, y, z = (emitters[name] for name in ("x_nm", "y_nm", "z_nm"))
+    if not table.for_dipoles:
+        return list(table.derivatives(x, y, z))
+    moment = moments(*(np.radians(emitters[name]) for name in ORIENTATION))
+    low, high = (
+        np.clip(z + side * WEIGHT_STEP_NM, table.z0_nm, table.z_max_nm) for side in (-1, 1)
+    )
+    weights, below, above = (table.orientation_weights(moment, height) for height in (z, low, high))
+    psf, dx, dy, dz = table.derivatives(x, y, z, weights=weights)
+    if table.z_max_nm > table.z0_nm:
+        change = (above - below) / (high - low)[:, None]
+        dz = dz + table.derivatives(x, y, z, weights=change)[0]
+    return [psf, dx, dy, dz]
 
 
 def _pixels_on_frame(

@@ -97,9 +97,13 @@ def quantum_limit(
     only) that broadcast to n. For a freely rotating dipole (``optics.model`` vectorial) an upper
     limit of the information, for the scalar model the limit itself; masks and aberrations that
     only shift phases change nothing. Source: Backlund et al. 2018; see the module. Raises
-    EvaluationError or OpticsError for impossible numbers.
+    EvaluationError or OpticsError for impossible numbers, and for light that the formula does not
+    describe (see :func:`beyond_quantum_limit`).
     """
     _require_positive(photons=photons)
+    reason = beyond_quantum_limit(optics)
+    if reason:
+        raise EvaluationError(f"{reason}: no quantum limit is known here; take that out")
     count, heights = np.broadcast_arrays(np.atleast_1d(_floats(photons)), _floats(z_nm))
     objective = objective_of(optics)
     q, weight = _radial_nodes(objective)
@@ -110,6 +114,23 @@ def quantum_limit(
         bounds["x_nm"][row] = bounds["y_nm"][row] = 1.0 / np.sqrt(light * lateral)
         bounds["z_nm"][row] = 1.0 / np.sqrt(light * axial)
     return bounds
+
+
+def beyond_quantum_limit(optics: Any) -> str:
+    """Why the quantum limit does not describe these optics, or nothing where it does.
+
+    It holds for light of one wavelength that leaves the whole pupil, whatever shifts its phase.
+    """
+    for name in ("measured", "amplitude_map", "slm"):
+        if getattr(optics, name) is not None:
+            return f"optics.{name} may take light out of the pupil in ways of its own"
+    if optics.modality.kind != "widefield":
+        return f"modality {optics.modality.kind!r} also shapes the excitation"
+    if optics.spectrum is not None:
+        return "optics.spectrum mixes wavelengths"
+    if optics.analyser is not None:
+        return "optics.analyser takes light out"
+    return ""
 
 
 def _quantum_information(

@@ -114,7 +114,7 @@ def psf_crlb(
     check_heights(objective_of(optics), places[0])
     if np.any(light <= 0) or np.any(level < 0):
         raise EvaluationError("photons of 0 or fewer, or background below 0: give expected photons")
-    window = Window(shape, pixel_nm, blur_nm=optics.blur_nm)
+    window = Window(shape, pixel_nm)
     information: Floats = np.zeros((len(light), len(parameters), len(parameters)))
     for channel in channels(optics):
         image, effects = _image_and_effects(channel, window, places, dipole, parameters, light)

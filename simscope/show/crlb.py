@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from simscope.camera.settings import Camera
 from simscope.evaluate import psf_crlb, quantum_limit
+from simscope.evaluate.limits import beyond_quantum_limit
 from simscope.keys import Key
 from simscope.optics import objective_of
 from simscope.recipe import Recipe
@@ -35,8 +36,8 @@ class BoundCurve:
 
     ``place_nm``: (n,), named by ``label``; ``bounds``: structured (n,) as
     :func:`simscope.evaluate.psf_crlb` gives it; ``limits``: those of
-    :func:`simscope.evaluate.quantum_limit` for the photons that become electrons, None for
-    modalities and measured PSFs, whose light it does not describe; ``note``: the conditions.
+    :func:`simscope.evaluate.quantum_limit` for the photons that become electrons, None where it
+    does not describe the light; ``note``: the conditions.
     """
 
     place_nm: Floats
@@ -98,13 +99,12 @@ def recipe_bound_curve(
         pixel_nm=recipe.pixel_nm,
         shape=(min(height_px, LARGEST_WINDOW_PX), min(width_px, LARGEST_WINDOW_PX)),
     )
-    plain = optics.modality.kind == "widefield" and optics.measured is None
     detected = photons * float(camera.qe)  # type: ignore[arg-type]
     return BoundCurve(
         np.linspace(*ends, PLANES),
         label,
         bounds,
-        quantum_limit(optics, detected, z) if plain else None,
+        quantum_limit(optics, detected, z) if not beyond_quantum_limit(optics) else None,
         f"{photons:,.0f} photons, background {background_photons:g} per {recipe.pixel_nm:.4g} nm "
         f"pixel, {CAMERAS[camera.kind]}, NA {objective_of(optics).na:g}",
     )
