@@ -32,13 +32,13 @@ from simscope.errors import OpticsError
 from simscope.optics.filters import AreaFilter, apply, disc_filter, square_filter
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modalities.beams import (
-    Donut,
     beam_optics,
     detector_elements,
     focus_energy,
     focus_energy_slope,
     without_aberrations,
 )
+from simscope.optics.modalities.donut import Donut
 from simscope.optics.modalities.jets import along_z, exponential, jet_of, times
 from simscope.optics.pixels import Window, samples_per_pixel
 from simscope.optics.reach import Reach
