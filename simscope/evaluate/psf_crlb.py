@@ -111,7 +111,7 @@ def psf_crlb(
         z_nm=z_nm, focus_nm=focus_nm, x_nm=x_nm, y_nm=y_nm,
         photons=photons, background_photons=background_photons,
     )  # fmt: skip
-    check_heights(objective_of(optics), places[0])
+    check_heights(objective_of(optics), places[0], 0.5 * optics.bead_diameter_nm)
     if np.any(light <= 0) or np.any(level < 0):
         raise EvaluationError("photons of 0 or fewer, or background below 0: give expected photons")
     window = Window(shape, pixel_nm)

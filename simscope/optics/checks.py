@@ -25,11 +25,19 @@ def check_supported(optics: Any) -> None:
         raise OpticsError(f"optics is of type {type(optics).__name__}, not Optics: {remedy}")
 
 
-def check_heights(objective: Objective, z_nm: FloatArray) -> None:
-    """Return nothing; raise OpticsError for heights that are not finite or inside the glass."""
+def check_heights(objective: Objective, z_nm: FloatArray, radius_nm: float = 0.0) -> None:
+    """Return nothing; raise OpticsError for heights that are not finite or inside the glass.
+
+    ``radius_nm``: of beads, whose centres must lie so far above the coverslip.
+    """
     if not np.isfinite(z_nm).all():
         raise OpticsError("an emitter height z_nm is not finite: give plain numbers")
     lowest = float(z_nm.min(initial=0.0))
+    if objective.has_interface and radius_nm and float(z_nm.min(initial=np.inf)) < radius_nm:
+        raise OpticsError(
+            f"z_nm={z_nm.min():g} puts part of a bead of bead_diameter_nm={2 * radius_nm:g} below "
+            f"the coverslip: z_nm is the height of its centre, at least {radius_nm:g}"
+        )
     if objective.has_interface and lowest < 0.0:
         raise OpticsError(
             f"z_nm={lowest:g} lies below the coverslip (n_sample={objective.n_sample:g}, "

@@ -60,7 +60,7 @@ def psf(
     check_supported(optics)
     check_window(shape, pixel_nm)
     z, focus = check_numbers(z_nm=z_nm, focus_nm=focus_nm)
-    check_heights(objective_of(optics), z)
+    check_heights(objective_of(optics), z, 0.5 * optics.bead_diameter_nm)
     for name, value in (("x_nm", x_nm), ("y_nm", y_nm)):
         if not is_number(value):
             raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
