@@ -1,8 +1,8 @@
 """Radial PSFs: Bessel tables, B-spline coefficients of profiles, and profiles to pixels.
 
 J0 and J1 come from Taylor polynomials of J0 about equidistant points (J1 = -J0'), J2 from their
-recurrence; B-splines by the recursion of Cox and de Boor on uniform knots; their coefficients by
-the recursive filter of Unser, Aldroubi and Eden, IEEE Trans. Signal Process. 41, 834 (1993).
+recurrence; B-spline coefficients from the recursive filter of Unser, Aldroubi and Eden, IEEE Trans.
+Signal Process. 41, 834 (1993).
 """
 
 import math
@@ -12,6 +12,11 @@ from numba import njit
 
 PLANES = 8
 """Planes worked on side by side: one vector of float64 on the widest processors."""
+
+DEGREE = 7
+"""Degree of the B-splines along the radius; known to the compiler, which unrolls their loops."""
+
+SPLINES = DEGREE + 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -67,9 +72,9 @@ def bessel_functions(scaled_radius, q, taylor, step, j0, j1, j2):
 def spline_coefficients(values, parity, pad, poles, out):
     """Write B-spline coefficients of profiles to ``out`` (planes / PLANES, pad + radii, PLANES).
 
-    ``values``: (radii, planes) from r = 0 outwards; ``parity``: (planes,), +1 or -1, how a profile
-    continues to r < 0, where ``pad`` samples are mirrored; ``poles``: of the recursive filter. The
-    last ``pad`` radii are only there to let the edge's influence die out; missing planes are zeros.
+    ``values``: (radii, planes) from r = 0 outwards; ``parity``: +1 or -1, how profiles continue
+    to r < 0, where ``pad`` samples are mirrored; ``poles``: of the recursive filter. The last
+    ``pad`` radii are only there to let the edge's influence die out; missing planes are zeros.
     """
     radii, planes = values.shape
     gain = 1.0
@@ -85,7 +90,7 @@ def spline_coefficients(values, parity, pad, poles, out):
                 c[pad + r, p] = gain * values[r, first + p]
         for r in range(1, pad + 1):
             for p in range(count):
-                c[pad - r, p] = parity[first + p] * c[pad + r, p]
+                c[pad - r, p] = parity * c[pad + r, p]
         for pole in poles:
             for r in range(1, pad + radii):
                 for p in range(PLANES):
@@ -97,39 +102,38 @@ def spline_coefficients(values, parity, pad, poles, out):
                     c[r, p] = pole * (c[r + 1, p] - c[r, p])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def basis_splines(share, degree, out):
-    """Write the ``degree + 1`` uniform B-splines that do not vanish at ``share`` in [0, 1).
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def basis_splines(share, pieces, out):
+    """Write the B-splines that do not vanish at ``share`` in [0, 1) of a knot interval to ``out``.
 
-    Source: de Boor, A Practical Guide to Splines, ch. X, algorithm BSPLVB.
+    ``pieces``: (powers, SPLINES), coefficients of their polynomials there, lowest power first.
     """
-    out[0] = 1.0
-    for j in range(1, degree + 1):
-        saved = 0.0
-        for r in range(j):
-            part = out[r] / j
-            out[r] = saved + (r + 1.0 - share) * part
-            saved = (share + (j - 1.0 - r)) * part
-        out[j] = saved
+    for t in range(SPLINES):
+        out[t] = pieces[DEGREE, t]
+    for k in range(DEGREE - 1, -1, -1):
+        for t in range(SPLINES):
+            out[t] = out[t] * share + pieces[k, t]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def pixel_weights(x, y, offset, area, per_radius, pad, degree, start, weights):
+def pixel_weights(x, y, offset, area, per_radius, pad, pieces, start, weights):
     """Write what each coefficient gives to each pixel, to ``start`` and ``weights``.
 
     ``x``, ``y``: (pixels,) centres >= 0 [nm]; ``offset``: (points,) quadrature points along a
     pixel's side [nm], ascending, and ``area``: (points, points) their weights [nm^2];
     ``per_radius``: coefficients per nm; ``start``: (pixels,) first coefficient that counts;
-    ``weights``: (pixels, taps), with degree + 1 taps more than the pixel spans coefficients.
+    ``weights``: (pixels, taps), with degree + 1 taps more than the pixel spans coefficients;
+    ``pieces`` as in ``basis_splines``.
     """
-    basis = np.empty(degree + 1)
+    before = pad - (DEGREE - 1) // 2
+    basis = np.empty(SPLINES)
     for pixel in range(x.size):
         row = weights[pixel]
         row[:] = 0.0
         near_x = max(x[pixel] + offset[0], 0.0)
         near_y = max(y[pixel] + offset[0], 0.0)
         nearest = math.sqrt(near_x * near_x + near_y * near_y)
-        first = int(nearest * per_radius) + pad - (degree - 1) // 2
+        first = int(nearest * per_radius) + before
         start[pixel] = first
         for i in range(offset.size):
             dy = y[pixel] + offset[i]
@@ -137,9 +141,9 @@ def pixel_weights(x, y, offset, area, per_radius, pad, degree, start, weights):
                 dx = x[pixel] + offset[j]
                 at = math.sqrt(dx * dx + dy * dy) * per_radius
                 knot = int(at)
-                basis_splines(at - knot, degree, basis)
-                lead = knot + pad - (degree - 1) // 2 - first
-                for t in range(degree + 1):
+                basis_splines(at - knot, pieces, basis)
+                lead = knot + before - first
+                for t in range(SPLINES):
                     row[lead + t] += area[i, j] * basis[t]
 
 
@@ -181,34 +185,47 @@ def mirrored_images(coefficients, which, start, weights, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def profiles_at(coefficients, x, y, per_radius, pad, degree, slope, out):
+def profiles_at(coefficients, x, y, per_radius, pad, pieces, out):
     """Write profiles on the grid of ``y`` and ``x`` [nm] to ``out`` (planes, y, x).
 
-    ``coefficients``: (blocks, coefficients, PLANES); ``slope`` asks for the derivative with respect
-    to the radius [per nm] in place of the value.
+    ``coefficients``: (blocks, coefficients, PLANES), ``per_radius`` of them per nm; ``pieces`` as
+    in ``basis_splines``: of the splines for values, of their derivatives for slopes.
     """
     planes = out.shape[0]
-    basis, lower = np.empty(degree + 1), np.empty(degree + 1)
-    total = np.empty(PLANES)
+    basis, total = np.empty(SPLINES), np.empty(PLANES)
     for i in range(y.size):
         for j in range(x.size):
             at = math.sqrt(x[j] * x[j] + y[i] * y[i]) * per_radius
             knot = int(at)
-            lead = knot + pad - (degree - 1) // 2
-            if slope:
-                basis_splines(at - knot, degree - 1, lower)
-                basis[0] = -lower[0] * per_radius
-                for t in range(1, degree):
-                    basis[t] = (lower[t - 1] - lower[t]) * per_radius
-                basis[degree] = lower[degree - 1] * per_radius
-            else:
-                basis_splines(at - knot, degree, basis)
+            lead = knot + pad - (DEGREE - 1) // 2
+            basis_splines(at - knot, pieces, basis)
             for block in range(coefficients.shape[0]):
                 c = coefficients[block]
                 for p in range(PLANES):
                     total[p] = 0.0
-                for t in range(degree + 1):
+                for t in range(SPLINES):
                     for p in range(PLANES):
                         total[p] += basis[t] * c[lead + t, p]
                 for p in range(min(PLANES, planes - block * PLANES)):
                     out[block * PLANES + p, i, j] = total[p]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def integrate_pixels(samples, start_y, weight_y, start_x, weight_x, out):
+    """Write pixel integrals to ``out`` (y, x) from ``samples`` (samples y, samples x).
+
+    ``start``: (pixels,) first sample that counts along an axis; ``weight``: (pixels, taps).
+    """
+    line = np.empty(samples.shape[1])
+    for i in range(out.shape[0]):
+        line[:] = 0.0
+        for t in range(weight_y.shape[1]):
+            w = weight_y[i, t]
+            source = samples[start_y[i] + t]
+            for j in range(line.size):
+                line[j] += w * source[j]
+        for j in range(out.shape[1]):
+            total = 0.0
+            for t in range(weight_x.shape[1]):
+                total += weight_x[j, t] * line[start_x[j] + t]
+            out[i, j] = total

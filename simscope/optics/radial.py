@@ -6,11 +6,9 @@ cosines and sines of the azimuth. For a freely rotating one there is a single pr
     I(r) = 2 |I_0|^2 + |I_1|^2 + 2 |I_2|^2        (vectorial, kernels as in radial_integrals)
     I(r) = |I_0|^2                                (scalar, Gibson and Lanni 1991)
 
-All planes of a stack share the Bessel functions, so a stack of profiles is three real matrix
-products. Intensities hold no frequency beyond 2 NA / wavelength: a B-spline of degree seven through
-samples at a fraction of the Nyquist distance gives the profile at any radius. For an emitter in the
-middle of the window, the integral over each distinct pixel is folded into the spline's weights;
-elsewhere the profile is spread over the window's sample grid, whose weights integrate it.
+For an emitter in the middle of the window, the integral over each distinct pixel is folded into the
+profile spline's weights and the octant mirrored; elsewhere the profile is spread over the window's
+sample grid, whose weights integrate it over pixels.
 
 Fails where the optics are not symmetric about the axis: use the pupil model.
 """
@@ -18,156 +16,38 @@ Fails where the optics are not symmetric about the axis: use the pupil model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from collections.abc import Iterable
+from functools import cached_property
 from itertools import product
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
 
 from simscope.errors import OpticsError
 from simscope.kernels.radial import (
+    DEGREE,
     PLANES,
-    basis_splines,
+    integrate_pixels,
     mirrored_images,
     pixel_weights,
-    profiles_at,
-    spline_coefficients,
 )
 from simscope.optics.checks import check_supported, check_window
 from simscope.optics.interfaces import objective_of
 from simscope.optics.pixels import SampleGrid, Window
-from simscope.optics.radial_integrals import (
-    RadialField,
-    bessel_tables,
-    bessel_taylor,
-    integrals,
-    legendre_rule,
-    node_count,
-    pieces,
-    radial_field,
-    steepest_phase,
+from simscope.optics.radial_integrals import legendre_rule
+from simscope.optics.radial_profiles import (
+    RadialProfiles,
+    free_profile,
+    in_parallel,
+    spline_pieces,
 )
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
-DEGREE = 7
-"""Degree of the B-spline along the radius."""
-
-PAD = 28
-"""Samples before and beyond a profile, over which the edge's influence on the spline dies out."""
-
-RADII_AT_ONCE = 64
 PIXELS_AT_ONCE = 1024
 PLANES_AT_ONCE = 512
-LARGEST_DENSE = 200
-"""Chunks of work, and samples along an axis up to which dense products are the faster ones."""
-
-SPLINE_ERROR = 3e-4
-"""Spline error at samples one Nyquist distance apart, extrapolated: measured times share^-8."""
-
-
-class RadialProfiles:
-    """Radial profiles of one set of optics out to a radius, over ranges of height and focus.
-
-    ``corners_nm``: the (z, focus) at the ends of the ranges, for which quadrature and spacing of
-    the radii are chosen and checked; ``error_estimate`` is the worst error found there, as a share
-    of the image's peak. Raises OpticsError if ``accuracy`` is out of reach.
-    """
-
-    MOST_ROUNDS = 12
-
-    def __init__(
-        self, objective: Any, model: str, corners_nm: list[tuple[float, float]],
-        reach_nm: float, accuracy: float,
-    ) -> None:  # fmt: skip
-        self.objective, self.model, self.reach_nm = objective, model, reach_nm
-        # the error of a spline of degree 7 falls with the 8th power of its spacing
-        share = min(0.6, (0.2 * accuracy / SPLINE_ERROR) ** (1.0 / (DEGREE + 1)))
-        finer = 1.0
-        for _ in range(self.MOST_ROUNDS):
-            self._set_up(corners_nm, share / finer, accuracy, finer)
-            self.error_estimate = self._error(corners_nm)
-            if self.error_estimate <= 0.5 * accuracy:
-                return
-            finer *= 1.15
-        raise OpticsError(
-            f"radial integrals reach {self.error_estimate:.1e} of the peak, half of "
-            f"accuracy={accuracy:g} is asked: ask for a lower accuracy (a larger number)"
-        )
-
-    def _set_up(
-        self, corners_nm: list[tuple[float, float]], share: float, accuracy: float, finer: float
-    ) -> None:
-        self.spacing_nm = share * 0.5 / self.objective.band_limit_per_nm
-        inside = math.ceil(self.reach_nm / self.spacing_nm) + DEGREE // 2 + 2
-        self.radii_nm = self.spacing_nm * np.arange(inside + PAD)
-        self._inside = inside
-        outermost_nm = float(self.radii_nm[-1])
-        self.counts = tuple(
-            math.ceil(
-                finer
-                * node_count(
-                    steepest_phase(self.objective, piece, corners_nm, outermost_nm), accuracy
-                )
-            )
-            for piece in pieces(self.objective)
-        )
-        self.field = radial_field(self.objective, self.model, self.counts)
-        wavenumber = self.objective.wavenumber_per_nm
-        self._taylor = bessel_taylor(wavenumber * self.objective.na * outermost_nm)
-
-    def _error(self, corners_nm: list[tuple[float, float]]) -> float:
-        """Worst difference from finer quadrature at probe radii, as a share of the peak."""
-        z, focus = (np.array(column) for column in zip(*corners_nm, strict=True))
-        profile = self.free(z, focus)
-        # between the samples, where splines err most, near the axis and all over the window
-        probe = np.unique(np.geomspace(1.0, self._inside, 40).astype(int)) - 0.5
-        radii = np.minimum(self.spacing_nm * probe, self.reach_nm)
-        finer = radial_field(
-            self.objective, self.model, tuple(math.ceil(1.25 * n) + 6 for n in self.counts)
-        )
-        exact = free_profile(
-            finer, integrals(finer.sources(z, focus), bessel_tables(finer, radii, self._taylor))
-        )
-        splined = np.empty((z.size, 1, radii.size))
-        profiles_at(
-            self.coefficients(profile), radii, np.zeros(1), 1.0 / self.spacing_nm, PAD, DEGREE,
-            False, splined,
-        )  # fmt: skip
-        peak = profile[: self._inside].max(axis=0)
-        return float((np.abs(splined[:, 0].T - exact) / peak).max())
-
-    def free(self, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
-        """Intensity of a freely rotating dipole at the radii [1/nm^2], (radii, planes)."""
-        return self.of_integrals(self.field.sources(z_nm, focus_nm), self._free)
-
-    def _free(self, waves: list[ComplexArray]) -> FloatArray:
-        return free_profile(self.field, waves)
-
-    def of_integrals(
-        self, sources: ComplexArray, combine: Callable[[list[ComplexArray]], FloatArray]
-    ) -> FloatArray:
-        """What ``combine`` makes of the integrals I_m at all radii, (radii, columns)."""
-
-        def rows(start: int) -> FloatArray:
-            radii = self.radii_nm[start : start + RADII_AT_ONCE]
-            return combine(integrals(sources, bessel_tables(self.field, radii, self._taylor)))
-
-        return np.concatenate(in_parallel(rows, range(0, self.radii_nm.size, RADII_AT_ONCE)))
-
-    def coefficients(self, profiles: FloatArray, parity: FloatArray | float = 1.0) -> FloatArray:
-        """B-spline coefficients of profiles (radii, planes), (blocks, PAD + radii, PLANES)."""
-        radii, planes = profiles.shape
-        out = np.empty((-(-planes // PLANES), PAD + radii, PLANES))
-        signs = np.broadcast_to(np.asarray(parity, np.float64), planes).copy()
-        spline_coefficients(profiles, signs, PAD, spline_poles(), out)
-        return out
 
 
 class RadialModel:
@@ -336,8 +216,8 @@ class _Centred:
         def weigh(first: int) -> None:
             part = slice(first, first + PIXELS_AT_ONCE)
             pixel_weights(
-                x[part], y[part], offset, area, 1.0 / profiles.spacing_nm, PAD, DEGREE,
-                self._start[part], self._weights[part],
+                x[part], y[part], offset, area, 1.0 / profiles.spacing_nm, profiles.pad,
+                spline_pieces(), self._start[part], self._weights[part],
             )  # fmt: skip
 
         in_parallel(weigh, range(0, x.size, PIXELS_AT_ONCE))
@@ -477,12 +357,8 @@ class _Sampler:
     def values(self, kind: int, *, slope: bool = False) -> FloatArray:
         """One kind of profile, or its derivative along the radius, (planes, y, x)."""
         profile = np.ascontiguousarray(self._values[:, kind])
-        out = np.empty((profile.shape[1], self._y.size, self._x.size))
-        profiles_at(
-            self._profiles.coefficients(profile, self._parity[kind]), self._x, self._y,
-            1.0 / self._profiles.spacing_nm, PAD, DEGREE, slope, out,
-        )  # fmt: skip
-        return out
+        parity = float(self._parity[kind])
+        return self._profiles.at(profile, self._x, self._y, parity=parity, slope=slope)
 
 
 class _Gridded:
@@ -491,7 +367,7 @@ class _Gridded:
     def __init__(self, grids: tuple[SampleGrid, SampleGrid], profiles: RadialProfiles) -> None:
         self.grid_y, self.grid_x = grids
         self.profiles = profiles
-        self._integrate = (band_matrix(self.grid_y.weights), band_matrix(self.grid_x.weights))
+        self._bands = (*band(self.grid_y.weights), *band(self.grid_x.weights))
 
     def images(
         self, wanted: Any, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray,
@@ -527,14 +403,9 @@ class _Gridded:
             )
             for output, samples in enumerate(wanted.combine(at)):
                 for member, image in zip(members, samples, strict=True):
-                    out[member, output] = self._pixels(image)
+                    integrate_pixels(image, *self._bands, out[member, output])
 
         in_parallel(draw, tasks)
-
-    def _pixels(self, samples: FloatArray) -> FloatArray:
-        weights_y, weights_x = self._integrate
-        pixels: FloatArray = (weights_x @ (weights_y @ samples).T).T
-        return pixels
 
 
 def check_symmetric(optics: Any) -> None:
@@ -561,14 +432,6 @@ def symmetry_breakers(optics: Any) -> list[str]:
         )
         if getattr(optics, name) is not None
     ]
-
-
-def free_profile(field: RadialField, waves: list[ComplexArray]) -> FloatArray:
-    """Intensity of a freely rotating dipole from the integrals I_m, (radii, planes)."""
-    profile = np.zeros(waves[0].shape)
-    for strength, wave in zip(field.strength, waves, strict=True):
-        profile += strength * (wave.real**2 + wave.imag**2)
-    return profile
 
 
 def pixel_quadrature(
@@ -611,31 +474,11 @@ def half_axis(count: int, pixel_nm: float) -> FloatArray:
     return np.asarray(first + np.arange((count + 1) // 2), dtype=np.float64) * pixel_nm
 
 
-def band_matrix(weights: FloatArray) -> Any:
-    """The weights as a dense matrix, or as a sparse one where most of a large one is zero."""
-    return csr_array(weights) if weights.shape[1] > LARGEST_DENSE else weights
-
-
-@lru_cache(maxsize=1)
-def spline_poles() -> FloatArray:
-    """Poles inside the unit circle of the filter that turns samples into B-spline coefficients.
-
-    Roots of the polynomial whose coefficients are the B-spline at the integers (Unser et al. 1993).
-    """
-    at_integers = np.empty(DEGREE + 1)
-    basis_splines(0.0, DEGREE, at_integers)
-    roots = np.roots(at_integers[:DEGREE])
-    return np.sort(roots[np.abs(roots) < 1.0].real)
-
-
-def in_parallel(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """Results of a task that leaves the interpreter's lock, on as many threads as Numba uses.
-
-    Every item is done by itself, so that its result does not depend on the threads.
-    """
-    work = list(items)
-    threads = min(numba.get_num_threads(), len(work))
-    if threads <= 1:
-        return [task(item) for item in work]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(task, work))
+def band(weights: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+    """First sample that counts for each target, and the weights from there, (targets, taps)."""
+    filled = weights != 0.0
+    first = filled.argmax(axis=1)
+    last = weights.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)
+    taps = int((last - first).max()) + 1
+    first = np.minimum(first, weights.shape[1] - taps)
+    return first, np.take_along_axis(weights, first[:, None] + np.arange(taps), axis=1)
