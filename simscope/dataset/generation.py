@@ -10,10 +10,11 @@ from pathlib import Path
 
 from simscope.acquire import Chunk, Simulator
 from simscope.dataset.forecasting import readable_bytes, timed_trial
-from simscope.dataset.schema import Layout, checked_samples, external_files
+from simscope.dataset.schema import Layout, checked_samples
 from simscope.dataset.write import DatasetWriter, require_writable
 from simscope.errors import DatasetError
 from simscope.recipe import Recipe
+from simscope.recipe.base import file_references
 from simscope.render import Parameters
 
 CHUNK_BYTES = 16 << 20
@@ -49,7 +50,7 @@ def generate(
     inputs = [] if isinstance(recipe, Recipe) else [recipe]
     target = require_writable(Path(out), force=force, inputs=inputs)
     sim = Simulator(recipe, seed, threads=threads)
-    require_writable(Path(out), force=force, inputs=external_files(sim.recipe).values())
+    require_writable(Path(out), force=force, inputs=file_references(sim.recipe).values())
     layout = Layout.of(sim, samples=samples, expected=expected)
     require_room(sim, layout, target.parent)
     with DatasetWriter(out, layout, force=force) as writer:

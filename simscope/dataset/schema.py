@@ -7,7 +7,6 @@ import json
 import math
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numba
@@ -19,6 +18,7 @@ from simscope.acquire import MAX_SAMPLES, Simulator
 from simscope.errors import DatasetError
 from simscope.recipe import FreeDipole, Recipe
 from simscope.recipe.acquisition import FocusStack
+from simscope.recipe.base import file_references
 
 FORMAT_NAME = "simscope-dataset"
 FORMAT_VERSION = 1
@@ -94,21 +94,11 @@ def emitter_columns(recipe: Recipe) -> tuple[Column, ...]:
     return EMITTER_COLUMNS + (ORIENTATION_COLUMNS if oriented else ())
 
 
-def external_files(recipe: Recipe) -> dict[str, Path]:
-    """Files a recipe reads besides itself, by the recipe path that names them."""
-    named = {
-        "optics.mask.path": getattr(recipe.optics.mask, "path", None),
-        "camera.maps_path": getattr(recipe.camera, "maps_path", None),
-        "structure.path": getattr(recipe.structure, "path", None),
-    }
-    return {name: Path(path).expanduser() for name, path in named.items() if path is not None}
-
-
 def external_sha256(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of every file a recipe reads besides itself, by recipe path."""
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in external_files(recipe).items()
+        for name, path in file_references(recipe).items()
     }
 
 

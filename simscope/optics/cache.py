@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simscope.errors import SimscopeWarning
+from simscope.recipe.base import file_references
 
 TABLE_VERSION = 3
 """Raised whenever the same request would give another table."""
@@ -41,21 +42,9 @@ def table_key(optics: Any, request: dict[str, Any]) -> str:
         "request": request,
     }
     digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=20)
-    for path in referenced_files(optics):
+    for path in file_references(optics).values():
         digest.update(_file_digest(path))
     return digest.hexdigest()
-
-
-def referenced_files(model: Any) -> list[Path]:
-    """Files named anywhere in a recipe model: fields ``path`` and those that end in ``_path``."""
-    files = []
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if isinstance(value, str) and (name == "path" or name.endswith("_path")):
-            files.append(Path(value).expanduser())
-        elif hasattr(type(value), "model_fields"):
-            files.extend(referenced_files(value))
-    return files
 
 
 def _file_digest(path: Path) -> bytes:

@@ -129,7 +129,7 @@ def load_calibration(measured: MeasuredPsf) -> Calibration:
     return _load(measured, state.st_mtime_ns, state.st_size)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _load(measured: MeasuredPsf, _modified_ns: int, _size: int) -> Calibration:
     """The calibration of a file in one state, kept for the models that share it."""
     path = Path(measured.path).expanduser()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -141,3 +142,16 @@ def _check_number(name: str, value: Any, low: float, high: float, field: FieldIn
         if isinstance(limit, int | float) and not holds(limit):
             unit = "" if limits.get("unit") == "1" else f" {limits.get('unit')}"
             raise ValueError(f"{name}={shown} {verdict} the limit {limit:g}{unit}: {remedy}")
+
+
+def file_references(model: Model) -> dict[str, Path]:
+    """Files a model and the models in it name, by dotted path: keys ``path`` and ``..._path``."""
+    files: dict[str, Path] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, Model):
+            inner = file_references(value)
+            files.update({f"{name}.{path}": file for path, file in inner.items()})
+        elif isinstance(value, str) and (name == "path" or name.endswith("_path")):
+            files[name] = Path(value).expanduser()
+    return files
