@@ -112,3 +112,56 @@ def stack_intensity(source, parity, parts, waves_x, waves_y, out):
                     weighted, waves_x[odd_x], waves_y[odd_y], along, across[odd_y, odd_x]
                 )
         add_quadrants(across[0, 0], across[0, 1], across[1, 0], across[1, 1], out)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sided(waves, sign_y, sign_x, y, plane, real, imaginary):
+    """Write one line of the field at (sign_y y, sign_x x) to ``real`` and ``imaginary``.
+
+    ``waves``: parities ee, eo, oe, oo, each (half y, 2 (re, im), planes, half x) or empty; the
+    field is ``ee - i sx eo - i sy oe - sx sy oo``.
+    """
+    ee, eo, oe, oo = waves
+    real[:] = 0.0
+    imaginary[:] = 0.0
+    if ee.size:
+        re, im = ee[y, 0, plane], ee[y, 1, plane]
+        for x in range(real.size):
+            real[x] += re[x]
+            imaginary[x] += im[x]
+    if eo.size:
+        re, im = eo[y, 0, plane], eo[y, 1, plane]
+        for x in range(real.size):
+            real[x] += sign_x * im[x]
+            imaginary[x] -= sign_x * re[x]
+    if oe.size:
+        re, im = oe[y, 0, plane], oe[y, 1, plane]
+        for x in range(real.size):
+            real[x] += sign_y * im[x]
+            imaginary[x] -= sign_y * re[x]
+    if oo.size:
+        re, im = oo[y, 0, plane], oo[y, 1, plane]
+        for x in range(real.size):
+            real[x] -= sign_y * sign_x * re[x]
+            imaginary[x] -= sign_y * sign_x * im[x]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_interference(first, second, share, out):
+    """Add ``share`` times Re(first * conj(second)) to ``out`` (2, 2, half y, planes, half x).
+
+    ``first``, ``second``: fields as parities, see ``sided``; out[1, 0] is the quadrant of negative
+    y and positive x.
+    """
+    _, _, half_y, planes, half_x = out.shape
+    a_re, a_im = np.empty(half_x), np.empty(half_x)
+    b_re, b_im = np.empty(half_x), np.empty(half_x)
+    for y in range(half_y):
+        for plane in range(planes):
+            for side in range(4):
+                sign_y, sign_x = 1.0 - 2.0 * (side // 2), 1.0 - 2.0 * (side % 2)
+                sided(first, sign_y, sign_x, y, plane, a_re, a_im)
+                sided(second, sign_y, sign_x, y, plane, b_re, b_im)
+                line = out[side // 2, side % 2, y, plane]
+                for x in range(half_x):
+                    line[x] += share * (a_re[x] * b_re[x] + a_im[x] * b_im[x])

@@ -141,26 +141,44 @@ def _dipole_components(objective: Objective, nodes: PupilNodes) -> ComplexArray:
 
 
 def plane_phasor(
-    field: PupilField, z_nm: FloatArray, focus_nm: FloatArray, passed: FloatArray | float = 1.0
+    field: PupilField, z_nm: FloatArray, focus_nm: FloatArray, xp: Any = np
 ) -> ComplexArray:
-    """Phasors exp(i k Psi) of heights and foci, normalised to unit energy on the camera [1/nm].
+    """Phasors exp(i k Psi) of heights and foci at the nodes [1], (planes, rows, columns).
 
-    ``z_nm``, ``focus_nm``: (planes,); ``passed``: share of the energy that a mask passes at each
-    node, mean of the quadrants. Returns (planes, rows, columns). The evanescent part of the
-    pupil dims with height; the normalisation divides by the energy that passes at that height.
-    Source: Gibson and Lanni 1991 for Psi; Parseval for the energy.
+    ``z_nm``, ``focus_nm``: (planes,). The evanescent part of the pupil dims with height. ``xp``:
+    array module of the result. Source: Gibson and Lanni 1991 for Psi.
     """
     k = field.objective.wavenumber_per_nm
-    path: ComplexArray = (
-        field.path_nm
-        + z_nm[:, None, None] * field.sample_root
-        - focus_nm[:, None, None] * field.immersion_root
+    z, focus = (xp.asarray(value)[:, None, None] for value in (z_nm, focus_nm))
+    path = (
+        xp.asarray(field.path_nm)
+        + z * xp.asarray(field.sample_root)
+        - focus * xp.asarray(field.immersion_root)
     )
-    phasor: ComplexArray = np.exp(1j * k * path)
+    return xp.exp(1j * k * path)
+
+
+def decay(field: PupilField, z_nm: FloatArray) -> FloatArray:
+    """|phasor|^2 of heights at the nodes [1], (planes, rows, columns): below 1 for evanescent."""
+    rate = -2.0 * field.objective.wavenumber_per_nm * field.sample_root.imag
+    return np.exp(z_nm[:, None, None] * rate)
+
+
+def plane_energy(
+    field: PupilField, z_nm: FloatArray, passed: FloatArray | float = 1.0
+) -> tuple[FloatArray, FloatArray]:
+    """Energy of a free dipole's light through the pupil [1], and its slope by z [1/nm], (planes,).
+
+    ``passed``: share of the energy that a mask passes at each node, mean of the quadrants. By
+    Parseval's theorem an image divided by wavelength^2 times this sums to 1 over the plane.
+    """
     shining = np.tensordot(field.free, np.abs(field.amplitude) ** 2, axes=1)
     density = 4.0 * field.nodes.weight * passed * shining
-    energy = np.tensordot(np.abs(phasor) ** 2, density, axes=2)
-    return phasor / (field.objective.wavelength_nm * np.sqrt(energy))[:, None, None]
+    rate = -2.0 * field.objective.wavenumber_per_nm * field.sample_root.imag
+    evanescent = rate < 0.0
+    fading = density[evanescent] * np.exp(z_nm[:, None] * rate[evanescent])
+    constant = density[~evanescent].sum()
+    return constant + fading.sum(axis=1), (fading * rate[evanescent]).sum(axis=1)
 
 
 def energy_density(field: PupilField, forms: FloatArray, static: ComplexArray) -> FloatArray:

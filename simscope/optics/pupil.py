@@ -17,26 +17,29 @@ field-dependent aberrations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
+from numba import get_num_threads
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
 from simscope.optics import interfaces
+from simscope.optics.axial import axial_nodes
 from simscope.optics.checks import check_supported, check_window
 from simscope.optics.field import (
     QUADRANTS,
-    Parity,
     PupilField,
     basis_forms,
+    decay,
     energy_density,
     mode_values,
+    plane_energy,
     plane_phasor,
     pupil_field,
     quadrants,
@@ -44,7 +47,9 @@ from simscope.optics.field import (
 )
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
-from simscope.optics.pixels import SampleGrid, Window
+from simscope.optics.pixels import Window
+from simscope.optics.threads import single_blas_thread
+from simscope.optics.transform import Parity, Transform, Waves, parity_parts, unfold
 from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
@@ -53,9 +58,8 @@ ComplexArray = NDArray[np.complex128]
 MOST_NODES = 320
 """Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
 
-PLANES_AT_ONCE = 16
-
-BASIS_PLANES_AT_ONCE = 4
+AXIAL_SHARE = 0.1
+"""Share of the accuracy left to interpolation between planes."""
 
 
 class PupilModel:
@@ -88,6 +92,7 @@ class PupilModel:
         per_pixel: int | None = None,
         points: bool = False,
         blur_nm: float = 0.0,
+        xp: Any = np,
     ) -> None:
         check_supported(optics)
         check_window(shape, pixel_nm)
@@ -113,8 +118,9 @@ class PupilModel:
         self._static = static_phasor(optics, self.objective, *self._k)
         self._passed = _passed(self._static)
         self._modes = {i: mode_values(i, *self._k, self.objective.na) for i in self.modes}
-        self._waves_y = _standing_waves(self.field, self.field.nodes.ky[:, 0], self.grid_y)
-        self._waves_x = _standing_waves(self.field, self.field.nodes.kx, self.grid_x)
+        self.transform = Transform(
+            self.field.nodes, self.objective.wavenumber_per_nm, self.grid_y, self.grid_x, xp
+        )
 
     @property
     def corners_nm(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -142,16 +148,11 @@ class PupilModel:
         nm) adds to the optics' own in all of them. Raises OpticsError outside the ranges the model
         was set up for.
         """
-        z, focus, x, y = self._columns(z_nm, focus_nm, x_nm, y_nm)
-        aberration = self._wavefront_phase(dict(wavefront_nm or {}))
-        out = np.empty((z.size, self.grid_y.weights.shape[0], self.grid_x.weights.shape[0]))
-        for (x0, y0), members in _groups(x, y):
-            parts = self._parts(x0, y0, aberration)
-            for start in range(0, members.size, PLANES_AT_ONCE):
-                chosen = members[start : start + PLANES_AT_ONCE]
-                phasor = plane_phasor(self.field, z[chosen], focus[chosen], self._passed)
-                out[chosen] = self._integrate(self._intensity(parts, phasor))
-        return out
+        columns = self._columns(z_nm, focus_nm, x_nm, y_nm)
+        forms = self.field.free_form
+        images = self._evaluate(columns, wavefront_nm, partial(self._form_totals, forms), 1)
+        # the exact value is never negative; the filter's error can be where it is dark
+        return self.transform.xp.maximum(images[:, 0], 0.0)
 
     def basis_images(
         self,
@@ -172,17 +173,8 @@ class PupilModel:
         ranges of the set-up.
         """
         forms = self._basis_forms(analyser_deg)
-        z, focus, x, y = self._columns(z_nm, focus_nm, x_nm, y_nm)
-        aberration = self._wavefront_phase(dict(wavefront_nm or {}))
-        out = np.empty((z.size, 6, self.grid_y.weights.shape[0], self.grid_x.weights.shape[0]))
-        for (x0, y0), members in _groups(x, y):
-            parts = self._parts(x0, y0, aberration)
-            for start in range(0, members.size, BASIS_PLANES_AT_ONCE):
-                chosen = members[start : start + BASIS_PLANES_AT_ONCE]
-                phasor = plane_phasor(self.field, z[chosen], focus[chosen], self._passed)
-                for k, samples in enumerate(self._form_samples(parts, phasor, forms)):
-                    out[chosen, k] = self._binned(samples)
-        return out
+        columns = self._columns(z_nm, focus_nm, x_nm, y_nm)
+        return self._evaluate(columns, wavefront_nm, partial(self._form_totals, forms), 6)
 
     def basis_energies(
         self, z_nm: ArrayLike = 0.0, analyser_deg: float | None = None
@@ -195,11 +187,9 @@ class PupilModel:
         """
         forms = self._basis_forms(analyser_deg)
         z = self._columns(z_nm, self._ranges[1][0], 0.0, 0.0)[0]
-        phasor = plane_phasor(self.field, z, np.full(z.shape, self._ranges[1][0]), self._passed)
         density = energy_density(self.field, forms, self._static)
-        return self.objective.wavelength_nm**2 * np.tensordot(
-            np.abs(phasor) ** 2, density, axes=((1, 2), (1, 2))
-        )
+        free, _ = plane_energy(self.field, z, self._passed)
+        return np.tensordot(decay(self.field, z), density, axes=((1, 2), (1, 2))) / free[:, None]
 
     def slopes(
         self,
@@ -216,18 +206,72 @@ class PupilModel:
         root z), and the normalisation follows the evanescent light's loss with height. Arguments
         and errors as in ``images``.
         """
-        z, focus, x, y = self._columns(z_nm, focus_nm, x_nm, y_nm)
+        columns = self._columns(z_nm, focus_nm, x_nm, y_nm)
+        out = self._evaluate(columns, wavefront_nm, self._slope_totals, 4)
+        energy, slope = plane_energy(self.field, columns[0], self._passed)
+        out[:, 3] -= self.transform.xp.asarray(slope / energy)[:, None, None] * out[:, 0]
+        return out
+
+    def _evaluate(
+        self,
+        columns: list[FloatArray],
+        wavefront_nm: Mapping[int, float] | None,
+        totals: Callable[[dict[Parity, Any], Any], list[Any]],
+        outputs: int,
+    ) -> Any:
+        """Pixel integrals (n, outputs, y, x) of what ``totals`` makes of the pupil's fields.
+
+        Planes that lie on a line in height and focus come from as few as determine them. Chunks of
+        planes are computed side by side, cut by the planes alone: no bit depends on threads.
+        """
+        z, focus, x, y = columns
+        xp = self.transform.xp
         aberration = self._wavefront_phase(dict(wavefront_nm or {}))
-        out = np.empty((z.size, 4, self.grid_y.weights.shape[0], self.grid_x.weights.shape[0]))
+        shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
+        out = xp.empty((z.size, outputs, *shape))
         for (x0, y0), members in _groups(x, y):
             parts = self._parts(x0, y0, aberration)
-            for start in range(0, members.size, BASIS_PLANES_AT_ONCE):
-                chosen = members[start : start + BASIS_PLANES_AT_ONCE]
-                phasor = plane_phasor(self.field, z[chosen], focus[chosen], self._passed)
-                for k, samples in enumerate(self._slope_samples(parts, phasor)):
-                    out[chosen, k] = self._binned(samples)
-                dimming = self._dimming_per_nm(phasor)[:, None, None]
-                out[chosen, 3] -= dimming * out[chosen, 0]
+            nodes = axial_nodes(
+                z[members], focus[members], self.field.sample_root, self.field.immersion_root,
+                self.objective.wavenumber_per_nm, AXIAL_SHARE * self.accuracy,
+            )  # fmt: skip
+            raw = self._planes(nodes.z_nm, nodes.focus_nm, parts, totals, outputs)
+            if nodes.weights is not None:
+                raw = xp.tensordot(xp.asarray(nodes.weights), raw, axes=1)
+            energy, _ = plane_energy(self.field, z[members], self._passed)
+            raw /= xp.asarray(self.objective.wavelength_nm**2 * energy)[:, None, None, None]
+            out[members] = raw
+        return out
+
+    def _planes(
+        self,
+        z_nm: FloatArray,
+        focus_nm: FloatArray,
+        parts: dict[Parity, Any],
+        totals: Callable[[dict[Parity, Any], Any], list[Any]],
+        outputs: int,
+    ) -> Any:
+        """Pixel integrals (planes, outputs, y, x) before normalisation."""
+        transform = self.transform
+        kept = 1 if outputs == 1 else len(self.field.parity)
+        pairs = math.ceil(z_nm.size / (2 * transform.planes_at_once(kept)))
+        chunks = np.array_split(np.arange(z_nm.size), min(2 * pairs, z_nm.size))
+        shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
+        out = transform.xp.empty((z_nm.size, outputs, *shape))
+        weight = transform.xp.asarray(self.field.nodes.weight)
+
+        def compute(chunk: NDArray[np.intp]) -> None:
+            phasor = plane_phasor(self.field, z_nm[chunk], focus_nm[chunk], transform.xp)
+            for k, total in enumerate(totals(parts, weight * phasor)):
+                out[chunk[0] : chunk[-1] + 1, k] = transform.pixels(total)
+
+        if transform.xp is not np or len(chunks) == 1:
+            for chunk in chunks:
+                compute(chunk)
+            return out
+        with single_blas_thread(), ThreadPoolExecutor(get_num_threads()) as pool:
+            for _ in pool.map(compute, chunks):
+                pass
         return out
 
     def _columns(self, *values: ArrayLike) -> list[FloatArray]:
@@ -248,73 +292,54 @@ class PupilModel:
             raise OpticsError(f"analyser_deg={analyser_deg} is not finite: give an angle")
         return basis_forms(analyser_deg)
 
-    def _parts(self, x_nm: float, y_nm: float, aberration: FloatArray | float) -> ComplexArray:
-        """Parity parts of mask, wavefront and lateral position, (2, 2, rows, columns)."""
-        return _parities(self._static * np.exp(1j * (aberration + self._tilt(x_nm, y_nm))))
+    def _parts(
+        self, x_nm: float, y_nm: float, aberration: FloatArray | float
+    ) -> dict[Parity, ComplexArray]:
+        """Parity parts of mask, wavefront and lateral position, each (rows, columns)."""
+        phase = aberration + self._tilt(x_nm, y_nm)
+        turned = self._static if np.ndim(phase) == 0 else self._static * np.exp(1j * phase)
+        xp = self.transform.xp
+        return parity_parts(xp.asarray(turned), xp)
 
-    def _form_samples(
-        self, parts: ComplexArray, phasor: ComplexArray, forms: FloatArray
-    ) -> list[FloatArray]:
-        """Samples of each quadratic form of the components' fields, quadrants as in ``_fields``."""
-        weighted = self.field.nodes.weight * phasor
-        fields = [
-            self._fields(amplitude * weighted, parts, odd)
-            for amplitude, odd in zip(self.field.amplitude, self.field.parity, strict=True)
-        ]
-        totals = [np.zeros_like(fields[0][:, :, :, 0]) for _ in forms]
-        for i, j in zip(*np.triu_indices(len(fields)), strict=True):
-            weights = forms[:, i, j] * (1.0 if i == j else 2.0)
-            # rounding of a cosine that is 0
-            used = np.flatnonzero(np.abs(weights) > 1e-15)
-            if used.size:
-                together = _interference(fields[i], fields[j])
-                for k in used:
-                    totals[k] += weights[k] * together
+    def _form_totals(self, forms: FloatArray, parts: dict[Parity, Any], weighted: Any) -> list[Any]:
+        """Samples of quadratic forms of the components' fields, see ``Transform.add_light``."""
+        field, transform = self.field, self.transform
+        amplitude = transform.xp.asarray(field.amplitude)
+        totals = transform.totals(len(forms), weighted.shape[0])
+        waves: dict[int, Waves] = {}
+        for i, j in zip(*np.triu_indices(len(field.parity)), strict=True):
+            shares = forms[:, i, j] * (1.0 if i == j else 2.0)
+            # what is left of a cosine that is 0 is rounding
+            used = np.flatnonzero(np.abs(shares) > 1e-15)
+            if not used.size:
+                continue
+            for one in (int(i), int(j)):
+                if one not in waves:
+                    source = amplitude[one] * weighted
+                    waves[one] = transform.waves(source, parts, field.parity[one])
+            into = [(totals[k], float(shares[k])) for k in used]
+            transform.add_light(waves[int(i)], waves[int(j)], into)
         return totals
 
-    def _slope_samples(self, parts: ComplexArray, phasor: ComplexArray) -> list[FloatArray]:
+    def _slope_totals(self, parts: dict[Parity, Any], weighted: Any) -> list[Any]:
         """Samples of the free dipole's image and its slopes by x, y, z at fixed normalisation."""
-        field, k = self.field, self.objective.wavenumber_per_nm
-        weighted = field.nodes.weight * phasor
+        field, transform = self.field, self.transform
+        k, asarray = self.objective.wavenumber_per_nm, transform.xp.asarray
         factors = (
-            (1j * k * field.nodes.kx, (0, 1)),
-            (1j * k * field.nodes.ky, (1, 0)),
-            (1j * k * field.sample_root, (0, 0)),
+            (asarray(1j * k * field.nodes.kx), (0, 1)),
+            (asarray(1j * k * field.nodes.ky), (1, 0)),
+            (asarray(1j * k * field.sample_root), (0, 0)),
         )
-        totals: list[FloatArray] = []
-        for amplitude, odd, weight in zip(field.amplitude, field.parity, field.free, strict=True):
-            light = self._fields(amplitude * weighted, parts, odd)
-            terms = [weight * _interference(light, light)]
-            for factor, (more_y, more_x) in factors:
-                flipped = (odd[0] ^ more_y, odd[1] ^ more_x)
-                slope = self._fields(amplitude * factor * weighted, parts, flipped)
-                terms.append(2.0 * weight * _interference(light, slope))
-            totals = [a + b for a, b in zip(totals, terms, strict=True)] if totals else terms
+        image, *by_place = totals = transform.totals(4, weighted.shape[0])
+        for values, odd, share in zip(field.amplitude, field.parity, field.free, strict=True):
+            source = asarray(values) * weighted
+            light = transform.waves(source, parts, odd)
+            transform.add_light(light, light, [(image, share)])
+            for (factor, (odd_y, odd_x)), total in zip(factors, by_place, strict=True):
+                parity = (odd[0] ^ odd_y, odd[1] ^ odd_x)
+                slope = transform.waves(source * factor, parts, parity)
+                transform.add_light(light, slope, [(total, 2.0 * share)])
         return totals
-
-    def _dimming_per_nm(self, phasor: ComplexArray) -> FloatArray:
-        """Relative change of the collected energy with height [1/nm], (planes,)."""
-        field = self.field
-        density = energy_density(field, field.free_form, self._static)[0]
-        light = np.abs(phasor) ** 2 * density
-        decay = -2.0 * self.objective.wavenumber_per_nm * field.sample_root.imag
-        return (light * decay).sum(axis=(1, 2)) / light.sum(axis=(1, 2))
-
-    def _fields(self, source: ComplexArray, parts: ComplexArray, odd: Parity) -> FloatArray:
-        """Field samples of one component, (2, 2 quadrants, half y, 2 (re, im), planes, half x)."""
-        fields = {
-            (py ^ odd[0], px ^ odd[1]): self._transform(
-                source * parts[py, px], py ^ odd[0], px ^ odd[1]
-            )
-            for py, px in QUADRANTS
-            if parts[py, px].any()
-        }
-        return _quadrant_fields(fields)
-
-    def _binned(self, quadrants: FloatArray) -> FloatArray:
-        """Pixel integrals of samples given by quadrants, (planes, y, x)."""
-        samples = _unfold(quadrants, self.grid_y.positions_nm.size, self.grid_x.positions_nm.size)
-        return self.grid_y.weights @ (samples @ self.grid_x.weights.T)
 
     def stacks(
         self,
@@ -383,7 +408,9 @@ class PupilModel:
 
         The second axis is re, im; each component holds the root of its weight in the intensity.
         """
-        weighted = self.field.nodes.weight * plane_phasor(self.field, z_nm, focus_nm, self._passed)
+        energy, _ = plane_energy(self.field, z_nm, self._passed)
+        scale = self.objective.wavelength_nm * np.sqrt(energy)[:, None, None]
+        weighted = self.field.nodes.weight * plane_phasor(self.field, z_nm, focus_nm) / scale
         shares = np.sqrt(np.array(self.field.free))[:, None, None]
         source = (shares * self.field.amplitude)[:, None] * weighted
         return np.stack((source.real, source.imag), axis=1).astype(np.float32)
@@ -396,17 +423,17 @@ class PupilModel:
         if drawn_nm.size:
             k = self.objective.wavenumber_per_nm
             phase = phase + k * np.tensordot(drawn_nm, self._mode_stack, axes=1)
-        parts = _parities(self._static * np.exp(1j * phase))
+        present = parity_parts(self._static * np.exp(1j * phase))
+        parts = np.zeros(self._static.shape, dtype=np.complex128)
+        for parity, part in present.items():
+            parts[parity] = part
         single = np.stack((parts.real, parts.imag), axis=2).astype(np.float32)
         waves_x, waves_y = self._single_waves
         half = (waves_y.shape[1], waves_x.shape[3])
         quadrants = np.empty((source.shape[2], 2, 2, *half), dtype=np.float32)
         stack_intensity(source, np.array(self.field.parity), single, waves_x, waves_y, quadrants)
-        samples = _unfold(
-            quadrants[..., : self._waves_x.shape[3]].transpose(1, 2, 3, 0, 4),
-            self.grid_y.positions_nm.size,
-            self.grid_x.positions_nm.size,
-        )
+        kept = quadrants[..., : self.transform.half[1]].transpose(1, 2, 3, 0, 4)
+        samples = unfold(kept, self.transform.samples)
         weights_y, weights_x = self._single_weights
         return np.maximum(weights_y @ (samples @ weights_x.T), np.float32(0.0))
 
@@ -417,37 +444,13 @@ class PupilModel:
     @cached_property
     def _single_waves(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # whole vectors of 8: the padding gives samples that are dropped again
-        spare = -self._waves_x.shape[3] % 8
-        padded = np.pad(self._waves_x, ((0, 0), (0, 0), (0, 0), (0, spare)))
-        return padded.astype(np.float32), self._waves_y.astype(np.float32)
+        spare = -self.transform.half[1] % 8
+        padded = np.pad(self.transform.waves_x, ((0, 0), (0, 0), (0, 0), (0, spare)))
+        return padded.astype(np.float32), self.transform.waves_y.astype(np.float32)
 
     @cached_property
     def _single_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return self.grid_y.weights.astype(np.float32), self.grid_x.weights.astype(np.float32)
-
-    def _intensity(self, parts: ComplexArray, phasor: ComplexArray) -> FloatArray:
-        """Intensity samples [1/nm^2] of planes, (planes, samples y, samples x)."""
-        half_y, half_x = self._waves_y.shape[1], self._waves_x.shape[3]
-        quadrants = np.zeros((2, 2, half_y, phasor.shape[0], half_x))
-        weighted = self.field.nodes.weight * phasor
-        field = self.field
-        for amplitude, odd, weight in zip(field.amplitude, field.parity, field.free, strict=True):
-            light = self._fields(amplitude * weighted, parts, odd)
-            quadrants += weight * _interference(light, light)
-        return _unfold(quadrants, self.grid_y.positions_nm.size, self.grid_x.positions_nm.size)
-
-    def _transform(self, source: ComplexArray, odd_y: int, odd_x: int) -> FloatArray:
-        """Standing-wave amplitudes of one parity, (half y, 2 (re, im), planes, half x)."""
-        planes, rows, _ = source.shape
-        stacked = np.concatenate((source.real, source.imag)).transpose(1, 0, 2)
-        along = np.matmul(stacked, self._waves_x[odd_x])
-        across = self._waves_y[odd_y] @ along.reshape(rows, -1)
-        return across.reshape(-1, 2, planes, along.shape[2])
-
-    def _integrate(self, intensity: FloatArray) -> FloatArray:
-        """Probability per pixel from intensity samples, (planes, y, x)."""
-        # the exact value is never negative; the filter's error can be where it is dark
-        return np.maximum(self.grid_y.weights @ (intensity @ self.grid_x.weights.T), 0.0)
 
     def _wavefront_phase(self, wavefront_nm: dict[int, float]) -> FloatArray | float:
         k = self.objective.wavenumber_per_nm
@@ -562,7 +565,9 @@ class _Probe:
         k = objective.wavenumber_per_nm
         kx, ky = quadrants(nodes)
         static = static_phasor(self.model.optics, objective, kx, ky)
-        phasor = nodes.weight * plane_phasor(field, self.z, self.focus, _passed(static))
+        energy, _ = plane_energy(field, self.z, _passed(static))
+        phasor = nodes.weight * plane_phasor(field, self.z, self.focus)
+        phasor /= np.sqrt(energy)[:, None, None]
         along = np.exp(-1j * k * nodes.kx[..., None] * self.x)
         across = np.exp(-1j * k * nodes.ky[..., None] * self.y)
         waves = [
@@ -618,68 +623,6 @@ def _reachable(optics: Any, accuracy: float | None, roughness: Roughness) -> flo
     if not 1e-12 <= asked <= 0.5:
         raise OpticsError(f"accuracy={asked:g} lies outside [1e-12, 0.5]: ask for 1e-6, say")
     return max(asked, JUMP_ACCURACY) if roughness.jumps else asked
-
-
-def _standing_waves(field: PupilField, k: FloatArray, grid: SampleGrid) -> FloatArray:
-    """Cosines (0) and sines (1) of pupil coordinates ``k`` [NA] at the samples x >= 0.
-
-    For ``kx`` of shape (rows, columns): (2, rows, columns, half x); for ``ky`` of shape (rows,):
-    (2, half y, rows).
-    """
-    positive = grid.positions_nm[grid.positions_nm.size // 2 :]
-    phase = field.objective.wavenumber_per_nm * k[..., None] * positive
-    waves = np.array((np.cos(phase), np.sin(phase)))
-    return waves if k.ndim == 2 else np.ascontiguousarray(waves.transpose(0, 2, 1))
-
-
-def _parities(quadrants: ComplexArray) -> ComplexArray:
-    """Even and odd parts in (ky, kx) from values in the four quadrants, (2, 2, rows, columns).
-
-    Parts that vanish to rounding are set to zero, so that symmetric pupils skip their transforms.
-    """
-    along = np.array((quadrants[:, 0] + quadrants[:, 1], quadrants[:, 0] - quadrants[:, 1]))
-    parts = np.array((along[:, 0] + along[:, 1], along[:, 0] - along[:, 1]))
-    largest = np.abs(parts).max(axis=(2, 3), keepdims=True)
-    return np.where(largest > 1e-13 * largest.max(), parts, 0.0)
-
-
-def _quadrant_fields(fields: dict[Parity, FloatArray]) -> FloatArray:
-    """Complex field at (+-y, +-x) from standing waves of each parity.
-
-    The field is ``ee - i sx eo - i sy oe - sx sy oo`` (first letter y). Parities are (half y, 2
-    (re, im), planes, half x), the result (2, 2, half y, 2, planes, half x), index 1 negative.
-    """
-    shape = next(iter(fields.values())).shape
-    out = np.zeros((2, 2, *shape))
-    for (odd_y, odd_x), part in fields.items():
-        for iy, ix in QUADRANTS:
-            sign = (-1) ** (odd_y * iy + odd_x * ix)
-            if odd_y ^ odd_x:
-                # times -i
-                out[iy, ix, :, 0] += sign * part[:, 1]
-                out[iy, ix, :, 1] -= sign * part[:, 0]
-            elif odd_y:
-                out[iy, ix] -= sign * part
-            else:
-                out[iy, ix] += part
-    return out
-
-
-def _interference(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Re(first * conj(second)) of fields (2, 2, half y, 2 (re, im), planes, half x)."""
-    return first[:, :, :, 0] * second[:, :, :, 0] + first[:, :, :, 1] * second[:, :, :, 1]
-
-
-def _unfold(quadrants: NDArray[Any], samples_y: int, samples_x: int) -> NDArray[Any]:
-    """Whole sample grid (planes, y, x) from its quadrants (2, 2, half y, planes, half x)."""
-    _, _, half_y, planes, half_x = quadrants.shape
-    out = np.empty((planes, samples_y, samples_x), dtype=quadrants.dtype)
-    for iy, ix in QUADRANTS:
-        part = quadrants[iy, ix].transpose(1, 0, 2)
-        rows = slice(samples_y - half_y, None) if iy == 0 else slice(half_y - 1, None, -1)
-        columns = slice(samples_x - half_x, None) if ix == 0 else slice(half_x - 1, None, -1)
-        out[:, rows, columns] = part
-    return out
 
 
 def _groups(x: FloatArray, y: FloatArray) -> Iterator[tuple[tuple[float, float], NDArray[np.intp]]]:
