@@ -3,8 +3,8 @@
 Masks made of rings jump across circles, modulators jump and splines of arrays have kinks across the
 lines of a grid. The chords of ``quadrature.py`` are cut at all of them, and rows and chords get
 Gauss-Legendre nodes in every piece, under the same substitutions at the critical circle and the
-pupil edge. Corners, where a grid line meets the pupil edge within a row of pieces, are not cut out:
-where the mask jumps across the lines they leave errors near 1e-5 of the peak.
+pupil edge. Rows are also cut where grid lines meet these circles, unless there are so many that it
+does not matter.
 """
 
 from __future__ import annotations
@@ -23,6 +23,18 @@ from simscope.optics.quadrature import PupilNodes, gauss
 FloatArray = NDArray[np.float64]
 Rule = tuple[FloatArray, FloatArray]
 
+NEAR_CENTRE = 0.25
+"""Share of the pupil radius within which the middle of a vortex needs its own substitution."""
+
+CENTRE_NODES = 12
+"""Nodes that the middle of a vortex gets on top, on a chord through it."""
+
+SOFT_NODES = 4
+"""Nodes that every square root at the end of a piece gets on top."""
+
+FEW_LINES = 64
+"""Lines up to which rows are cut at their corners with the circles as well."""
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -38,8 +50,10 @@ class Stretch:
     slope: Callable[[FloatArray], FloatArray]
     where: Callable[[float], float]
 
-    def rule(self, cuts: list[float], share: float, soft: tuple[float, ...]) -> Rule:
-        """Nodes and weights [NA], cut at ``cuts``; ``share`` nodes per length, and two a piece.
+    def rule(
+        self, cuts: list[float], share: float, soft: tuple[float, ...], *, spare: int = 2
+    ) -> Rule:
+        """Nodes and weights [NA], cut at ``cuts``: ``share`` per length and ``spare`` a piece.
 
         Pieces that end at one of ``soft`` draw their nodes towards it.
         """
@@ -47,7 +61,7 @@ class Stretch:
         edges = [self.start, *inside, self.end]
         rules = []
         for low, high in pairwise(edges):
-            count = math.ceil(share * (high - low)) + 2
+            count = math.ceil(share * (high - low)) + spare
             first, last = self.where(low), self.where(high)
             u, weight = _drawn(first, last, count, low in soft, high in soft)
             rules.append((self.place(u), self.slope(u) * weight))
@@ -61,7 +75,7 @@ def join(rules: list[Rule]) -> Rule:
 
 def _drawn(first: float, last: float, count: int, from_low: bool, to_high: bool) -> Rule:
     """Gauss nodes on [first, last], drawn to the ends asked for so that square roots are flat."""
-    node, weight = gauss(count + 2 * (from_low + to_high))
+    node, weight = gauss(count + SOFT_NODES * (from_low + to_high))
     right = 0.5 * math.pi * node
     if from_low and to_high:
         share, step = np.sin(right) ** 2, 0.5 * np.pi * np.sin(2.0 * right)
@@ -74,10 +88,10 @@ def _drawn(first: float, last: float, count: int, from_low: bool, to_high: bool)
     return first + (last - first) * share, (last - first) * step * weight
 
 
-def towards(end: float) -> Stretch:
-    """From 0 to ``end``, where square roots of ``end^2 - q^2`` are smooth: q = end sin(u)."""
+def towards(end: float, start: float = 0.0) -> Stretch:
+    """From ``start`` to ``end``, so that roots of ``end^2 - q^2`` are smooth: q = end sin(u)."""
     return Stretch(
-        0.0,
+        start,
         end,
         lambda u: end * np.sin(u),
         lambda u: end * np.cos(u),
@@ -130,7 +144,10 @@ def panel_nodes(
     share = count / na
     # rows touch circles from below as square roots, at the centre of a vortex as the distance
     soft = (*radii_na, *((0.0,) if singular_centre else ()))
-    cuts = sorted({*lines_na, *radii_na})
+    few = lines_na if len(lines_na) <= FEW_LINES else ()
+    circles = {na, min(na, critical)}
+    corners = {math.sqrt((r - q) * (r + q)) for r in circles for q in few if q < r}
+    cuts = sorted({*lines_na, *radii_na, *corners})
     if critical >= na:
         ky, row_weight = towards(na).rule(cuts, share, soft)
     else:
@@ -155,16 +172,19 @@ def _chord(
     na, critical = objective.na, objective.n_sample
     crossings = (math.sqrt((r - ky) * (r + ky)) for r in radii_na if r > ky)
     cuts = sorted({*lines_na, *crossings})
-    soft = (0.0,) if singular_centre else ()
     end = math.sqrt((na - ky) * (na + ky))
     crossing_squared = (critical - ky) * (critical + ky)
+    parts: list[Rule] = []
+    near = min([NEAR_CENTRE * na, *cuts])
+    if singular_centre and ky < NEAR_CENTRE * na:
+        # (x + i ky) / |x + i ky| varies over lengths of ky: x = ky sinh(u) makes it even
+        parts.append(beyond(-(ky**2), near).rule([], share, (), spare=CENTRE_NODES))
+    start = near if parts else 0.0
     if critical >= na:
-        return towards(end).rule(cuts, share, soft)
-    if crossing_squared <= 0:
-        return beyond(crossing_squared, end).rule(cuts, share, ())
-    return join(
-        [
-            towards(math.sqrt(crossing_squared)).rule(cuts, share, soft),
-            beyond(crossing_squared, end).rule(cuts, share, ()),
-        ]
-    )
+        parts.append(towards(end, start).rule(cuts, share, ()))
+    elif crossing_squared <= 0:
+        parts.append(beyond(crossing_squared, end).rule(cuts, share, ()))
+    else:
+        parts.append(towards(math.sqrt(crossing_squared), start).rule(cuts, share, ()))
+        parts.append(beyond(crossing_squared, end).rule(cuts, share, ()))
+    return join(parts)
