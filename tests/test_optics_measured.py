@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 import simscope as ss
 from simscope import cli
 from simscope.errors import OpticsError, RecipeError, SimscopeWarning
-from simscope.optics import Reach, Window, image_model
+from simscope.optics import Reach, Window, build_table, image_model
 from simscope.optics.measured_files import load_calibration
 from simscope.optics.measured_spline import SplineVolume, bspline_nodes, edge_fade
 from simscope.recipe import MeasuredPsf, Optics, Recipe, ZernikeWavefront
+from simscope.recipe.base import file_references
 
 PIXEL_NM, DZ_NM, FOCAL_PLANE, SIDE = 65.0, 40.0, 8, 23
 PLANES = 18
@@ -150,6 +151,20 @@ def test_fit3dcspline_calibrations_give_back_the_psf_they_were_made_from(
 ):
     path = save(tmp_path / "beads_3dcal.mat", spline_fields(coefficients))
     assert_same_shape(images(measured(path), PLACES), exact(*PLACES), SPLINE_ERROR)
+
+
+@pytest.mark.parametrize("save", [save_mat, save_mat73])
+def test_older_calibrations_hold_their_coefficients_without_a_cell(
+    tmp_path, mat, coefficients, save
+):
+    if save is save_mat:
+        path = save(tmp_path / "old.mat", spline_fields(coefficients) | {"coeff": coefficients})
+    else:
+        path = save(tmp_path / "old.mat", spline_fields(coefficients))
+        with h5py.File(path, "r+") as file:
+            del file["SXY/cspline/coeff"]
+            file["SXY/cspline/coeff"] = coefficients.T
+    np.testing.assert_array_equal(images(measured(path), PLACES), images(measured(mat), PLACES))
 
 
 def test_the_spline_of_the_file_is_evaluated_term_by_term(mat, coefficients):
@@ -368,9 +383,10 @@ def test_a_blur_widens_by_its_own_variance(npy):
 def test_nothing_is_made_up_beyond_the_calibrated_window(npy):
     wide = images(measured(npy, **STACK_KEYS), ([0.0], [0.0], [0.0], [0.0]), (41, 41))[0]
     beside = (41 - SIDE) // 2
-    inside = wide[beside : beside + SIDE, beside : beside + SIDE]
-    assert inside.sum() == wide.sum()
-    assert (inside > 0).mean() > 0.98
+    window = slice(beside, beside + SIDE)
+    assert (wide[window, window] > 0).mean() > 0.98
+    wide[window, window] = 0.0
+    assert (wide == 0.0).all()
 
 
 def test_heights_beyond_the_calibrated_planes_are_refused(mat):
@@ -579,6 +595,31 @@ def test_a_recipe_with_a_measured_psf_simulates_and_has_a_bound(mat, tmp_path):
     bound = ss.evaluate.crlb(recipe, emitter)
     assert 1.0 < bound["x_nm"][0] < 10.0
     assert bound["z_nm"][0] > bound["x_nm"][0]
+
+
+@pytest.mark.parametrize(
+    "focus_nm", [{"uniform": [100, 200]}, {"start_nm": 0, "stop_nm": 200, "planes": 3}]
+)
+def test_drawn_foci_and_stacks_read_the_measured_psf_plane_by_plane(mat, focus_nm):
+    recipe = recipe_with({"path": str(mat), "pixel_nm": PIXEL_NM})
+    simulator = ss.Simulator(recipe.replace("acquisition.focus_nm", focus_nm), seed=3, cache=None)
+    assert simulator.report["rendering"] == "exact"
+    assert simulator[0].image.max() > simulator[0].image.min() + 60
+
+
+def test_tables_reach_the_ends_of_the_calibrated_planes(mat):
+    table = build_table(
+        measured(mat), focus_nm=360, z_min_nm=0, z_max_nm=680, pixel_nm=PIXEL_NM, window_px=29,
+        accuracy=1e-3, cache=None,
+    )  # fmt: skip
+    assert table.error < 1e-3
+    # the images sum to 1 within the calibrated window, which the table holds whole
+    assert np.abs(table.energy_left_out[:, 1]).max() < 1e-3
+
+
+def test_the_calibration_is_among_the_files_a_recipe_names(mat):
+    recipe = recipe_with({"path": str(mat), "pixel_nm": PIXEL_NM})
+    assert file_references(recipe) == {"optics.measured.path": mat}
 
 
 def test_pictures_of_a_measured_psf_come_from_the_command_line(mat, tmp_path):
