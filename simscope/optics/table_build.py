@@ -71,6 +71,9 @@ NODE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22)
 GRID_SHARE, FIELD_SHARE = 0.6, 0.35
 """Shares of the accuracy that a node's own table, and the spline across nodes, may use up."""
 
+LATERAL_SHARE = 0.6
+"""Share of the accuracy that the error between lateral nodes may use up."""
+
 WARN_GB = 1.0
 
 DIM_SHARE = 0.01
@@ -146,7 +149,8 @@ def build_table(
 
 def _check_request(optics: Any, request: TableRequest) -> None:
     z_min, z_max = request.z_min_nm, request.z_max_nm
-    check_heights(objective_of(optics), np.array([z_min, z_max], dtype=np.float64))
+    ends = np.array([z_min, z_max], dtype=np.float64)
+    check_heights(objective_of(optics), ends, 0.5 * optics.bead_diameter_nm)
     if z_max < z_min:
         raise OpticsError(f"z_max_nm={z_max:g} lies below z_min_nm={z_min:g}: swap them")
     if not math.isfinite(request.focus_nm):
@@ -190,13 +194,17 @@ class _Images:
     """The images of one set of optics that a table is to hold, from whichever model serves them."""
 
     def __init__(self, optics: Any, request: TableRequest) -> None:
-        self.optics = optics
+        self.given = self.optics = optics
         self.request = request
         self.count = 6 if request.dipoles else 1
         self.analyser_deg = _analyser_deg(optics) if request.dipoles else None
         if request.dipoles:
             # the basis images are filtered here, so that their energies stay those of all light
             self.optics = optics.model_copy(update={"analyser": None})
+
+    def at_height(self, z_nm: float) -> _Images:
+        """The same images of one height alone."""
+        return _Images(self.given, replace(self.request, z_min_nm=z_nm, z_max_nm=z_nm))
 
     def model(self, shape: tuple[int, int], z_nm: FloatArray, per_pixel: int | None) -> Any:
         """Model ten times more exact than the table is to be; the z range may run on below 0."""
@@ -356,23 +364,50 @@ class _Builder:
         per_pixel = max(2, samples_per_pixel(self.request.pixel_nm, band_limit_per_nm))
         dz_nm = _first_dz_nm(images.optics)
         exact = _Exact(images, window)
-        error, best = math.inf, math.inf
+        best = math.inf
         for _ in range(MOST_REFINEMENTS):
             grid = _grid(self.request, window, per_pixel, dz_nm, guarded=images.continues_below)
             (part,) = self._tabulate([images], grid)
             table = self._table(part, grid, np.empty((0, 3)))
-            before, error = error, exact.error(table)
+            error = exact.error(table)
             if error <= accuracy:
                 return replace(table, error=error)
             best = min(best, error)
-            if grid.z_nm.size == 1 or error > 0.8 * before:
-                per_pixel += 1
-            else:
-                dz_nm *= 0.6
+            per_pixel, dz_nm = self._refined(images, table, error, accuracy)
         raise OpticsError(
             f"the PSF table reached an error of {best:.1e} of the peak, accuracy="
             f"{accuracy:g} was asked: raise the table accuracy or use smaller pixels"
         )
+
+    def _refined(
+        self, images: _Images, table: SplineTable, error: float, accuracy: float
+    ) -> tuple[int, float]:
+        """Nodes per pixel and height step [nm] that should meet the accuracy after ``table``.
+
+        What the table's error at three of its own heights leaves is that between heights; errors of
+        cubic splines fall with the fourth power of the step.
+        """
+        lateral = self._lateral_error(images, table.window_px, table.per_pixel, table.peak)
+        between = max(error - lateral, 0.0)
+        finer = (lateral / (LATERAL_SHARE * accuracy)) ** 0.25
+        per_pixel = max(table.per_pixel, math.ceil(table.per_pixel * min(finer, 2.0)))
+        if between > (1.0 - LATERAL_SHARE) * accuracy or per_pixel == table.per_pixel:
+            wanted = 0.9 * ((1.0 - LATERAL_SHARE) * accuracy / max(between, 1e-30)) ** 0.25
+            return per_pixel, table.dz_nm * min(max(wanted, 0.3), 0.85)
+        return per_pixel, table.dz_nm * (1 + 1e-9)
+
+    def _lateral_error(self, images: _Images, window: int, per_pixel: int, peak: float) -> float:
+        """Worst error over ``peak`` of tables of one height, at three heights of the range."""
+        request = self.request
+        worst = 0.0
+        for z in np.unique(np.linspace(request.z_min_nm, request.z_max_nm, 3)):
+            flat = images.at_height(float(z))
+            grid = _grid(flat.request, window, per_pixel, 1.0, guarded=False)
+            (part,) = self._tabulate([flat], grid)
+            table = self._table(part, grid, np.empty((0, 3)))
+            table = replace(table, z0_nm=float(z), z_max_nm=float(z))
+            worst = max(worst, _Exact(flat, window).error(table) * part.peak / peak)
+        return worst
 
     def _build_field(self) -> SplineTable:
         """Table over the field: grids from the hardest place, nodes from images between them."""
