@@ -177,14 +177,14 @@ def _path(stack, q, z_nm, focus_nm):
     )
 
 
-def pixel_mean(stack, x_nm, y_nm, pixel_nm, z_nm, focus_nm, order=8):
+def pixel_mean(stack, x_nm, y_nm, pixel_nm, z_nm, focus_nm, order=8, profile=radial_psf):
     """Probability in pixels centred at ``x_nm``, ``y_nm`` by Gauss quadrature over the pixel."""
     node, weight = np.polynomial.legendre.leggauss(order)
     dx, dy = np.meshgrid(0.5 * pixel_nm * node, 0.5 * pixel_nm * node)
     area = np.outer(weight, weight) * (0.5 * pixel_nm) ** 2
     x, y = np.atleast_1d(x_nm)[:, None, None] + dx, np.atleast_1d(y_nm)[:, None, None] + dy
     radius, place = np.unique(np.hypot(x, y).round(9), return_inverse=True)
-    values = radial_psf(stack, radius, z_nm, focus_nm)[place].reshape(x.shape)
+    values = profile(stack, radius, z_nm, focus_nm)[place].reshape(x.shape)
     return (values * area).sum(axis=(1, 2))
 
 
@@ -206,3 +206,31 @@ def published_convention_image(
     place = (np.arange(pixels) - pixels // 2) * pixel_nm
     forward = np.exp(-1j * k * np.outer(place, line))
     return np.abs(forward @ pupil @ forward.T) ** 2
+
+
+def gibson_lanni_psf(stack, radius_nm, z_nm, focus_nm, panels=4000):
+    """Intensity [1/nm^2] at ``radius_nm`` of the scalar model, unit photon.
+
+    Gibson and Lanni, J. Opt. Soc. Am. A 8, 1601 (1991), eq. 7: |integral over rho from 0 to 1 of
+    J0(k NA rho r) exp(i k Psi) rho|^2, divided by its plane integral (Parseval). ``stack`` as in
+    ``radial_psf``.
+    """
+    theta, weight = _angles(stack, panels)
+    q = stack["ni"] * np.sin(theta)
+    rho, step = q / stack["na"], stack["ni"] * np.cos(theta) * weight / stack["na"]
+    k = 2 * np.pi / stack["wavelength_nm"]
+    phasor = np.exp(1j * k * _path(stack, q, z_nm, focus_nm))
+    field = jv(0, k * np.outer(np.atleast_1d(radius_nm), q)) @ (phasor * rho * step)
+    energy = 2 * np.pi / (k * stack["na"]) ** 2 * (np.abs(phasor) ** 2 * rho * step).sum()
+    return np.abs(field) ** 2 / energy
+
+
+def stallinga_focus_scale(na, n_sample, n_immersion, count=200_000):
+    """Objective displacement per height of least RMS wavefront, even weight over the pupil [1].
+
+    Stallinga, Appl. Opt. 44, 849 (2005): covariance of the axial indices over the disc of radius
+    NA, divided by the variance of the immersion's. By midpoint sums over the pupil's area.
+    """
+    squared = na**2 * (np.arange(count) + 0.5) / count
+    sample, immersion = np.sqrt(n_sample**2 - squared), np.sqrt(n_immersion**2 - squared)
+    return np.cov(sample, immersion, bias=True)[0, 1] / immersion.var()
