@@ -1,9 +1,10 @@
 """How light forms an image: objective and media, pupil, Zernike modes, masks, fast tables."""
 
 from simscope.optics.collection import CollectedLight, collected_fraction
-from simscope.optics.dipoles import FREE_MOMENTS, DipoleModel, image_weights, moments
+from simscope.optics.dipoles import FREE_MOMENTS, DipoleModel, channels, image_weights, moments
 from simscope.optics.evanescent import critical_angle_deg, evanescent_depth_nm
 from simscope.optics.field_dependence import field_coefficients, frame_to_field, optics_at
+from simscope.optics.focus import best_focus, focal_shift
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import array_mask, mask_phase
 from simscope.optics.model import ImageModel, Reach, image_model
@@ -48,11 +49,14 @@ __all__ = [
     "Window",
     "array_mask",
     "at_wavelength",
+    "best_focus",
     "build_table",
+    "channels",
     "collected_fraction",
     "critical_angle_deg",
     "evanescent_depth_nm",
     "field_coefficients",
+    "focal_shift",
     "frame_to_field",
     "fringe_to_nm",
     "fringe_to_osa",
