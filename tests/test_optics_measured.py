@@ -18,7 +18,12 @@ from simscope import cli
 from simscope.errors import OpticsError, RecipeError, SimscopeWarning
 from simscope.optics import Reach, Window, build_table, image_model
 from simscope.optics.measured_files import load_calibration
-from simscope.optics.measured_spline import SplineVolume, bspline_nodes, edge_fade
+from simscope.optics.measured_spline import (
+    SplineVolume,
+    bspline_nodes,
+    edge_fade,
+    smoothing_matrix,
+)
 from simscope.recipe import MeasuredPsf, Optics, Recipe, ZernikeWavefront
 from simscope.recipe.base import file_references
 
@@ -411,6 +416,34 @@ def test_splines_through_samples_hold_cubics_exactly():
     assert bspline_nodes(np.ones((4, 1)), 0) == pytest.approx(1.0)
 
 
+def test_smoothing_along_z_keeps_cubics_and_its_share_of_the_noise():
+    smooth = smoothing_matrix(21, 5)
+    z = np.linspace(-1, 1, 21)
+    for power in range(4):
+        np.testing.assert_allclose(smooth @ z**power, z**power, atol=1e-12)
+    # a projection onto 5 + 3 splines: the mean variance left of white noise is 8 / 21
+    assert (smooth**2).sum(axis=1).mean() == pytest.approx(8 / 21)
+
+
+def test_smoothing_along_z_takes_the_noise_of_beads_not_their_shape(tmp_path, beads):
+    noisy = beads + np.random.default_rng(8).normal(0, 0.02 * beads.max(), beads.shape)
+    worst = {}
+    for name, stack in (("clean", beads), ("noisy", noisy)):
+        np.save(tmp_path / f"{name}.npy", stack)
+        for knots_nm in (None, 110.0):
+            keys = STACK_KEYS | {"z_knots_nm": knots_nm}
+            found = images(measured(tmp_path / f"{name}.npy", **keys), PLACES)
+            wanted = exact(*PLACES)
+            share = found / found.sum((1, 2), keepdims=True)
+            difference = share - wanted / wanted.sum((1, 2), keepdims=True)
+            worst[name, knots_nm] = np.sqrt((difference**2).mean()) / share.max()
+    # 6 cells: 9 of 18 numbers along z are left, and noise grows by the square root
+    assert worst["noisy", 110.0] < 0.8 * worst["noisy", None]
+    assert worst["clean", 110.0] < 2 * worst["clean", None]
+    with pytest.raises(OpticsError, match=r"z_knots_nm=42 with 18 planes 40 nm apart"):
+        images(measured(tmp_path / "noisy.npy", **(STACK_KEYS | {"z_knots_nm": 42.0})), PLACES)
+
+
 def test_the_fade_falls_smoothly_to_zero_half_a_pixel_beyond_the_edge():
     places = np.linspace(-1.5, 11.5, 1301)
     fade, slope = edge_fade(places, 10)
@@ -483,6 +516,12 @@ def test_what_no_stack_says_must_be_given(npy, missing):
     optics = Optics(measured=MeasuredPsf(path=str(npy), **keys))
     with pytest.raises(OpticsError, match=rf"does not say {missing}: give measured\.{missing}"):
         images(optics, PLACES)
+
+
+@pytest.mark.parametrize("key", ["background", "z_knots_nm"])
+def test_finished_splines_are_not_treated_as_samples(mat, key):
+    with pytest.raises(OpticsError, match=rf"measured\.{key} with .* holds a finished spline"):
+        images(measured(mat, **{key: 100.0}), PLACES)
 
 
 def test_fit3dcspline_files_do_not_say_their_pixel(mat):

@@ -36,7 +36,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from simscope.errors import OpticsError, SimscopeWarning
-from simscope.optics.measured_spline import SplineVolume
+from simscope.optics.measured_spline import SplineVolume, smoothing_matrix
 from simscope.recipe.measured import MeasuredPsf
 
 FloatArray = NDArray[np.float64]
@@ -173,18 +173,35 @@ def _required(path: Path, key: str, given: Any, found: Any) -> Any:
 def _volume(path: Path, measured: MeasuredPsf, contents: _Contents, axes: str) -> SplineVolume:
     """The spline (plane, row, column), from cell polynomials or through background-free samples."""
     if contents.powers is not None:
-        if measured.background not in (None, 0.0):
-            raise OpticsError(
-                f"measured.background with {path.name}, which holds a spline free of background: "
-                "leave it out"
-            )
+        for key, idle in (("background", (None, 0.0)), ("z_knots_nm", (None,))):
+            if getattr(measured, key) not in idle:
+                raise OpticsError(
+                    f"measured.{key} with {path.name}, which holds a finished spline: leave it out"
+                )
         swapped = contents.powers if axes == "yx" else contents.powers.transpose(0, 2, 1, 3, 5, 4)
         return SplineVolume.of_cells(swapped)
     assert contents.samples is not None
     samples = _check_samples(path, contents.samples)
     samples = samples if axes == "yx" else samples.transpose(0, 2, 1)
+    if measured.z_knots_nm is not None:
+        dz_nm = _required(path, "dz_nm", measured.dz_nm, contents.dz_nm)
+        samples = _smoothed(path, samples, dz_nm, measured.z_knots_nm)
     background = _required(path, "background", measured.background, contents.background)
     return SplineVolume.through(_without_background(path, samples, background))
+
+
+def _smoothed(path: Path, samples: FloatArray, dz_nm: float, knots_nm: float) -> FloatArray:
+    """Samples averaged along z by a least-squares spline with knots about ``knots_nm`` apart."""
+    planes = samples.shape[0]
+    depth_nm = (planes - 1) * dz_nm
+    cells = max(1, round(depth_nm / knots_nm))
+    if cells > planes - 3 or knots_nm > depth_nm:
+        raise OpticsError(
+            f"z_knots_nm={knots_nm:g} with {planes} planes {dz_nm:g} nm apart ({path.name}): knots "
+            f"belong between {depth_nm / max(planes - 3, 1):.4g} and {depth_nm:g} nm; change it, "
+            "or leave it out"
+        )
+    return np.asarray(np.tensordot(smoothing_matrix(planes, cells), samples, 1))
 
 
 def _check_samples(path: Path, samples: NDArray[Any]) -> FloatArray:

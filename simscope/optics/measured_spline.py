@@ -136,6 +136,19 @@ def edge_fade(places: FloatArray, cells: int) -> tuple[FloatArray, FloatArray]:
     return np.where(inside, np.cos(angle) ** 2, 0.0), np.where(inside, slope, 0.0)
 
 
+def smoothing_matrix(count: int, cells: int) -> FloatArray:
+    """Matrix (count, count) from evenly spaced samples to their least-squares spline's values.
+
+    The cubic spline has ``cells`` cells of equal width over the samples, at most ``count - 3``.
+    Cubic polynomials pass unchanged; white noise keeps the share ``(cells + 3) / count`` of its
+    variance on average, the trace of the projection over the samples.
+    """
+    spline = SplineVolume(np.zeros((cells + 3, 0, 0)), (cells, 0, 0), 1, B_SPLINES)
+    design = spline.matrix(0, np.linspace(0.0, cells, count))
+    basis, _ = np.linalg.qr(design)
+    return np.asarray(basis @ basis.T)
+
+
 def bspline_nodes(samples: FloatArray, axis: int) -> FloatArray:
     """B-spline coefficients through samples along an axis, two more than samples.
 

@@ -74,6 +74,14 @@ class MeasuredPsf(Model):
         description="counts to subtract from a stack; or the median of its border pixels, or its "
         "smallest value",
     )
+    z_knots_nm: float | None = number(
+        "distance along z between the knots of a least-squares spline through the planes of "
+        "voxels or a stack, which averages their noise; every plane as it is if absent",
+        unit="nm",
+        default=None,
+        gt=0,
+        le=10000,
+    )
     channel: int | None = Field(
         None, ge=0, le=63, description="channel of a calibration with several, counted from 0"
     )
