@@ -115,53 +115,79 @@ def stack_intensity(source, parity, parts, waves_x, waves_y, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sided(waves, sign_y, sign_x, y, plane, real, imaginary):
-    """Write one line of the field at (sign_y y, sign_x x) to ``real`` and ``imaginary``.
+def spread(weighted_re, weighted_im, factor, out):
+    """Write pupil field times a factor to ``out`` (rows, 2 (re, im), planes, columns).
 
-    ``waves``: parities ee, eo, oe, oo, each (half y, 2 (re, im), planes, half x) or empty; the
-    field is ``ee - i sx eo - i sy oe - sx sy oo``.
+    ``weighted_re``, ``weighted_im``: (planes, rows, columns); ``factor``: (2, rows, columns).
     """
-    ee, eo, oe, oo = waves
-    real[:] = 0.0
-    imaginary[:] = 0.0
-    if ee.size:
-        re, im = ee[y, 0, plane], ee[y, 1, plane]
-        for x in range(real.size):
-            real[x] += re[x]
-            imaginary[x] += im[x]
-    if eo.size:
-        re, im = eo[y, 0, plane], eo[y, 1, plane]
-        for x in range(real.size):
-            real[x] += sign_x * im[x]
-            imaginary[x] -= sign_x * re[x]
-    if oe.size:
-        re, im = oe[y, 0, plane], oe[y, 1, plane]
-        for x in range(real.size):
-            real[x] += sign_y * im[x]
-            imaginary[x] -= sign_y * re[x]
-    if oo.size:
-        re, im = oo[y, 0, plane], oo[y, 1, plane]
-        for x in range(real.size):
-            real[x] -= sign_y * sign_x * re[x]
-            imaginary[x] -= sign_y * sign_x * im[x]
+    planes, rows, columns = weighted_re.shape
+    for row in range(rows):
+        f_re, f_im = factor[0, row], factor[1, row]
+        for plane in range(planes):
+            w_re, w_im = weighted_re[plane, row], weighted_im[plane, row]
+            o_re, o_im = out[row, 0, plane], out[row, 1, plane]
+            for c in range(columns):
+                o_re[c] = w_re[c] * f_re[c] - w_im[c] * f_im[c]
+            for c in range(columns):
+                o_im[c] = w_re[c] * f_im[c] + w_im[c] * f_re[c]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_interference(first, second, share, out):
+def combine(plus, minus, sign, y, plane, out):
+    """Write ``plus + sign * minus`` of one line to ``out`` (2 (re, im), half x).
+
+    ``plus``, ``minus``: standing waves (half y, 2 (re, im), planes, half x), or empty for none.
+    """
+    for part in range(2):
+        line = out[part]
+        if plus.size:
+            a = plus[y, part, plane]
+            for x in range(line.size):
+                line[x] = a[x]
+        else:
+            for x in range(line.size):
+                line[x] = 0.0
+        if minus.size:
+            b = minus[y, part, plane]
+            for x in range(line.size):
+                line[x] += sign * b[x]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_interference(first, second, same, share, out):
     """Add ``share`` times Re(first * conj(second)) to ``out`` (2, 2, half y, planes, half x).
 
-    ``first``, ``second``: fields as parities, see ``sided``; out[1, 0] is the quadrant of negative
-    y and positive x.
+    ``first``, ``second`` (the ``same``?): parities ee, eo, oe, oo of fields, each (half y, 2 (re,
+    im), planes, half x) or empty. At (sy y, sx x) a field is ``u - i sx v`` with ``u = ee - sx sy
+    oo``, ``v = eo + sx sy oe``: out[0] is for sx sy = 1, out[1] for -1; of each, [0] is the part
+    even in sx, [1] the odd one.
     """
     _, _, half_y, planes, half_x = out.shape
-    a_re, a_im = np.empty(half_x), np.empty(half_x)
-    b_re, b_im = np.empty(half_x), np.empty(half_x)
+    u, v = np.empty((2, half_x)), np.empty((2, half_x))
+    p, q = (u, v) if same else (np.empty((2, half_x)), np.empty((2, half_x)))
     for y in range(half_y):
         for plane in range(planes):
-            for side in range(4):
-                sign_y, sign_x = 1.0 - 2.0 * (side // 2), 1.0 - 2.0 * (side % 2)
-                sided(first, sign_y, sign_x, y, plane, a_re, a_im)
-                sided(second, sign_y, sign_x, y, plane, b_re, b_im)
-                line = out[side // 2, side % 2, y, plane]
+            for diagonal in range(2):
+                sign = 1.0 - 2.0 * diagonal
+                combine(first[0], first[3], -sign, y, plane, u)
+                combine(first[1], first[2], sign, y, plane, v)
+                if not same:
+                    combine(second[0], second[3], -sign, y, plane, p)
+                    combine(second[1], second[2], sign, y, plane, q)
+                u_re, u_im, v_re, v_im = u[0], u[1], v[0], v[1]
+                p_re, p_im, q_re, q_im = p[0], p[1], q[0], q[1]
+                even, odd = out[diagonal, 0, y, plane], out[diagonal, 1, y, plane]
                 for x in range(half_x):
-                    line[x] += share * (a_re[x] * b_re[x] + a_im[x] * b_im[x])
+                    even[x] += share * (
+                        u_re[x] * p_re[x]
+                        + u_im[x] * p_im[x]
+                        + v_re[x] * q_re[x]
+                        + v_im[x] * q_im[x]
+                    )
+                for x in range(half_x):
+                    odd[x] += share * (
+                        u_re[x] * q_im[x]
+                        - u_im[x] * q_re[x]
+                        + v_im[x] * p_re[x]
+                        - v_re[x] * p_im[x]
+                    )

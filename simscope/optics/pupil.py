@@ -49,11 +49,12 @@ from simscope.optics.interfaces import objective_of
 from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
 from simscope.optics.pixels import Window
 from simscope.optics.threads import single_blas_thread
-from simscope.optics.transform import Parity, Transform, Waves, parity_parts, unfold
+from simscope.optics.transform import Parts, Transform, Waves, parity_parts, unfold
 from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
+Pair = tuple[Any, Any]
 
 MOST_NODES = 320
 """Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
@@ -216,7 +217,7 @@ class PupilModel:
         self,
         columns: list[FloatArray],
         wavefront_nm: Mapping[int, float] | None,
-        totals: Callable[[dict[Parity, Any], Any], list[Any]],
+        totals: Callable[[Parts, Pair], list[Any]],
         outputs: int,
     ) -> Any:
         """Pixel integrals (n, outputs, y, x) of what ``totals`` makes of the pupil's fields.
@@ -247,25 +248,27 @@ class PupilModel:
         self,
         z_nm: FloatArray,
         focus_nm: FloatArray,
-        parts: dict[Parity, Any],
-        totals: Callable[[dict[Parity, Any], Any], list[Any]],
+        parts: Parts,
+        totals: Callable[[Parts, Pair], list[Any]],
         outputs: int,
     ) -> Any:
         """Pixel integrals (planes, outputs, y, x) before normalisation."""
-        transform = self.transform
+        transform, xp = self.transform, self.transform.xp
         kept = 1 if outputs == 1 else len(self.field.parity)
         pairs = math.ceil(z_nm.size / (2 * transform.planes_at_once(kept)))
         chunks = np.array_split(np.arange(z_nm.size), min(2 * pairs, z_nm.size))
         shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
-        out = transform.xp.empty((z_nm.size, outputs, *shape))
-        weight = transform.xp.asarray(self.field.nodes.weight)
+        out = xp.empty((z_nm.size, outputs, *shape))
+        weight = xp.asarray(self.field.nodes.weight)
 
         def compute(chunk: NDArray[np.intp]) -> None:
-            phasor = plane_phasor(self.field, z_nm[chunk], focus_nm[chunk], transform.xp)
-            for k, total in enumerate(totals(parts, weight * phasor)):
+            phasor = plane_phasor(self.field, z_nm[chunk], focus_nm[chunk], xp)
+            weighted = weight * phasor
+            pair = (xp.ascontiguousarray(weighted.real), xp.ascontiguousarray(weighted.imag))
+            for k, total in enumerate(totals(parts, pair)):
                 out[chunk[0] : chunk[-1] + 1, k] = transform.pixels(total)
 
-        if transform.xp is not np or len(chunks) == 1:
+        if xp is not np or len(chunks) == 1:
             for chunk in chunks:
                 compute(chunk)
             return out
@@ -292,20 +295,18 @@ class PupilModel:
             raise OpticsError(f"analyser_deg={analyser_deg} is not finite: give an angle")
         return basis_forms(analyser_deg)
 
-    def _parts(
-        self, x_nm: float, y_nm: float, aberration: FloatArray | float
-    ) -> dict[Parity, ComplexArray]:
+    def _parts(self, x_nm: float, y_nm: float, aberration: FloatArray | float) -> Parts:
         """Parity parts of mask, wavefront and lateral position, each (rows, columns)."""
         phase = aberration + self._tilt(x_nm, y_nm)
         turned = self._static if np.ndim(phase) == 0 else self._static * np.exp(1j * phase)
         xp = self.transform.xp
         return parity_parts(xp.asarray(turned), xp)
 
-    def _form_totals(self, forms: FloatArray, parts: dict[Parity, Any], weighted: Any) -> list[Any]:
+    def _form_totals(self, forms: FloatArray, parts: Parts, weighted: Pair) -> list[Any]:
         """Samples of quadratic forms of the components' fields, see ``Transform.add_light``."""
         field, transform = self.field, self.transform
         amplitude = transform.xp.asarray(field.amplitude)
-        totals = transform.totals(len(forms), weighted.shape[0])
+        totals = transform.totals(len(forms), weighted[0].shape[0])
         waves: dict[int, Waves] = {}
         for i, j in zip(*np.triu_indices(len(field.parity)), strict=True):
             shares = forms[:, i, j] * (1.0 if i == j else 2.0)
@@ -315,13 +316,12 @@ class PupilModel:
                 continue
             for one in (int(i), int(j)):
                 if one not in waves:
-                    source = amplitude[one] * weighted
-                    waves[one] = transform.waves(source, parts, field.parity[one])
+                    waves[one] = transform.waves(amplitude[one], field.parity[one], weighted, parts)
             into = [(totals[k], float(shares[k])) for k in used]
             transform.add_light(waves[int(i)], waves[int(j)], into)
         return totals
 
-    def _slope_totals(self, parts: dict[Parity, Any], weighted: Any) -> list[Any]:
+    def _slope_totals(self, parts: Parts, weighted: Pair) -> list[Any]:
         """Samples of the free dipole's image and its slopes by x, y, z at fixed normalisation."""
         field, transform = self.field, self.transform
         k, asarray = self.objective.wavenumber_per_nm, transform.xp.asarray
@@ -330,14 +330,14 @@ class PupilModel:
             (asarray(1j * k * field.nodes.ky), (1, 0)),
             (asarray(1j * k * field.sample_root), (0, 0)),
         )
-        image, *by_place = totals = transform.totals(4, weighted.shape[0])
+        image, *by_place = totals = transform.totals(4, weighted[0].shape[0])
         for values, odd, share in zip(field.amplitude, field.parity, field.free, strict=True):
-            source = asarray(values) * weighted
-            light = transform.waves(source, parts, odd)
+            amplitude = asarray(values)
+            light = transform.waves(amplitude, odd, weighted, parts)
             transform.add_light(light, light, [(image, share)])
             for (factor, (odd_y, odd_x)), total in zip(factors, by_place, strict=True):
                 parity = (odd[0] ^ odd_y, odd[1] ^ odd_x)
-                slope = transform.waves(source * factor, parts, parity)
+                slope = transform.waves(amplitude * factor, parity, weighted, parts)
                 transform.add_light(light, slope, [(total, 2.0 * share)])
         return totals
 

@@ -6,8 +6,12 @@ landing on any sample grid. Nothing is periodic, so nothing wraps around, and no
 to squares. Nodes and samples come in mirror pairs, so sines and cosines (standing waves) of even
 and odd parts do the work of complex exponentials at a quarter of the cost.
 
-The array module is the caller's: NumPy, or CuPy on a GPU. With NumPy the light of the fields is
-summed by ``kernels/pupil.py``, which does what ``quadrant_fields`` and ``interference`` say.
+At (sy y, sx x) a field is u - i sx v with u = ee - sx sy oo and v = eo + sx sy oe; ee, eo, oe and
+oo are its standing waves (first letter: even or odd in y). The light of two fields, Re(F conj(G)),
+is summed in four parts: for each sign of sx sy one even in sx and one odd.
+
+The array module is the caller's: NumPy, or CuPy on a GPU. With NumPy, ``kernels/pupil.py`` does in
+one sweep what ``_spread`` and ``_light`` say in array code.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.kernels.pupil import add_interference
+from simscope.kernels.pupil import add_interference, spread
 from simscope.optics.pixels import SampleGrid
 from simscope.optics.quadrature import PupilNodes
 
@@ -26,6 +30,8 @@ Array = Any
 """float64 or complex128 array of the array module at work."""
 
 Parity = tuple[int, int]
+Parts = dict[Parity, Array]
+"""Even and odd parts of a function of (ky, kx), those that vanish left out."""
 Waves = dict[Parity, Array]
 """Standing waves by parity (odd in y, odd in x), each (half y, 2 (re, im), planes, half x)."""
 
@@ -65,63 +71,83 @@ class Transform:
         per_plane = 8 * 2 * len(SIDES) * components * half_y * half_x
         return min(max(PLANE_BUDGET_BYTES // per_plane, 1), MOST_PLANES)
 
-    def waves(self, source: Array, parts: dict[Parity, Array], odd: Parity) -> Waves:
+    def waves(
+        self, amplitude: Array, odd: Parity, weighted: tuple[Array, Array], parts: Parts
+    ) -> Waves:
         """Standing waves of a pupil field given in the quadrant kx, ky > 0.
 
-        ``source``: (planes, rows, columns), quadrature weights included, continued into the other
-        quadrants by its parity ``odd``; ``parts``: parity parts (rows, columns) of what multiplies
-        it there.
+        The field is ``amplitude`` (rows, columns), continued by its parity ``odd``, times
+        ``weighted``, the (real, imaginary) phasors of planes (planes, rows, columns) with the
+        quadrature's weights, times what the parity ``parts`` (rows, columns) add up to.
         """
-        planes, rows, columns = source.shape
+        planes, rows, columns = weighted[0].shape
         half_y, half_x = self.half
         waves: Waves = {}
         for odd_x in (0, 1):
             chosen = [part for part in parts if part[1] ^ odd[1] == odd_x]
             if not chosen:
                 continue
-            stacked = self.xp.empty((rows, len(chosen), 2, planes, columns))
+            stacked = self.xp.empty((len(chosen), rows, 2, planes, columns))
             for place, part in enumerate(chosen):
-                product_ = source * parts[part]
-                stacked[:, place, 0] = product_.real.transpose(1, 0, 2)
-                stacked[:, place, 1] = product_.imag.transpose(1, 0, 2)
-            along = self.xp.matmul(stacked.reshape(rows, -1, columns), self.waves_x[odd_x])
-            along = along.reshape(rows, len(chosen), -1)
+                self._spread(weighted, amplitude * parts[part], stacked[place])
+            pupil = stacked.reshape(len(chosen), rows, 2 * planes, columns)
+            along = self.xp.matmul(pupil, self.waves_x[odd_x])
             for place, part in enumerate(chosen):
                 odd_y = part[0] ^ odd[0]
-                across = self.xp.matmul(self.waves_y[odd_y], along[:, place])
+                across = self.xp.matmul(self.waves_y[odd_y], along[place].reshape(rows, -1))
                 waves[odd_y, odd_x] = across.reshape(half_y, 2, planes, half_x)
         return waves
 
-    def add_light(self, first: Waves, second: Waves, shares: list[tuple[Array, float]]) -> None:
-        """Add Re(first * conj(second)) times each share to its total.
+    def _spread(self, weighted: tuple[Array, Array], factor: Array, out: Array) -> None:
+        """Write the field times a complex factor to ``out`` (rows, 2 (re, im), planes, columns)."""
+        real, imaginary = weighted
+        if self.xp is np:
+            spread(real, imaginary, np.stack((factor.real, factor.imag)), out)
+            return
+        out[:, 0] = (real * factor.real - imaginary * factor.imag).transpose(1, 0, 2)
+        out[:, 1] = (real * factor.imag + imaginary * factor.real).transpose(1, 0, 2)
 
-        Totals are (2, 2, half y, planes, half x), first the signs of (y, x), 1 negative.
-        """
+    def add_light(self, first: Waves, second: Waves, shares: list[tuple[Array, float]]) -> None:
+        """Add Re(first * conj(second)) times each share to its total, see ``totals``."""
         if self.xp is np and len(shares) == 1:
             ((total, share),) = shares
-            add_interference(_all_parities(first), _all_parities(second), share, total)
+            add_interference(
+                _all_parities(first), _all_parities(second), first is second, share, total
+            )
             return
         light = self._light(first, second)
         for total, share in shares:
             total += share * light
 
     def _light(self, first: Waves, second: Waves) -> Array:
-        """Re(first * conj(second)) at the samples, (2, 2, half y, planes, half x)."""
+        """Re(first * conj(second)) at the samples, laid out like a total."""
+        half_y, _, planes, half_x = next(iter(first.values())).shape
+        light = self.xp.zeros((2, 2, half_y, planes, half_x))
         if self.xp is np:
-            half_y, _, planes, half_x = next(iter(first.values())).shape
-            light = np.zeros((2, 2, half_y, planes, half_x))
-            add_interference(_all_parities(first), _all_parities(second), 1.0, light)
+            same = first is second
+            add_interference(_all_parities(first), _all_parities(second), same, 1.0, light)
             return light
-        return interference(quadrant_fields(first, self.xp), quadrant_fields(second, self.xp))
+        for diagonal, sign in enumerate((1.0, -1.0)):
+            u, v = _pair(first, sign)
+            p, q = _pair(second, sign)
+            light[diagonal, 0] = (u * p.conj() + v * q.conj()).real
+            light[diagonal, 1] = (v * p.conj() - u * q.conj()).imag
+        return light
 
     def totals(self, count: int, planes: int) -> list[Array]:
-        """Empty samples for ``count`` images of ``planes``, see ``add_light``."""
+        """Empty light of ``count`` images of ``planes``, (2, 2, half y, planes, half x) each.
+
+        The first axis is the sign of y times x, 1 negative; the second the part even and odd in x.
+        """
         half_y, half_x = self.half
         return [self.xp.zeros((2, 2, half_y, planes, half_x)) for _ in range(count)]
 
     def pixels(self, total: Array) -> Array:
-        """Pixel integrals (planes, y, x) of samples by quadrant (2, 2, half y, planes, half x)."""
-        samples = unfold(total, self.samples, self.xp)
+        """Pixel integrals (planes, y, x) of light summed up, see ``totals``."""
+        quadrants = self.xp.empty(total.shape)
+        quadrants[0, 0], quadrants[1, 1] = total[0, 0] + total[0, 1], total[0, 0] - total[0, 1]
+        quadrants[1, 0], quadrants[0, 1] = total[1, 0] + total[1, 1], total[1, 0] - total[1, 1]
+        samples = unfold(quadrants, self.samples, self.xp)
         return self.xp.matmul(self.weights_y, self.xp.matmul(samples, self.weights_x.T))
 
 
@@ -132,7 +158,7 @@ def standing_waves(k_per_nm: NDArray[np.float64], grid: SampleGrid) -> NDArray[n
     return np.array((np.cos(phase), np.sin(phase)))
 
 
-def parity_parts(quadrants: Array, xp: Any = np) -> dict[Parity, Array]:
+def parity_parts(quadrants: Array, xp: Any = np) -> Parts:
     """Even and odd parts in (ky, kx) of values in the four quadrants (2, 2, rows, columns).
 
     Parts that vanish to rounding are left out, so that symmetric pupils skip their transforms.
@@ -149,24 +175,12 @@ def parity_parts(quadrants: Array, xp: Any = np) -> dict[Parity, Array]:
     return {parity: part for parity, part in parts.items() if largest[parity] > floor}
 
 
-def quadrant_fields(waves: Waves, xp: Any) -> Array:
-    """Complex field at (+-y, +-x) from standing waves of each parity.
-
-    The field is ``ee - i sx eo - i sy oe - sx sy oo`` (first letter y). The result is (2, 2, half
-    y, planes, half x), index 1 negative.
-    """
-    total: Array = 0.0
-    for (odd_y, odd_x), wave in waves.items():
-        sign_y = xp.asarray((1.0, (-1.0) ** odd_y)).reshape(2, 1, 1, 1, 1)
-        sign_x = xp.asarray((1.0, (-1.0) ** odd_x)).reshape(1, 2, 1, 1, 1)
-        factor = (-1j) ** (odd_y + odd_x)
-        total = total + factor * sign_y * sign_x * (wave[:, 0] + 1j * wave[:, 1])
-    return total
-
-
-def interference(first: Array, second: Array) -> Array:
-    """Re(first * conj(second)) of complex fields."""
-    return first.real * second.real + first.imag * second.imag
+def _pair(waves: Waves, sign: float) -> tuple[Array, Array]:
+    """u and v of a field where sx sy = ``sign``, complex (half y, planes, half x)."""
+    field = {parity: wave[:, 0] + 1j * wave[:, 1] for parity, wave in waves.items()}
+    none = 0.0 * next(iter(field.values()))
+    ee, eo, oe, oo = (field.get(parity, none) for parity in SIDES)
+    return ee - sign * oo, eo + sign * oe
 
 
 def _all_parities(waves: Waves) -> tuple[Array, Array, Array, Array]:
