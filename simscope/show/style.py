@@ -164,8 +164,8 @@ def scale_bar(axes: Axes, width_um: float, height_um: float, *, colour: str = "w
     )  # fmt: skip
     axes.add_patch(Rectangle((left, top), length, thickness, color=colour, lw=0, zorder=4))
     axes.text(
-        left + 0.5 * length, top - 0.02 * height_um, f"{length:g} µm",
-        color=colour, ha="center", va="bottom", fontsize=7, zorder=4,
+        left + length, top - 0.02 * height_um, f"{length:g} µm",
+        color=colour, ha="right", va="bottom", fontsize=7, zorder=4,
     )  # fmt: skip
 
 
