@@ -32,8 +32,8 @@ def register_information(mean_e, read_e):
     k electrons give a gamma variate of shape k; every density is convolved with read noise by a
     plain midpoint sum, and the information integrated the same way.
     """
-    output = (np.arange(6000) + 0.5) * ((mean_e + 25.0) / 6000)
-    reading = np.linspace(-7 * read_e, mean_e + 25.0, 3000)
+    output = (np.arange(3000) + 0.5) * ((mean_e + 25.0) / 3000)
+    reading = np.linspace(-7 * read_e, mean_e + 25.0, 1500)
     electrons = np.arange(1, int(mean_e + 12 * math.sqrt(mean_e) + 15))
     bell = stats.norm.pdf(reading[:, None] - output, scale=read_e) * (output[1] - output[0])
     densities = [stats.norm.pdf(reading, scale=read_e)]

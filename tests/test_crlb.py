@@ -1,15 +1,26 @@
 """Cramér-Rao bound: known limits of a Gaussian spot, and of the noise models."""
 
+import json
 import math
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
+from reference_information import mortensen_bound
 from scipy.special import ndtr
+from small_worlds import snapshot
+from typer.testing import CliRunner
 
 import simscope as ss
+from simscope import cli
 from simscope.errors import EvaluationError
-from simscope.evaluate import bound_from_information, crlb, fisher_information
+from simscope.evaluate import (
+    bound_from_information,
+    crlb,
+    fisher_information,
+    psf_crlb,
+    rieger_stallinga_limit_nm,
+)
+from simscope.optics.dipoles import moments
 
 
 def gaussian_spot(x_nm, y_nm, sigma_nm, pixel_nm, side):
@@ -33,14 +44,6 @@ def gaussian_bound(photons, background, sigma_nm, pixel_nm, side, read_e=0.0):
     return bound_from_information(information)
 
 
-def mortensen_bound(photons, background, sigma_nm, pixel_nm):
-    """Mortensen et al. 2010, eq. 5: limit of maximum likelihood for a Gaussian spot [nm]."""
-    variance = sigma_nm**2 + pixel_nm**2 / 12
-    tau = 2 * math.pi * variance * background / (photons * pixel_nm**2)
-    integral = quad(lambda t: math.log(t) / (1 + t / tau), 0, 1)[0]
-    return math.sqrt(variance / photons / (1 + integral))
-
-
 def test_without_background_the_bound_is_sigma_over_root_photons():
     # Ober et al. 2004; pixels of a tenth of sigma lose 0.04 % of the information.
     spot, dx, _ = gaussian_spot(3.0, -2.0, 100.0, 10.0, 160)
@@ -59,13 +62,11 @@ def test_bound_of_a_gaussian_follows_mortensen(background):
 
 
 def test_bound_follows_the_closed_form_of_rieger_and_stallinga():
-    # Rieger and Stallinga 2014, ChemPhysChem 15:664, eq. 6, an interpolation good to about 2 %.
+    # Rieger and Stallinga 2014, ChemPhysChem 15:664, an interpolation good to about 2 %.
     photons, background, sigma, pixel = 2000.0, 10.0, 120.0, 100.0
-    variance = sigma**2 + pixel**2 / 12
-    tau = 2 * math.pi * variance * background / (photons * pixel**2)
-    closed = math.sqrt(variance / photons * (1 + 4 * tau + math.sqrt(2 * tau / (1 + 4 * tau))))
+    closed = rieger_stallinga_limit_nm(sigma, photons, background, pixel)
     assert gaussian_bound(photons, background, sigma, pixel, 21)[0] == pytest.approx(
-        closed, rel=0.03
+        float(closed), rel=0.03
     )
 
 
@@ -226,3 +227,82 @@ class TestRecipes:
         bound = crlb(small("smlm-2d-dense"), table)
         assert np.isnan(bound["x_nm"]).tolist() == [True, False, True, True]
         assert np.isnan(bound["photons"]).tolist() == [True, False, True, True]
+
+    def test_table_and_bare_optics_agree(self):
+        recipe = small("smlm-2d-dense", structure__z_nm={"uniform": [0, 400]})
+        recipe = recipe.replace("rendering.window_px", 27)
+        z_nm, middle = np.array([60.0, 250.0]), 31.5 * recipe.pixel_nm
+        place = {"x_nm": 0 * z_nm + middle + 20, "y_nm": 0 * z_nm + middle, "z_nm": z_nm}
+        found = crlb(recipe, {**place, "photons": 0 * z_nm + 3000}, background_photons=10.0)
+        expected = psf_crlb(
+            recipe.optics, z_nm, x_nm=20.0, photons=3000.0, camera=recipe.camera, shape=(27, 27),
+            exposure_ms=recipe.acquisition.exposure_ms, pixel_nm=recipe.pixel_nm,
+        )  # fmt: skip
+        # the table's error is 1e-3 of the peak, and it is tapered at the window's edge
+        for name in ("x_nm", "y_nm", "z_nm", "photons"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=0.02)
+
+    def test_oriented_molecules_change_with_height_as_their_light_is_collected(self):
+        recipe = small(
+            "smlm-2d-dense", structure__z_nm={"uniform": [0, 60]}, dipoles={"kind": "fixed"}
+        )
+        recipe = recipe.replace("rendering.window_px", 11)
+        table, z_nm, step = ss.Simulator(recipe, 0).table, 40.0, 0.5
+        moment = moments(math.radians(70), math.radians(30))
+
+        def part(height, number=0):
+            weights = table.orientation_weights(moment, [height])
+            return table.derivatives([1234.0], [987.0], [height], weights=weights)[number][0]
+
+        rise = (part(z_nm + step) - part(z_nm - step)) / (2 * step)
+        slopes = [part(z_nm, 1), part(z_nm, 2), rise]
+        effects = np.array([*(3000 * s for s in slopes), part(z_nm), np.ones((11, 11))])
+        electrons = 0.9 * (3000 * part(z_nm) + 10) + 0.5 * 0.02 + 1.3**2
+        expected = bound_from_information(
+            fisher_information(0.9 * effects.reshape(5, -1), electrons.ravel())
+        )
+        angles = {"polar_deg": [70.0], "azimuth_deg": [30.0], "half_angle_deg": [0.0]}
+        bound = crlb(recipe, emitters(3000, z_nm) | angles)[0]
+        assert [*bound] == pytest.approx(expected, rel=2e-3)
+        with pytest.raises(EvaluationError, match="polar_deg"):
+            crlb(recipe, emitters(3000, z_nm))
+
+
+def command(folder, *words):
+    (folder / "small.yaml").write_text(snapshot().to_yaml(), "utf8")
+    line = ["psf", folder / "small.yaml", "--crlb", "--out", folder / "crlb.png", *words]
+    return CliRunner().invoke(cli.app, [str(word) for word in line])
+
+
+class TestCommand:
+    """``simscope psf --crlb``."""
+
+    def test_draws_and_prints_the_bounds_against_height(self, tmp_path):
+        pytest.importorskip("matplotlib", reason="pictures need simscope[view]")
+        result = command(tmp_path, "--focus-nm", "-400", "400", "--photons", "800", "--json")
+        assert result.exit_code == 0, result.output
+        said = json.loads(result.stdout)
+        assert (tmp_path / "crlb.png").read_bytes().startswith(b"\x89PNG")
+        recipe = snapshot()
+        expected = psf_crlb(
+            recipe.optics, -200.0, -400.0,  # the lowest of the recipe's heights stands still
+            photons=800.0, camera=recipe.camera, exposure_ms=recipe.acquisition.exposure_ms,
+            pixel_nm=recipe.pixel_nm, shape=recipe.acquisition.shape,
+        )  # fmt: skip
+        assert len(said["x_nm"]) == len(said["place_nm"]) == 41
+        assert said["x_nm"][0] == pytest.approx(expected["x_nm"][0], rel=1e-3)
+        assert min(said["x_nm"]) > said["quantum_x_nm"][20]
+
+    def test_prints_a_table_for_people(self, tmp_path):
+        pytest.importorskip("matplotlib", reason="pictures need simscope[view]")
+        result = command(tmp_path)
+        assert result.exit_code == 0, result.output
+        assert "5,000 photons, background 10 per" in result.stdout
+        assert "sigma_z" in result.stdout
+
+    def test_photons_below_zero_are_refused(self, tmp_path):
+        pytest.importorskip("matplotlib", reason="pictures need simscope[view]")
+        result = command(tmp_path, "--photons", "-5")
+        assert result.exit_code == 2
+        assert "photons of 0 or fewer" in result.stderr
+        assert not (tmp_path / "crlb.png").exists()

@@ -431,3 +431,77 @@ class TestOrientation:
         both = psf_crlb(split, dipole=dipole, parameters=names, **light)
         whole = psf_crlb(Optics(), dipole=dipole, parameters=names, **light)
         assert both["azimuth_deg"][0] < whole["azimuth_deg"][0]
+
+
+def differenced_bound(optics, z_nm, shape, pixel_nm, **keywords):
+    """Bounds of x, y, z, photons, background from central differences of ss.psf alone."""
+    photons, level, step = 2000.0, 6.0, 1.5
+
+    def image(dx=0.0, dy=0.0, dz=0.0):
+        return ss.psf(optics, z_nm + dz, 0.0, shape, pixel_nm, x_nm=dx, y_nm=dy, **keywords)[0]
+
+    moves = ({"dx": step}, {"dy": step}, {"dz": step})
+    effects = [
+        photons
+        * (image(**move) - image(**{key: -value for key, value in move.items()}))
+        / (2 * step)
+        for move in moves
+    ]
+    effects = np.array([*effects, image(), np.ones(shape)])
+    mean = photons * image() + level
+    return bound_from_information(np.einsum("ayx,byx->ab", effects / mean, effects))
+
+
+@SLOW
+class TestEveryModel:
+    """Whatever makes the image, its bounds follow from its derivatives."""
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"model": "gibson_lanni"},
+            {"wavefront": {"coefficients_nm": {7: 50.0}}},
+            {"mask": {"kind": "vortex", "charge": 1}},
+            {"spectrum": {"kind": "gaussian", "fwhm_nm": 40.0}},
+            {"bead_diameter_nm": 120.0, "blur_nm": 30.0},
+            {"modality": {"kind": "confocal", "excitation_wavelength_nm": 488.0}},
+            {"modality": {"kind": "two_photon", "excitation_wavelength_nm": 900.0}},
+            {
+                "modality": {
+                    "kind": "light_sheet", "excitation_wavelength_nm": 488.0, "waist_nm": 900.0
+                }
+            },
+        ],
+        ids=lambda changes: "-".join(changes) + str(changes.get("modality", {}).get("kind", "")),
+    )  # fmt: skip
+    def test_bound_is_that_of_differences_of_the_image(self, changes):
+        # steps of 1.5 nm: second-order error (2 k NA step)^2 / 6 = 3e-4 of a slope
+        optics = Optics(**changes)
+        expected = differenced_bound(optics, 250.0, (13, 13), 100.0)
+        found = psf_crlb(
+            optics, 250.0, photons=2000.0, background_photons=6.0, pixel_nm=100.0, shape=(13, 13)
+        )[0]
+        assert [*found] == pytest.approx(expected, rel=2e-3)
+
+    @pytest.mark.filterwarnings("ignore:.*outermost pixels:simscope.errors.SimscopeWarning")
+    def test_measured_psf_tells_what_the_psf_it_was_measured_from_tells(self, tmp_path):
+        # 1 % of the light fell beside the calibrated window; cubic splines through planes 40 nm
+        # apart: 1 % of the slopes
+        heights = np.arange(-800.0, 801.0, 40.0)
+        np.save(tmp_path / "stack.npy", ss.psf(Optics(**OIL), heights, 0.0, (61, 61)))
+        calibration = {
+            "path": str(tmp_path / "stack.npy"), "format": "stack", "pixel_nm": 100.0,
+            "dz_nm": 40.0, "z_axis": "height", "axes": "yx", "centre_px": "middle",
+            "centre_plane": "middle", "background": 0.0,
+        }  # fmt: skip
+        found, expected = (
+            psf_crlb(optics, [-310.0, 270.0], 0.0, shape=(15, 15))
+            for optics in (Optics(**OIL, measured=calibration), Optics(**OIL))
+        )
+        for name in ("x_nm", "z_nm", "photons"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=0.02)
+
+    def test_dipoles_under_a_scanned_beam_are_refused(self):
+        confocal = Optics(modality={"kind": "confocal", "excitation_wavelength_nm": 488.0})
+        with pytest.raises(OpticsError, match="dipoles"):
+            psf_crlb(confocal, dipole=FixedDipole(polar_deg=60, azimuth_deg=0))
