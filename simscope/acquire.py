@@ -40,7 +40,7 @@ from simscope.recipe.draws import (
     draw_samples,
     parameter_units,
 )
-from simscope.render import ExactRenderer, Parameters, Run, TableRenderer
+from simscope.render import ChannelRenderer, ExactRenderer, Parameters, Run, TableRenderer
 from simscope.sample import Shining
 
 Floats = npt.NDArray[np.float64]
@@ -164,7 +164,7 @@ class Simulator:
         samples_of.expected_molecules(self.resolved)
         with self._recording():
             self.maps = cameras.camera_maps(
-                self.resolved.camera, self.resolved.acquisition.shape, self.key
+                self.resolved.camera, self.resolved.camera_shape, self.key
             )
             self._brightness = Brightness(self.resolved)
             self._renderer = self._choose_renderer(cache)
@@ -184,7 +184,7 @@ class Simulator:
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of a sample's image."""
-        shape = self.resolved.acquisition.shape
+        shape = self.resolved.camera_shape
         return shape if self.sample_axes == "yx" else (self.frames_per_sample, *shape)
 
     @cached_property
@@ -194,9 +194,10 @@ class Simulator:
 
     @property
     def table(self) -> opticses.SplineTable | None:
-        """The PSF table, or None where every sample has optics of its own."""
+        """The PSF table, or None where samples have optics of their own or light is analysed."""
         renderer = self._renderer
-        return renderer.table if isinstance(renderer, TableRenderer) else None
+        whole = self.resolved.optics.analyser is None
+        return renderer.table if whole and isinstance(renderer, TableRenderer) else None
 
     @property
     def report(self) -> dict[str, Any]:
@@ -255,7 +256,7 @@ class Simulator:
         """
         _indices(start, stop)
         frames = self.frames_per_sample
-        pixels = math.prod(self.resolved.acquisition.shape)
+        pixels = math.prod(self.resolved.camera_shape)
         frame_bytes = 4 * pixels + EMITTER_BYTES * self._emitters_per_frame
         room = max(1, int(max_bytes // frame_bytes))
         if frames <= room:
@@ -290,7 +291,7 @@ class Simulator:
             total = int(saturated.sum())
             if total:
                 warnings.warn(SATURATED, SimscopeWarning, stacklevel=2)
-        shape = (len(indices), last - first, *self.resolved.acquisition.shape)
+        shape = (len(indices), last - first, *self.resolved.camera_shape)
         return Chunk(
             int(indices[0]),
             int(indices[-1]) + 1,
@@ -333,6 +334,10 @@ class Simulator:
 
     def _add_background(self, photons: npt.NDArray[np.float32], run: Run, frames: int) -> None:
         level = samples_of.background_photons(self.resolved, self.key, run.indices, run.drawn)
+        if self.resolved.optics.analyser is not None:
+            # background is unpolarised: each channel passes half of it
+            even = level.shape[2] == 1
+            level = 0.5 * np.tile(level, (1, 1, 1 if even else self.resolved.channels))
         photons += np.repeat(level, frames, axis=0)
 
     def _read_out(
@@ -363,7 +368,7 @@ class Simulator:
         within = shining.frame - molecules.sample[who] * (last - first)
         table["frame"] = sample * self.frames_per_sample + first + within
         table["id"] = molecules.id[who]
-        table["photons"] = shining.photons
+        table["photons"] = shining.photons * self._brightness.passed(molecules)[who]
         for name in table.dtype.names or ():
             if name not in ("frame", "id", "photons"):
                 table[name] = getattr(molecules, name)[who]
@@ -378,22 +383,21 @@ class Simulator:
         focus = self.recipe.acquisition.focus_nm
         return focus.planes if isinstance(focus, FocusStack) else 1
 
-    def _choose_renderer(self, cache: Path | None) -> TableRenderer | ExactRenderer:
-        self._refuse_unrendered()
+    def _choose_renderer(
+        self, cache: Path | None
+    ) -> TableRenderer | ChannelRenderer | ExactRenderer:
         wavefront = self.resolved.optics.wavefront
         own_optics = wavefront is not None and wavefront.drawn
         fixed_focus = isinstance(self.resolved.acquisition.focus_nm, float | int)
         if fixed_focus and not own_optics:
-            return TableRenderer(self.resolved, cache)
-        return ExactRenderer(self.resolved)
-
-    def _refuse_unrendered(self) -> None:
-        """Raise for what single images show but no camera frame does yet."""
+            renderer = ChannelRenderer if self.resolved.channels > 1 else TableRenderer
+            return renderer(self.resolved, cache)
         if self.resolved.optics.analyser is not None:
             raise RecipeError(
-                "optics.analyser splits single images (ss.psf), not yet the frames of a recipe: "
-                "leave it out of the recipe"
+                "optics.analyser splits frames whose samples share one focus and wavefront: give "
+                "acquisition.focus_nm and the wavefront plain numbers, or leave the analyser out"
             )
+        return ExactRenderer(self.resolved)
 
     def _record(self, message: str) -> None:
         if message not in self.warnings:

@@ -6,8 +6,12 @@ of a freely rotating one far from it (relative collection); the truth tells what
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import CubicSpline
 
 from simscope import optics as opticses
 from simscope import sample as samples_of
@@ -35,6 +39,9 @@ class Brightness:
             self._check_evanescent(low)
         relative = recipe.optics.collection == "relative"
         self._collected = opticses.CollectedLight(recipe.optics, (low, high)) if relative else None
+        self._passed = None
+        if recipe.optics.analyser is not None and recipe.channels == 1:
+            self._passed = PassedLight(recipe, (low, high))
 
     def factors(
         self, molecules: Molecules, drawn: dict[str, Floats], samples: int
@@ -50,6 +57,15 @@ class Brightness:
             moment = molecule_moments(molecules)
             out *= self._collected.relative(z, opticses.FREE_MOMENTS if moment is None else moment)
         return out
+
+    def passed(self, molecules: Molecules) -> Floats:
+        """Share of each molecule's light that the analyser lets onto the camera, (molecules,)."""
+        if self._passed is None:
+            return np.ones(molecules.size)
+        moment = molecule_moments(molecules)
+        free = np.array([opticses.FREE_MOMENTS])
+        z = molecules.z_nm.astype(np.float64)
+        return self._passed.share(z, free if moment is None else moment)
 
     def _depth_nm(self, drawn: dict[str, Floats], samples: int) -> Floats:
         """Depth of the excitation of each sample [nm], (samples,)."""
@@ -81,6 +97,43 @@ class Brightness:
             opticses.evanescent_depth_nm(
                 _extremes(light.angle_deg), light.excitation_wavelength_nm, n_immersion, n_sample
             )
+
+
+class PassedLight:
+    """Share of light that one channel of an analyser passes, by height and orientation.
+
+    Splines over the heights through the exact energies of the basis images.
+    """
+
+    KNOT_NM = 10.0
+    AT_ONCE = 64
+
+    def __init__(self, recipe: Recipe, z_nm: tuple[float, float]) -> None:
+        analyser = recipe.optics.analyser
+        assert analyser is not None
+        focus = recipe.acquisition.focus_nm
+        place = float(focus) if isinstance(focus, int | float) else 0.0
+        low, high = z_nm[0], max(z_nm[1], z_nm[0] + 1.0)
+        model: Any = opticses.image_model(
+            recipe.optics.model_copy(update={"analyser": None, "method": "pupil"}),
+            opticses.Window((1, 1), recipe.pixel_nm),
+            opticses.Reach((low, high), (place, place)),
+            accuracy=1e-4,
+        )
+        z = np.linspace(low, high, max(8, math.ceil((high - low) / self.KNOT_NM)))
+        (angle,) = analyser.angles_deg
+        pieces = np.array_split(z, math.ceil(z.size / self.AT_ONCE))
+        self._whole, self._part = (
+            CubicSpline(
+                z, np.concatenate([model.basis_energies(some, analyser_deg=a) for some in pieces])
+            )
+            for a in (None, angle)
+        )
+
+    def share(self, z_nm: Floats, moment: Floats) -> Floats:
+        """Passed over all light, (n,); ``moment``: second moments (n, 6) or (1, 6)."""
+        part, whole = ((spline(z_nm) * moment).sum(axis=-1) for spline in (self._part, self._whole))
+        return np.asarray(part / whole)
 
 
 def _extremes(value: float | Distribution) -> Floats:

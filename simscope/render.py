@@ -68,7 +68,8 @@ class TableRenderer:
             max_window_px=rendering.max_window_px,
             accuracy=rendering.accuracy,
             accept_energy_loss=rendering.accept_energy_loss,
-            dipoles=not isinstance(recipe.dipoles, FreeDipole),
+            dipoles=not isinstance(recipe.dipoles, FreeDipole)
+            or recipe.optics.analyser is not None,
             frame_shape=self.shape,
             cache="default" if cache is None else cache,
         )
@@ -99,11 +100,38 @@ class TableRenderer:
         )
 
     def weights(self, molecules: Molecules, who: npt.NDArray[np.int64]) -> Floats | None:
-        """Weights ``(rows, 6)`` of the basis images for oriented molecules, None for free ones."""
+        """Weights ``(rows, 6)`` of the basis images, None where the table holds plain images."""
+        if not self.table.for_dipoles:
+            return None
         moment = molecule_moments(molecules)
         if moment is None:
-            return None
+            moment = np.array([opticses.FREE_MOMENTS])
         return self.table.orientation_weights(moment, molecules.z_nm)[who]
+
+
+class ChannelRenderer:
+    """Renders both channels of an analyser, parallel left and crossed right on one camera.
+
+    Photons are those of both channels together; each is rendered from its own table.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Path | None) -> None:
+        self.channels = [
+            TableRenderer(recipe.model_copy(update={"optics": optics}), cache)
+            for optics in opticses.channels(recipe.optics)
+        ]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """As of :class:`TableRenderer`, the larger number of the two channels."""
+        first, second = (renderer.report for renderer in self.channels)
+        worst = {key: max(first[key], second[key]) for key in first if key != "rendering"}
+        return {"rendering": "two channels", **worst}
+
+    def render(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
+        """Expected photons, float32 ``(samples * frames, y, 2 x)``."""
+        sides = [renderer.render(run, shining, first, last) for renderer in self.channels]
+        return np.concatenate(sides, axis=2)
 
 
 class PerWavefront:

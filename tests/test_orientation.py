@@ -7,7 +7,7 @@ from small_worlds import movie, snapshot
 
 import simscope as ss
 from simscope.acquire import EMITTER_DTYPE, ORIENTED_DTYPE
-from simscope.errors import OpticsError, RecipeError
+from simscope.errors import EvaluationError, OpticsError, RecipeError
 from simscope.keys import Key
 from simscope.optics import collected_fraction, evanescent_depth_nm, moments
 from simscope.recipe import ConeDipole, FixedDipole, Optics, Recipe
@@ -177,14 +177,77 @@ def test_relative_collection_dims_and_brightens_by_height_and_orientation(cache)
         ({"illumination.angle_deg": 60.0}, OpticsError, "critical angle 61.18"),
         ({"illumination.angle_deg": {"uniform": [60, 70]}}, OpticsError, "angle_deg=60"),
         ({"optics.n_sample": 1.518}, OpticsError, "denser immersion"),
-        ({"optics.analyser": {"angle_deg": 0}}, RecipeError, "ss.psf"),
+        (
+            {"optics.analyser": {}, "acquisition.focus_nm": {"uniform": [0, 100]}},
+            RecipeError,
+            "share one focus",
+        ),
     ],
-    ids=["subcritical", "maybe subcritical", "matched", "analyser"],
+    ids=["subcritical", "maybe subcritical", "matched", "analyser of a drawn focus"],
 )
 def test_impossible_light_is_refused_before_anything_is_simulated(changes, error, words, cache):
     recipe = tirf_recipe().replace_all(changes)
     with pytest.raises(error, match=words):
         ss.Simulator(recipe, seed=1, cache=cache)
+
+
+def analysed(recipe, channels):
+    """The recipe behind an analyser at an odd angle."""
+    return recipe.replace("optics.analyser", {"angle_deg": 35.0, "channels": channels})
+
+
+def test_two_channels_lie_side_by_side_and_add_to_the_whole(cache):
+    recipe = oriented(tirf_recipe(kind="uniform"), kind="cone", half_angle_deg=30)
+    recipe = recipe.replace("background", {"kind": "smooth", "photons_per_pixel": 5})
+    whole = ss.Simulator(recipe, seed=4, cache=cache).batch(0, 2, expected=True)
+    split = ss.Simulator(analysed(recipe, "both"), seed=4, cache=cache)
+    both = split.batch(0, 2, expected=True)
+    assert both.images.shape == (2, 24, 40)
+    assert split.maps.gain.shape == (24, 40)
+    assert np.array_equal(both.emitters, whole.emitters)
+    left, right = both.expected_photons[..., :20], both.expected_photons[..., 20:]
+    # two tables, each as exact as asked: 1e-3 of the peak
+    assert np.allclose(left + right, whole.expected_photons, atol=2e-3 * left.max())
+    assert np.abs(left - right).max() > 0.05 * left.max()
+
+
+def test_one_channel_is_that_half_of_the_pair_and_counts_its_own_light(cache):
+    recipe = oriented(tirf_recipe(kind="uniform"))
+    both, one, other, whole = (
+        ss.Simulator(r, seed=4, cache=cache).batch(0, 1, expected=True)
+        for r in (
+            *(analysed(recipe, channels) for channels in ("both", "parallel", "crossed")),
+            recipe,
+        )
+    )
+    assert np.array_equal(both.expected_photons[..., :20], one.expected_photons)
+    assert np.array_equal(both.expected_photons[..., 20:], other.expected_photons)
+    total = one.emitters["photons"] + other.emitters["photons"]
+    assert np.allclose(total, whole.emitters["photons"], rtol=1e-6)
+    row = whole.emitters[0]
+    dipole = FixedDipole(polar_deg=float(row["polar_deg"]), azimuth_deg=float(row["azimuth_deg"]))
+    pair = ss.psf(
+        analysed(recipe, "both").optics, float(row["z_nm"]), dipole=dipole, shape=(101, 101)
+    ).sum(axis=(1, 2, 3))
+    # the window leaves out a percent or two, not quite alike in both channels
+    share = one.emitters["photons"][0] / row["photons"]
+    assert share == pytest.approx(pair[0] / pair.sum(), abs=5e-3)
+
+
+def test_emitters_of_a_split_file_lie_on_its_first_channel(tmp_path):
+    recipe = analysed(tirf_recipe(kind="uniform"), "both").replace("structure.margin_nm", 1500)
+    path = tmp_path / "split.h5"
+    ss.generate(recipe, samples=2, seed=2, out=path)
+    with ss.open_dataset(path) as data:
+        assert data.images.shape == (2, 24, 40)
+        assert data.emitters["x_nm"].max() > 20 * data.pixel_nm
+        assert data.emitters_in_frame["x_nm"].max() < 20 * data.pixel_nm
+
+
+def test_bounds_are_refused_behind_an_analyser(cache):
+    sim = ss.Simulator(analysed(tirf_recipe(kind="uniform"), "both"), seed=1, cache=cache)
+    with pytest.raises(EvaluationError, match="analyser"):
+        ss.evaluate.crlb(sim, sim[0].emitters)
 
 
 def test_evanescent_light_below_the_coverslip_is_refused(cache):

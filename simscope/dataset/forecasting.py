@@ -16,7 +16,7 @@ from simscope.camera import noise_model
 from simscope.dataset import codec
 from simscope.dataset.schema import Layout, checked_samples
 from simscope.errors import SimscopeWarning
-from simscope.optics import psf
+from simscope.optics import FREE_MOMENTS, SplineTable, moments, psf
 from simscope.recipe import Optics, ZernikeWavefront
 from simscope.recipe.draws import per_sample
 
@@ -167,7 +167,8 @@ def _timed_chunk(sim: Simulator, count: int, expected: bool) -> tuple[Chunk, flo
 def background_photons(sim: Simulator, trial: Trial) -> float:
     """Mean expected background [photons per pixel and frame]."""
     path, samples = "background.photons_per_pixel", math.ceil(trial.samples)
-    return float(per_sample(sim.resolved, trial.parameters, path, samples).mean())
+    level = float(per_sample(sim.resolved, trial.parameters, path, samples).mean())
+    return level if sim.resolved.optics.analyser is None else 0.5 * level
 
 
 def peak_shares(sim: Simulator, emitters: npt.NDArray[Any]) -> Floats:
@@ -179,16 +180,29 @@ def peak_shares(sim: Simulator, emitters: npt.NDArray[Any]) -> Floats:
     if not len(emitters):
         return np.empty(0)
     if sim.table is not None:
-        images, *_ = sim.table.derivatives(emitters["x_nm"], emitters["y_nm"], emitters["z_nm"])
+        places = (emitters["x_nm"], emitters["y_nm"], emitters["z_nm"])
+        images, *_ = sim.table.derivatives(*places, weights=image_weights(sim.table, emitters))
         return images.max(axis=(1, 2))
     height = float(np.median(emitters["z_nm"]))
     planes = psf(undrawn(sim.resolved.optics), height, focus_positions_nm(sim), (33, 33),
                  sim.recipe.pixel_nm)  # fmt: skip
-    return np.array([planes.max()])
+    return np.array([planes.max() / sim.resolved.channels])
+
+
+def image_weights(table: SplineTable, emitters: npt.NDArray[Any]) -> Floats | None:
+    """Weights of the table's images for labelled emitters, (emitters, 6); None for one image."""
+    if not table.for_dipoles:
+        return None
+    if "polar_deg" not in (emitters.dtype.names or ()):
+        return table.orientation_weights([FREE_MOMENTS], emitters["z_nm"])
+    angles = (emitters[name] for name in ("polar_deg", "azimuth_deg", "half_angle_deg"))
+    moment = moments(*(np.radians(angle.astype(np.float64)) for angle in angles))
+    return table.orientation_weights(moment, emitters["z_nm"])
 
 
 def undrawn(optics: Optics) -> Optics:
-    """The same optics without the aberrations that differ from sample to sample."""
+    """The same optics without analyser and the aberrations that differ from sample to sample."""
+    optics = optics.model_copy(update={"analyser": None})
     wavefront = optics.wavefront
     if wavefront is None or not wavefront.drawn:
         return optics

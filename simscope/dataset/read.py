@@ -142,8 +142,8 @@ class Dataset:
 
     @cached_property
     def emitters_in_frame(self) -> npt.NDArray[Any]:
-        """The rows of :attr:`emitters` that lie on the pixels: what can be found at all."""
-        inside = in_frame(self.emitters, self.images.shape[-2:], self.pixel_nm)
+        """The rows of :attr:`emitters` that lie on the pixels (of the first channel, if two)."""
+        inside = in_frame(self.emitters, self.recipe.acquisition.shape, self.pixel_nm)
         return self.emitters[inside]
 
     @cached_property

@@ -71,6 +71,11 @@ def crlb(
     """
     simulator = source if isinstance(source, Simulator) else _simulator_without_draws(source)
     table, recipe = simulator.table, simulator.resolved
+    if recipe.optics.analyser is not None:
+        raise EvaluationError(
+            f"recipe {recipe.name!r} has an analyser, whose channels this bound does not know: "
+            "leave optics.analyser out"
+        )
     if table is None:
         raise EvaluationError(
             f"recipe {recipe.name!r} draws its optics or focus per sample, so there is no one PSF: "

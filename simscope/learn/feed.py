@@ -75,6 +75,11 @@ def _training_samples(data: HDF5Dataset, plan: Plan) -> int:
 def _require_room(recipe: Recipe, samples: int) -> None:
     acquisition = recipe.acquisition
     focus, shape = acquisition.focus_nm, acquisition.shape
+    if recipe.channels > 1:
+        raise TrainingError(
+            "networks here take frames of one channel: set optics.analyser.channels to 'parallel' "
+            "or 'crossed', or leave the analyser out"
+        )
     planes = focus.planes if isinstance(focus, FocusStack) else acquisition.frames
     pixels = samples * planes * shape[0] * shape[1]
     if pixels > MAX_PIXELS:

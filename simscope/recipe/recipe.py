@@ -52,6 +52,18 @@ class Recipe(Model):
         return self.camera.pixel_pitch_um * 1000.0 / self.optics.magnification
 
     @property
+    def channels(self) -> int:
+        """Images side by side on the camera: two where an analyser shows both channels."""
+        analyser = self.optics.analyser
+        return 1 if analyser is None else len(analyser.angles_deg)
+
+    @property
+    def camera_shape(self) -> tuple[int, int]:
+        """Camera pixels (y, x) of a frame, all channels side by side along x."""
+        height, width = self.acquisition.shape
+        return height, width * self.channels
+
+    @property
     def sha256(self) -> str:
         """Hash of the canonical JSON form."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
