@@ -145,7 +145,9 @@ def optics_at(optics: Any, x_nm: float, y_nm: float) -> Any:
     if optics.field_dependence is None:
         return optics
     field = field_coefficients(optics.field_dependence, optics.wavelength_nm)
-    here = dict(zip(field.modes, field.at(x_nm, y_nm)[0].tolist(), strict=True))
+    values = field.at(x_nm, y_nm)[0].tolist()
+    # without a mode that vanishes here, a faster model may serve
+    here = {mode: value for mode, value in zip(field.modes, values, strict=True) if value}
     return with_wavefront(optics.model_copy(update={"field_dependence": None}), here)
 
 
