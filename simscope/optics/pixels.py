@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,10 @@ from simscope.errors import OpticsError
 FloatArray = NDArray[np.float64]
 
 HIGHEST_BAND_SHARE = 0.6
-"""Samples are taken so densely that the band fills at most this share of the Nyquist band."""
+"""Whole numbers of samples per pixel: the band fills at most this share of the Nyquist band."""
+
+HIGHEST_FILTERED_SHARE = 0.7
+"""The same where samples only feed the pixel filter, which grows as the band nears Nyquist's."""
 
 LONGEST_FILTER = 40
 """Filter taps on each side at which a design counts as failed."""
@@ -62,7 +66,8 @@ class Window:
 
     def _grid(self, count: int, band_limit_per_nm: float, accuracy: float) -> SampleGrid:
         if self.points:
-            positions_nm = (np.arange(count) - 0.5 * (count - 1)) * self.pixel_nm
+            places = np.arange(count, dtype=np.float64) - 0.5 * (count - 1)
+            positions_nm: FloatArray = places * self.pixel_nm
             weights: FloatArray = np.eye(count)
             return SampleGrid(self.pixel_nm, positions_nm, weights)
         if self.per_pixel is None:
@@ -77,32 +82,46 @@ def samples_per_pixel(pixel_nm: float, band_limit_per_nm: float) -> int:
     return max(1, math.ceil(2.0 * band_limit_per_nm * pixel_nm / HIGHEST_BAND_SHARE))
 
 
+@lru_cache(maxsize=256)
 def pixel_filter(
     pixel_nm: float,
     spacing_nm: float,
     band_limit_per_nm: float,
     accuracy: float,
     blur_nm: float = 0.0,
+    offset: float = 0.0,
 ) -> FloatArray:
-    """Weights [nm] that integrate a band-limited function over one pixel, shape (2k+1,).
+    """Weights [nm] that integrate a band-limited function over one pixel, shape (taps,).
 
-    The shortest symmetric filter on samples ``spacing_nm`` apart whose response differs from the
-    pixel's, pixel_nm sinc(pixel_nm f), times a Gaussian blur's, by less than ``accuracy`` of its value at f = 0 anywhere
-    in the band. Raises OpticsError if none is short enough.
+    They belong to samples ``spacing_nm`` apart, as many on each side of the pixel's middle, which
+    lies ``offset`` (0 on a sample, or less than 1) beyond the last one before it. It is the
+    shortest such filter whose response differs from the pixel's, pixel_nm sinc(pixel_nm f), times a
+    Gaussian blur's, by less than ``accuracy`` of its value at f = 0 anywhere in the band. Raises
+    OpticsError if none is short enough.
     """
     frequency = band_limit_per_nm * np.sin(np.linspace(0.0, 0.5 * np.pi, 200))
     wanted = np.sinc(pixel_nm * frequency)
     wanted *= np.exp(-2.0 * (np.pi * blur_nm * frequency) ** 2)
+    wanted = np.concatenate((wanted, np.zeros_like(wanted)))
     for half in range(1, LONGEST_FILTER + 1):
-        turns = 2.0 * np.pi * spacing_nm * np.outer(frequency, np.arange(half + 1))
-        basis = np.cos(turns) * np.where(np.arange(half + 1) == 0, 1.0, 2.0)
-        taps = np.linalg.lstsq(basis, wanted, rcond=1e-14)[0]
-        if np.abs(basis @ taps - wanted).max() < accuracy:
-            return pixel_nm * np.concatenate((taps[:0:-1], taps))
+        first = -half if offset == 0.0 else 1 - half
+        turns = 2.0 * np.pi * spacing_nm * np.outer(frequency, np.arange(first, half + 1) - offset)
+        response = np.concatenate((np.cos(turns), np.sin(turns)))
+        taps = np.linalg.lstsq(response, wanted, rcond=1e-14)[0]
+        if np.abs(response @ taps - wanted).max() < accuracy:
+            weights = pixel_nm * taps
+            weights.flags.writeable = False
+            return weights
     raise OpticsError(
         f"no filter of {2 * LONGEST_FILTER + 1} taps integrates pixels of {pixel_nm:g} nm to "
         f"accuracy={accuracy:g}: ask for a lower accuracy (a larger number)"
     )
+
+
+def pixel_spacing_nm(pixel_nm: float, band_limit_per_nm: float) -> float:
+    """Distance of samples [nm], half a whole number of them to a pixel, that resolves the band."""
+    halves = math.ceil(2.0 * 2.0 * band_limit_per_nm * pixel_nm / HIGHEST_FILTERED_SHARE)
+    return 2.0 * pixel_nm / max(2, halves)
 
 
 def pixel_grid(
@@ -113,15 +132,8 @@ def pixel_grid(
     blur_nm: float = 0.0,
 ) -> SampleGrid:
     """Sample grid for ``count`` pixels side by side, centred on 0."""
-    return _grid(
-        count,
-        samples_per_pixel(pixel_nm, band_limit_per_nm),
-        pixel_nm,
-        band_limit_per_nm,
-        accuracy,
-        blur_nm,
-        every_sample=False,
-    )
+    spacing_nm = pixel_spacing_nm(pixel_nm, band_limit_per_nm)
+    return _grid(count, pixel_nm, spacing_nm, pixel_nm, band_limit_per_nm, accuracy, blur_nm)
 
 
 def fine_grid(
@@ -142,27 +154,41 @@ def fine_grid(
             f"{per_pixel} samples per pixel of {pixel_nm:g} nm undersample the image: use "
             f"{samples_per_pixel(pixel_nm, band_limit_per_nm)}"
         )
-    return _grid(
-        count, per_pixel, pixel_nm, band_limit_per_nm, accuracy, blur_nm, every_sample=True
-    )
+    pitch_nm = pixel_nm / per_pixel
+    return _grid(count, pitch_nm, pitch_nm, pixel_nm, band_limit_per_nm, accuracy, blur_nm)
 
 
 def _grid(
     count: int,
-    per_pixel: int,
+    pitch_nm: float,
+    spacing_nm: float,
     pixel_nm: float,
     band_limit_per_nm: float,
     accuracy: float,
     blur_nm: float,
-    *,
-    every_sample: bool,
 ) -> SampleGrid:
-    spacing_nm = pixel_nm / per_pixel
-    taps = pixel_filter(pixel_nm, spacing_nm, band_limit_per_nm, accuracy, blur_nm)
-    stride = 1 if every_sample else per_pixel
-    samples = (count - 1) * stride + taps.size
+    """Samples ``spacing_nm`` apart for ``count`` pixels whose middles are ``pitch_nm`` apart."""
+    middles = (np.arange(count) - 0.5 * (count - 1)) * (pitch_nm / spacing_nm)
+    # samples on whole multiples of the spacing, or halfway: the choice with pixels on samples
+    shift = 0.5 * (round(2.0 * float(middles[0])) % 2)
+    before = np.floor(middles - shift + 1e-6)
+    offsets = np.round(middles - shift - before, 6)
+    filters = {
+        offset: pixel_filter(pixel_nm, spacing_nm, band_limit_per_nm, accuracy, blur_nm, offset)
+        for offset in map(float, np.unique(offsets))
+    }
+    reach = max(taps.size // 2 for taps in filters.values())
+    lowest = int(before[0]) - reach
+    lowest = min(lowest, -int(before[-1] + reach + 1) - round(2 * shift))
+    samples = -2 * lowest + 1 - round(2 * shift)
     weights: FloatArray = np.zeros((count, samples))
-    for target in range(count):
-        weights[target, target * stride : target * stride + taps.size] = taps
-    positions_nm = np.linspace(-0.5, 0.5, samples) * ((samples - 1) * spacing_nm)
+    for target, (place, offset) in enumerate(zip(before, offsets, strict=True)):
+        taps = filters[float(offset)]
+        first = int(place) - lowest - (taps.size - 1) // 2
+        weights[target, first : first + taps.size] = taps
+    used = np.flatnonzero(weights.any(axis=0))
+    spare = min(used[0], samples - 1 - used[-1])
+    weights = np.ascontiguousarray(weights[:, spare : samples - spare])
+    places = np.arange(weights.shape[1], dtype=np.float64) - 0.5 * (weights.shape[1] - 1)
+    positions_nm: FloatArray = places * spacing_nm
     return SampleGrid(spacing_nm, positions_nm, weights)
