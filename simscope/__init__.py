@@ -22,7 +22,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Batch": "simscope.acquire",
+    "ConeDipole": "simscope.recipe",
     "Dataset": "simscope.dataset",
+    "FixedDipole": "simscope.recipe",
+    "FreeDipole": "simscope.recipe",
     "Key": "simscope.keys",
     "Optics": "simscope.recipe",
     "Recipe": "simscope.recipe",
@@ -40,7 +43,10 @@ _ROOMS = {"camera", "evaluate", "learn", "optics", "sample", "show"}
 
 __all__ = [
     "Batch",
+    "ConeDipole",
     "Dataset",
+    "FixedDipole",
+    "FreeDipole",
     "Key",
     "Optics",
     "Recipe",
