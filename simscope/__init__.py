@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from simscope.errors import SimscopeError, SimscopeWarning
     from simscope.keys import Key
     from simscope.optics import psf
-    from simscope.recipe import Optics, Recipe, load_recipe, packaged_recipes
+    from simscope.recipe import (
+        ConeDipole,
+        FixedDipole,
+        FreeDipole,
+        Optics,
+        Recipe,
+        load_recipe,
+        packaged_recipes,
+    )
 
 __version__ = "0.1.0"
 
