@@ -16,7 +16,7 @@ from simscope.errors import OpticsError, RecipeError, SimscopeWarning
 from simscope.optics import build_table, field_coefficients, optics_at, osa_to_nm, psf
 from simscope.optics.field_dependence import FD_DEEPLOC_MODES, frame_to_field, from_fd_deeploc
 from simscope.optics.table import NodeAxis, taper
-from simscope.optics.table_build import spline_through
+from simscope.optics.table_field import spline_through
 from simscope.recipe import MapsField, Optics, PolynomialField, Recipe, ZernikeWavefront
 from simscope.sample import Molecules, Shining
 

@@ -10,15 +10,14 @@ Where the optics change over the field, the same is done at every node of a grid
 a second B-spline runs across the nodes. Their number follows from the images half way between
 them; the error of the finished table is measured at random places of the frame.
 
-Source of the B-spline prefilter: Unser, IEEE Signal Process. Mag. 16(6), 22 (1999); not-a-knot end
-conditions: de Boor, A Practical Guide to Splines (1978), chapter IV.
+Source of the B-spline prefilter: Unser, IEEE Signal Process. Mag. 16(6), 22 (1999).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -36,27 +35,31 @@ from simscope.errors import OpticsError, SimscopeWarning
 from simscope.kernels.splat import padded_window
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
 from simscope.optics.checks import check_heights
-from simscope.optics.dipoles import FREE_MOMENTS, image_weights, moments
-from simscope.optics.field_dependence import frame_to_field, optics_at
 from simscope.optics.interfaces import objective_of
-from simscope.optics.modalities import band_limit_per_nm as image_band_limit_per_nm
-from simscope.optics.model import Reach, image_model
-from simscope.optics.pixels import Window, samples_per_pixel
-from simscope.optics.table import NodeAxis, SplineTable, cubic, taper
+from simscope.optics.modalities import band_limit_per_nm
+from simscope.optics.pixels import samples_per_pixel
+from simscope.optics.table import NodeAxis, SplineTable, taper
+from simscope.optics.table_field import (
+    CHECK_PLACES,
+    FieldOfView,
+    across_nodes,
+    spline_through,
+    strength_nm,
+)
+from simscope.optics.table_images import (
+    CHECK_POINTS,
+    ExactPoints,
+    TableImages,
+    TableRequest,
+    automatic_window,
+)
 
 FloatArray = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
-HELD_SHARE = 0.96
-"""Share of the light an automatic window tries to hold at every height."""
-
 WARN_LEFT_OUT, REFUSE_LEFT_OUT = 0.05, 0.20
 GUARD_PLANES = 6
 """Heights sampled beyond either end, so that the spline is not felt to end."""
-
-CHECK_POINTS = 48
-CHECK_PLACES = 16
-"""Random places of the field at which a table over the field is checked, 3 heights at each."""
 
 MOST_REFINEMENTS = 8
 ROUNDING = 2.0**-24
@@ -65,34 +68,13 @@ ROUNDING = 2.0**-24
 PLANES_AT_ONCE = 16
 """Heights computed together; a constant, so that no bit depends on the number of threads."""
 
-NODE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22)
-"""Field nodes tried along an axis."""
-
-GRID_SHARE, FIELD_SHARE = 0.6, 0.35
-"""Shares of the accuracy that a node's own table, and the spline across nodes, may use up."""
-
 LATERAL_SHARE = 0.6
 """Share of the accuracy that the error between lateral nodes may use up."""
 
+GRID_SHARE = 0.6
+"""Share of the accuracy that the table of a single field node may use up."""
+
 WARN_GB = 1.0
-
-DIM_SHARE = 0.01
-"""Share of the brightest height's light below which losses are counted against this much light."""
-
-
-@dataclass(frozen=True)
-class TableRequest:
-    """What a table is to hold, apart from the optics; see ``build_table``."""
-
-    focus_nm: float
-    z_min_nm: float
-    z_max_nm: float
-    pixel_nm: float
-    window_px: int | Literal["auto"]
-    max_window_px: int
-    accuracy: float
-    dipoles: bool = False
-    frame_shape: tuple[int, int] | None = None
 
 
 def build_table(
@@ -190,101 +172,6 @@ def judge_energy(left_out: float, where: str, window_px: int, *, accepted: bool)
     warnings.warn(what, SimscopeWarning, stacklevel=3)
 
 
-class _Images:
-    """The images of one set of optics that a table is to hold, from whichever model serves them."""
-
-    def __init__(self, optics: Any, request: TableRequest) -> None:
-        self.given = self.optics = optics
-        self.request = request
-        self.count = 6 if request.dipoles else 1
-        self.analyser_deg = _analyser_deg(optics) if request.dipoles else None
-        if request.dipoles:
-            # the basis images are filtered here, so that their energies stay those of all light
-            self.optics = optics.model_copy(update={"analyser": None})
-
-    def at_height(self, z_nm: float) -> _Images:
-        """The same images of one height alone."""
-        return _Images(self.given, replace(self.request, z_min_nm=z_nm, z_max_nm=z_nm))
-
-    def model(self, shape: tuple[int, int], z_nm: FloatArray, per_pixel: int | None) -> Any:
-        """Model ten times more exact than the table is to be; the z range may run on below 0."""
-        request = self.request
-        model: Any = image_model(
-            self.optics,
-            Window(shape, request.pixel_nm, per_pixel, blur_nm=self.optics.blur_nm),
-            Reach(
-                (float(z_nm.min()), float(z_nm.max())),
-                (request.focus_nm, request.focus_nm),
-                0.5 * request.pixel_nm if per_pixel is None else 0.0,
-            ),
-            accuracy=0.1 * request.accuracy,
-        )
-        if request.dipoles and not hasattr(model, "basis_images"):
-            raise OpticsError(
-                "these optics have no basis images of a dipole: use model: vectorial without "
-                "measured PSF, spectrum, bead or a modality beyond widefield, or free dipoles"
-            )
-        return model
-
-    def images(
-        self, model: Any, z_nm: FloatArray, x_nm: FloatArray | float = 0.0,
-        y_nm: FloatArray | float = 0.0,
-    ) -> FloatArray:  # fmt: skip
-        """Images at heights, float64 (heights, images, y, x)."""
-        places = (z_nm, self.request.focus_nm, x_nm, y_nm)
-        if self.request.dipoles:
-            basis = model.basis_images(*places, analyser_deg=self.analyser_deg)
-            return np.asarray(basis, dtype=np.float64)
-        return np.asarray(model.images(*places), dtype=np.float64)[:, None]
-
-    def light(self, model: Any, z_nm: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """What the images would sum to on an infinite camera, (heights, images), and energies.
-
-        The energies of the basis images, (heights, 6), are what weights are normalised by; without
-        dipoles there are none, (0, 6).
-        """
-        if self.request.dipoles:
-            energies = np.asarray(model.basis_energies(z_nm), dtype=np.float64)
-            # an analyser passes half of what all orientations together send
-            return energies * (1.0 if self.analyser_deg is None else 0.5), energies
-        expected = np.ones((z_nm.size, 1))
-        if hasattr(model, "energies"):
-            expected *= np.asarray(model.energies(z_nm, self.request.focus_nm))[:, None]
-        elif self.optics.analyser is not None:
-            expected *= 0.5
-        return expected, np.empty((0, 6))
-
-    @property
-    def continues_below(self) -> bool:
-        """Whether heights a little beyond the range can be computed, below the coverslip even.
-
-        Computed images of molecules continue analytically. Measured ones end with their stack, and
-        a bead cannot sink into the glass.
-        """
-        return self.optics.measured is None and self.optics.bead_diameter_nm == 0.0
-
-    def left_out(self, sums: FloatArray, expected: FloatArray) -> FloatArray:
-        """Largest share of light missing at each height; ``sums`` (heights, images)."""
-        if self.analyser_deg is not None:
-            sums, expected = (a[:, :3].sum(axis=1, keepdims=True) for a in (sums, expected))
-        sums, expected = sums[:, :3], expected[:, :3]
-        light = np.maximum(expected, DIM_SHARE * expected.max())
-        return np.asarray(((expected - sums) / light).max(axis=1))
-
-
-def _analyser_deg(optics: Any) -> float | None:
-    """The one angle of the optics' analyser; OpticsError where there are two channels."""
-    if optics.analyser is None:
-        return None
-    angles = optics.analyser.angles_deg
-    if len(angles) != 1:
-        raise OpticsError(
-            "analyser channels='both' are two images: build a table for each of 'parallel' and "
-            "'crossed'"
-        )
-    return float(angles[0])
-
-
 @dataclass(frozen=True)
 class _Grid:
     """Sampling of a table: window, nodes per pixel, and heights from ``z0_nm`` on."""
@@ -352,18 +239,19 @@ class _Builder:
     def build(self) -> SplineTable:
         """The finished table."""
         if self.optics.field_dependence is None:
-            return self._build_alone(_Images(self.optics, self.request), self.request.accuracy)
+            return self._build_alone(TableImages(self.optics, self.request), self.request.accuracy)
         return self._build_field()
 
     def _build_alone(
-        self, images: _Images, accuracy: float, window: int | None = None
+        self, images: TableImages, accuracy: float, window: int | None = None
     ) -> SplineTable:
         """Table of one set of optics."""
         window = self._window([images]) if window is None else window
-        band_limit_per_nm = image_band_limit_per_nm(images.optics)
-        per_pixel = max(2, samples_per_pixel(self.request.pixel_nm, band_limit_per_nm))
+        per_pixel = max(
+            2, samples_per_pixel(self.request.pixel_nm, band_limit_per_nm(images.optics))
+        )
         dz_nm = _first_dz_nm(images.optics)
-        exact = _Exact(images, window)
+        exact = ExactPoints(images, window)
         best = math.inf
         for _ in range(MOST_REFINEMENTS):
             grid = _grid(self.request, window, per_pixel, dz_nm, guarded=images.continues_below)
@@ -380,7 +268,7 @@ class _Builder:
         )
 
     def _refined(
-        self, images: _Images, table: SplineTable, error: float, accuracy: float
+        self, images: TableImages, table: SplineTable, error: float, accuracy: float
     ) -> tuple[int, float]:
         """Nodes per pixel and height step [nm] that should meet the accuracy after ``table``.
 
@@ -396,7 +284,9 @@ class _Builder:
             return per_pixel, table.dz_nm * min(max(wanted, 0.3), 0.85)
         return per_pixel, table.dz_nm * (1 + 1e-9)
 
-    def _lateral_error(self, images: _Images, window: int, per_pixel: int, peak: float) -> float:
+    def _lateral_error(
+        self, images: TableImages, window: int, per_pixel: int, peak: float
+    ) -> float:
         """Worst error over ``peak`` of tables of one height, at three heights of the range."""
         request = self.request
         worst = 0.0
@@ -406,15 +296,15 @@ class _Builder:
             (part,) = self._tabulate([flat], grid)
             table = self._table(part, grid, np.empty((0, 3)))
             table = replace(table, z0_nm=float(z), z_max_nm=float(z))
-            worst = max(worst, _Exact(flat, window).error(table) * part.peak / peak)
+            worst = max(worst, ExactPoints(flat, window).error(table) * part.peak / peak)
         return worst
 
     def _build_field(self) -> SplineTable:
         """Table over the field: grids from the hardest place, nodes from images between them."""
-        field = _Field(self.optics, self.request)
+        field = FieldOfView(self.optics, self.request)
         corners = [field.images(x, y) for y in field.extremes[0] for x in field.extremes[1]]
         window = self._window(corners)
-        hardest = max(corners, key=lambda images: _strength_nm(images.optics))
+        hardest = max(corners, key=lambda images: strength_nm(images.optics))
         alone = self._build_alone(hardest, GRID_SHARE * self.request.accuracy, window)
         grid = _grid(
             self.request, window, alone.per_pixel, alone.dz_nm * (1 + 1e-9),
@@ -422,7 +312,9 @@ class _Builder:
         )  # fmt: skip
         counts = [field.node_count(axis, window) for axis in (0, 1)]
         exact = [
-            _Exact(field.images(x, y), window, place=(x, y), points=CHECK_POINTS // CHECK_PLACES)
+            ExactPoints(
+                field.images(x, y), window, place=(x, y), points=CHECK_POINTS // CHECK_PLACES
+            )
             for x, y in field.check_places()
         ]
         error = math.inf
@@ -439,24 +331,25 @@ class _Builder:
             "asked: raise the table accuracy, or use a field that changes less over the frame"
         )
 
-    def _field_table(self, field: _Field, axes: list[NodeAxis], grid: _Grid) -> SplineTable:
+    def _field_table(self, field: FieldOfView, axes: list[NodeAxis], grid: _Grid) -> SplineTable:
         along_y, along_x = ([axis.first_nm + axis.step_nm * k for k in range(axis.count)]
                             for axis in axes)  # fmt: skip
         nodes = [field.images(x, y) for y in along_y for x in along_x]
         coefficients = axes[0].images * axes[1].images
         self._check_memory(grid, len(nodes) + coefficients)
         tabulated = self._tabulate(nodes, grid)
-        crossed = _across_nodes(tabulated, axes, max(t.peak for t in tabulated))
+        peak = max(t.peak for t in tabulated)
+        crossed = across_nodes([t.coefficients[0] for t in tabulated], axes, ROUNDING * peak)
         described = np.array([(axis.first_nm, axis.step_nm, axis.count) for axis in axes])
         merged = _Tabulated(
             crossed,
-            max(t.peak for t in tabulated),
+            peak,
             np.max([t.left_out for t in tabulated], axis=0),
             np.empty((0, 6)),
         )
         return self._table(merged, grid, described)
 
-    def _window(self, places: list[_Images]) -> int:
+    def _window(self, places: list[TableImages]) -> int:
         """The window asked for, or the smallest that serves all places."""
         if self.request.window_px != "auto":
             return int(self.request.window_px)
@@ -480,7 +373,7 @@ class _Builder:
             node_axes=node_axes,
         )
 
-    def _tabulate(self, places: list[_Images], grid: _Grid) -> list[_Tabulated]:
+    def _tabulate(self, places: list[TableImages], grid: _Grid) -> list[_Tabulated]:
         """Coefficients of every place, computed a few heights at a time side by side."""
         self._check_memory(grid, sum(images.count for images in places))
         total = len(places) * grid.z_nm.size
@@ -519,25 +412,8 @@ def _first_dz_nm(optics: Any) -> float:
     return 0.1 * objective.wavelength_nm / (index - lowest)
 
 
-def automatic_window(images: _Images) -> int:
-    """Smallest odd window [px] that holds 96 % of the light at every height, capped."""
-    request = images.request
-    widest = request.max_window_px
-    z_nm = np.unique(np.linspace(request.z_min_nm, request.z_max_nm, 9))
-    model = images.model((widest, widest), z_nm, None)
-    sampled = images.images(model, z_nm)
-    expected, _ = images.light(model, z_nm)
-    offset = np.arange(widest) - widest // 2
-    for window in range(9, widest, 2):
-        weight = taper(offset.astype(np.float64), window)
-        held = np.einsum("zkyx,y,x->zk", sampled, weight, weight)
-        if images.left_out(held, expected).max() <= 1.0 - HELD_SHARE:
-            return window
-    return int(widest)
-
-
 def _tabulate(
-    images: _Images, grid: _Grid, pool: ThreadPoolExecutor, progress: Callable[[int], None]
+    images: TableImages, grid: _Grid, pool: ThreadPoolExecutor, progress: Callable[[int], None]
 ) -> _Tabulated:
     """Coefficients of one set of optics on a grid."""
     count, heights = grid.count, grid.z_nm
@@ -595,31 +471,6 @@ def _prefilter_heights(samples: FloatArray, guard: int) -> FloatArray:
     return np.tensordot(spline_through(samples.shape[0]), samples, 1)
 
 
-def spline_through(count: int) -> FloatArray:
-    """Matrix (count + 2, count) from values on even nodes to B-spline coefficients.
-
-    Without knowledge beyond the ends: not-a-knot conditions, which leave a parabola for three
-    nodes and a straight line for two. One node is itself, (1, 1).
-    """
-    if count == 1:
-        return np.ones((1, 1))
-    system = np.zeros((count + 2, count + 2))
-    for node in range(count):
-        system[node, node : node + 3] = cubic(np.array(0.0))[0][:3]
-    for row, first in ((count, 0), (count + 1, count - 2)):
-        if count == 2:
-            # no curvature at the end
-            system[row, first + row - count : first + row - count + 3] = (1.0, -2.0, 1.0)
-        elif count == 3:
-            # no third derivative on the interval
-            system[row, first : first + 4] = (-1.0, 3.0, -3.0, 1.0)
-        else:
-            # the third derivative is the same on both intervals at the end
-            first = min(first, count - 3)
-            system[row, first : first + 5] = (1.0, -4.0, 6.0, -4.0, 1.0)
-    return np.asarray(np.linalg.inv(system)[:, :count], dtype=np.float64)
-
-
 def _pack(coefficients: FloatArray, grid: _Grid, peak: float) -> NDArray[np.float32]:
     """Coefficients at shifts -window/2 to window/2 in the layout of ``kernels/splat.py``.
 
@@ -636,171 +487,6 @@ def _pack(coefficients: FloatArray, grid: _Grid, peak: float) -> NDArray[np.floa
     )
     phases = nodes.reshape(planes, places, m, width, m).transpose(0, 2, 4, 1, 3)
     return np.ascontiguousarray(phases)
-
-
-def _across_nodes(
-    tabulated: list[_Tabulated], axes: list[NodeAxis], peak: float
-) -> NDArray[np.float32]:
-    """B-spline coefficients across field nodes (y outer, x inner), of all heights and pixels."""
-    matrix = np.kron(*(spline_through(axis.count) for axis in axes))
-    shape = tabulated[0].coefficients.shape[1:]
-    crossed = np.empty((matrix.shape[0], *shape), dtype=np.float32)
-    quantum = ROUNDING * peak
-    for plane in range(shape[0]):
-        values = np.stack([t.coefficients[0, plane].ravel() for t in tabulated]).astype(np.float64)
-        mixed = np.round((matrix @ values) / quantum) * quantum
-        crossed[:, plane] = mixed.reshape(-1, *shape[1:])
-    return crossed
-
-
-class _Field:
-    """Optics over the camera frame, place by place; places in nm from the frame's corner."""
-
-    def __init__(self, optics: Any, request: TableRequest) -> None:
-        assert request.frame_shape is not None
-        self.optics = optics
-        self.request = request
-        rows, columns = request.frame_shape
-        self.size_nm = (rows * request.pixel_nm, columns * request.pixel_nm)
-
-    def images(self, x_nm: float, y_nm: float) -> _Images:
-        """The images of an emitter at a place in the frame."""
-        centre = self.optics.field_dependence.frame_centre_nm
-        x, y = frame_to_field(x_nm, y_nm, self.size_nm, centre)
-        return _Images(optics_at(self.optics, float(x), float(y)), self.request)
-
-    @property
-    def extremes(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Edges and middle of the frame along y and x [nm]."""
-        y, x = ((0.0, 0.5 * size, size) for size in self.size_nm)
-        return y, x
-
-    def axis(self, axis: int, count: int) -> NodeAxis:
-        """``count`` nodes along y (0) or x (1), from edge to edge; one in the middle."""
-        size = self.size_nm[axis]
-        if count == 1:
-            return NodeAxis(0.5 * size, 1.0, 1)
-        return NodeAxis(0.0, size / (count - 1), count)
-
-    def check_places(self) -> Iterable[tuple[float, float]]:
-        """Fixed pseudo-random places (x, y) of the frame [nm]."""
-        draws = np.random.default_rng(20230411).random((CHECK_PLACES, 2))
-        return [(float(x * self.size_nm[1]), float(y * self.size_nm[0])) for x, y in draws]
-
-    def node_count(self, axis: int, window: int) -> int:
-        """Nodes along an axis between which a spline meets its share of the accuracy.
-
-        Judged half way between nodes, on lines along both edges of the frame.
-        """
-        line = _Line(self, axis, window)
-        error = math.inf
-        for count in NODE_COUNTS:
-            error = line.error(count)
-            if error <= FIELD_SHARE * self.request.accuracy:
-                return count
-        raise OpticsError(
-            f"{NODE_COUNTS[-1]} nodes along {'yx'[axis]} leave an error of {error:.1e} of the "
-            f"peak, accuracy={self.request.accuracy:g} is asked of the table: raise it, or use a "
-            "field that changes less over the frame"
-        )
-
-
-class _Line:
-    """Exact images along a line of the field, to judge how densely nodes must lie."""
-
-    HEIGHTS = 5
-
-    def __init__(self, field: _Field, axis: int, window: int) -> None:
-        self.field, self.axis, self.window = field, axis, window
-        request = field.request
-        self.z = np.unique(np.linspace(request.z_min_nm, request.z_max_nm, self.HEIGHTS))
-        self._known: dict[float, FloatArray] = {}
-
-    def error(self, count: int) -> float:
-        """Worst error half way between ``count`` nodes, over the largest value met [1]."""
-        axis = self.field.axis(self.axis, count)
-        nodes = np.stack([self._images(axis.first_nm + k * axis.step_nm) for k in range(count)])
-        splines = np.tensordot(spline_through(count), nodes, 1)
-        size = self.field.size_nm[self.axis]
-        halves = (np.arange(max(count - 1, 2)) + 0.5) * size / max(count - 1, 2)
-        worst = 0.0
-        for place in halves:
-            numbers, weights, _ = axis.mixture(np.array([place]))
-            between = np.tensordot(weights[0], splines[numbers[0]], 1)
-            worst = max(worst, float(np.abs(between - self._images(float(place))).max()))
-        return worst / float(nodes.max())
-
-    def _images(self, place_nm: float) -> FloatArray:
-        if place_nm not in self._known:
-            x, y = (place_nm, 0.0) if self.axis else (0.0, place_nm)
-            images = self.field.images(x, y)
-            model = images.model((self.window, self.window), self.z, None)
-            self._known[place_nm] = images.images(model, self.z)
-        return self._known[place_nm]
-
-
-def _strength_nm(optics: Any) -> float:
-    """RMS of the constant wavefront [nm]."""
-    wavefront = optics.wavefront
-    values = [] if wavefront is None else [*wavefront.coefficients_nm.values()]
-    return float(np.sqrt(np.sum(np.square(np.array(values, dtype=np.float64)))))
-
-
-class _Exact:
-    """The exact model at fixed pseudo-random points off the table's grid, to measure errors by."""
-
-    def __init__(
-        self, images: _Images, window: int, place: tuple[float, float] | None = None,
-        points: int = CHECK_POINTS,
-    ) -> None:  # fmt: skip
-        request = images.request
-        seed = 20140926 if place is None else [round(v) for v in place]
-        draws = np.random.default_rng(seed).random((3, points))
-        self.window = window
-        self.pixel_nm = request.pixel_nm
-        self.x, self.y = (draws[:2] - 0.5) * self.pixel_nm
-        self.z = request.z_min_nm + draws[2] * (request.z_max_nm - request.z_min_nm)
-        model = images.model((window, window), self.z, None)
-        exact = images.images(model, self.z, self.x, self.y)
-        self.place = place
-        self.weights = None
-        if request.dipoles:
-            self.weights = image_weights(_orientations(points), model.basis_energies(self.z))
-        total = exact[:, 0] if self.weights is None else np.einsum(
-            "nk,nkyx->nyx", self.weights, exact)  # fmt: skip
-        middle = np.arange(window) - window // 2
-        weight_y, weight_x = (
-            taper(middle - shift[:, None] / self.pixel_nm, window) for shift in (self.y, self.x)
-        )
-        self.images = total * weight_y[:, :, None] * weight_x[:, None, :]
-
-    def error(self, table: SplineTable) -> float:
-        """Worst difference of the rendered table from the exact model, over the table's peak."""
-        middle = (self.window // 2 + 0.5) * self.pixel_nm
-        if self.place is not None:
-            # the image of the field around one place, wherever its emitters are drawn
-            table = _frozen(table, self.place)
-        rendered = table.render(
-            self.x + middle, self.y + middle, self.z, np.ones(self.z.size),
-            np.arange(self.z.size + 1), (self.window, self.window), weights=self.weights,
-        )  # fmt: skip
-        return float(np.abs(rendered - self.images).max() / table.peak)
-
-
-def _frozen(table: SplineTable, place: tuple[float, float]) -> SplineTable:
-    """A table of one image: the one that a table over the field holds for a place (x, y)."""
-    mixture = table._mixture(np.array([place[0]]), np.array([place[1]]), None)
-    numbers, weights = mixture.images[0], mixture.weights[0].astype(np.float32)
-    one = np.tensordot(weights, table.coefficients[numbers], 1)[None].astype(np.float32)
-    return replace(table, coefficients=np.ascontiguousarray(one), node_axes=np.empty((0, 3)))
-
-
-def _orientations(count: int) -> FloatArray:
-    """Moments (count, 6) of fixed dipoles: along x, y, z, freely rotating, then random axes."""
-    draws = np.random.default_rng(19590801).random((2, count))
-    drawn = moments(np.arccos(draws[0]), 2.0 * np.pi * draws[1])
-    drawn[:4] = np.concatenate((np.eye(3, 6), np.array(FREE_MOMENTS)[None]))
-    return drawn
 
 
 def _to_arrays(table: SplineTable) -> dict[str, NDArray[Any]]:
