@@ -310,7 +310,7 @@ def test_a_flat_background_is_found(tmp_path, beads, background):
 def test_slopes_are_those_of_the_images(mat):
     z, _, x, y = PLACES
     model = image_model(
-        measured(mat, blur_nm=30.0), Window((15, 15), PIXEL_NM), Reach(z_nm=(-20, 300))
+        measured(mat, blur_nm=30.0), Window((SIDE, SIDE), PIXEL_NM), Reach(z_nm=(-20, 300))
     )
     slopes = model.slopes(z, 0.0, x, y)
     np.testing.assert_array_equal(slopes[:, 0], model.images(z, 0.0, x, y))
@@ -362,7 +362,11 @@ def test_nearly_equal_pixels_warn_and_others_are_refused(npy):
     optics = measured(npy, **STACK_KEYS)
     with pytest.warns(SimscopeWarning, match=r"1\.01 of the calibrated 65 nm"):
         close = images(optics, PLACES, pixel_nm=1.01 * PIXEL_NM)
-    # 1 % wider pixels hold 2 % more light each; the blur of the smaller pixel stays
+    # fewer, larger pixels hold the same light
+    assert images(optics, PLACES, (41, 41), 1.01 * PIXEL_NM).sum((1, 2)) == pytest.approx(
+        1, abs=3e-3
+    )
+    # the blur of the smaller pixel stays
     assert_same_shape(close, exact(*PLACES, pixel_nm=1.01 * PIXEL_NM), 2 * SPLINE_ERROR)
     for pixel_nm in (100.0, 30.0):
         with pytest.raises(OpticsError, match="serves its own pixel and whole multiples"):
@@ -383,6 +387,20 @@ def test_a_blur_widens_by_its_own_variance(npy):
     for blur_nm in (10.0, 70.0):
         # undershoots of the spline cut off at 0 leave 1e-3 of the light in other places
         assert variance_nm2(blur_nm) - still == pytest.approx(blur_nm**2, rel=0.05, abs=60)
+
+
+@pytest.mark.parametrize("blur_px", [0.12, 1.1])
+def test_a_blur_is_the_convolution_with_a_gaussian(npy, blur_px):
+    place, fine = ([30.0], [0.0], [5.0], [0.0]), 20
+    side = fine * 19
+    sharp = images(measured(npy, **STACK_KEYS), place, (side + 1, side + 1), per_pixel=fine)[0]
+    blurred = images(measured(npy, blur_nm=blur_px * PIXEL_NM, **STACK_KEYS), place, (5, 5))[0]
+    steps = np.arange(side + 1) - side / 2
+    for row, column in ((2, 2), (0, 3), (4, 1)):
+        gauss = [np.exp(-0.5 * ((steps / fine - (k - 2)) / blur_px) ** 2) for k in (row, column)]
+        mean = gauss[0] @ sharp @ gauss[1] / (gauss[0].sum() * gauss[1].sum())
+        # both sums are exact but for the spline's kinks
+        assert blurred[row, column] == pytest.approx(mean, rel=4e-6)
 
 
 def test_nothing_is_made_up_beyond_the_calibrated_window(npy):

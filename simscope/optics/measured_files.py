@@ -137,7 +137,7 @@ def _load(measured: MeasuredPsf, _modified_ns: int, _size: int) -> Calibration:
     axes = measured.axes or contents.axes
     volume = _volume(path, measured, contents, axes)
     plane = _centre_plane(path, measured, contents, volume)
-    row, column = _centre_px(path, measured, contents, volume, plane, axes)
+    row, column = _centre_px(path, measured, contents, volume, plane)
     calibration = Calibration(
         volume,
         _required(path, "pixel_nm", measured.pixel_nm, contents.pixel_nm),
@@ -287,7 +287,6 @@ def _centre_px(
     contents: _Contents,
     volume: SplineVolume,
     plane: float,
-    axes: str,
 ) -> tuple[float, float]:
     """Place (row, column) of the emitter in the image, inside it."""
     _, rows, columns = volume.cells
@@ -297,8 +296,6 @@ def _centre_px(
     if isinstance(where, str):
         image = _samples_of(volume)[round(plane)]
         return _peak(image) if where == "peak" else _centroid(image)
-    if measured.centre_px is None and axes == "xy":
-        where = where[::-1]
     if not (0.0 <= where[0] <= rows and 0.0 <= where[1] <= columns):
         raise OpticsError(
             f"centre_px={tuple(where)} of {path.name} lies outside its {rows + 1} x {columns + 1} "
