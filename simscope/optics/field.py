@@ -181,6 +181,12 @@ def plane_energy(
     return constant + fading.sum(axis=1), (fading * rate[evanescent]).sum(axis=1)
 
 
+def passed(static: ComplexArray) -> FloatArray:
+    """Share of the energy that mask and wavefront pass at each node, mean of the quadrants."""
+    share: FloatArray = (np.abs(static) ** 2).mean(axis=(0, 1))
+    return share
+
+
 def energy_density(field: PupilField, forms: FloatArray, static: ComplexArray) -> FloatArray:
     """Energy [1] of quadratic forms at each node of a quadrant, (forms, rows, columns).
 

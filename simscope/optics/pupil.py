@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,35 +28,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
-from simscope.optics import interfaces
 from simscope.optics.axial import axial_nodes
 from simscope.optics.checks import check_supported, check_window
 from simscope.optics.field import (
-    QUADRANTS,
-    PupilField,
     basis_forms,
     decay,
     energy_density,
     mode_values,
+    passed,
     plane_energy,
     plane_phasor,
-    pupil_field,
     quadrants,
     static_phasor,
 )
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
 from simscope.optics.pixels import Window
+from simscope.optics.sampling import Demand, sampled_field
 from simscope.optics.threads import single_blas_thread
-from simscope.optics.transform import Parts, Transform, Waves, parity_parts, unfold
+from simscope.optics.transform import Parts, Transform, parity_parts, unfold
 from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 Pair = tuple[Any, Any]
-
-MOST_NODES = 320
-"""Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
 
 AXIAL_SHARE = 0.1
 """Share of the accuracy left to interpolation between planes."""
@@ -114,14 +108,31 @@ class PupilModel:
         self.grid_y, self.grid_x = window.grids(
             self.objective.band_limit_per_nm, 0.3 * self.accuracy
         )
-        self.field = self._resolve()
+        self._sampled = sampled_field(self._demand(window))
+        self.field = self._sampled.field
         self._k = quadrants(self.field.nodes)
         self._static = static_phasor(optics, self.objective, *self._k)
-        self._passed = _passed(self._static)
+        self._passed = passed(self._static)
         self._modes = {i: mode_values(i, *self._k, self.objective.na) for i in self.modes}
         self.transform = Transform(
             self.field.nodes, self.objective.wavenumber_per_nm, self.grid_y, self.grid_x, xp
         )
+
+    def _demand(self, window: Window) -> Demand:
+        """What the quadrature must serve."""
+        (z, focus), reach_nm = self.corners_nm, self._ranges[2]
+        pitch_nm = window.pixel_nm / (window.per_pixel or 1)
+        # beyond the window the pixel filter's weights fall faster than errors grow
+        half_y, half_x = (0.5 * count * pitch_nm + reach_nm for count in window.shape)
+        return Demand(
+            self.optics, self.objective, self.roughness, z, focus, (half_y, half_x),
+            tuple(self.hardest_wavefronts_nm), self.accuracy,
+        )  # fmt: skip
+
+    @property
+    def error_estimate(self) -> float:
+        """Change of the image with a fifth more nodes [share of the peak], where it is largest."""
+        return self._sampled.error
 
     @property
     def corners_nm(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -303,23 +314,8 @@ class PupilModel:
         return parity_parts(xp.asarray(turned), xp)
 
     def _form_totals(self, forms: FloatArray, parts: Parts, weighted: Pair) -> list[Any]:
-        """Samples of quadratic forms of the components' fields, see ``Transform.add_light``."""
-        field, transform = self.field, self.transform
-        amplitude = transform.xp.asarray(field.amplitude)
-        totals = transform.totals(len(forms), weighted[0].shape[0])
-        waves: dict[int, Waves] = {}
-        for i, j in zip(*np.triu_indices(len(field.parity)), strict=True):
-            shares = forms[:, i, j] * (1.0 if i == j else 2.0)
-            # what is left of a cosine that is 0 is rounding
-            used = np.flatnonzero(np.abs(shares) > 1e-15)
-            if not used.size:
-                continue
-            for one in (int(i), int(j)):
-                if one not in waves:
-                    waves[one] = transform.waves(amplitude[one], field.parity[one], weighted, parts)
-            into = [(totals[k], float(shares[k])) for k in used]
-            transform.add_light(waves[int(i)], waves[int(j)], into)
-        return totals
+        """Light of quadratic forms of the components, see ``Transform.totals``."""
+        return self.transform.light(self.field, forms, parts, weighted)
 
     def _slope_totals(self, parts: Parts, weighted: Pair) -> list[Any]:
         """Samples of the free dipole's image and its slopes by x, y, z at fixed normalisation."""
@@ -488,108 +484,6 @@ class PupilModel:
                     "for which the pupil was sampled: set the model up for the wider range"
                 )
 
-    def _resolve(self) -> PupilField:
-        """Pupil field on the fewest nodes that meet the accuracy, checked at probe points."""
-        probe = _Probe(self)
-        count, error = probe.first_guess(), math.inf
-        while count <= MOST_NODES:
-            finer_count = math.ceil(1.2 * count) + 2
-            finer = probe.values(finer_count)
-            differences = np.abs(finer - probe.values(count)).max(axis=1) / finer.max(axis=1)
-            error = float(differences.max())
-            if error < 0.25 * self.accuracy:
-                return probe.field(count)
-            count = finer_count if error > 30 * self.accuracy else math.ceil(1.05 * count)
-        raise OpticsError(
-            f"{2 * MOST_NODES} nodes across the pupil change the image by {error:.1e} of its "
-            f"peak, a quarter of accuracy={self.accuracy:g} is asked: use a smoother mask, a "
-            "smaller window or range, or a larger accuracy"
-        )
-
-
-class _Probe:
-    """Intensities at a few points in the hardest corners of a model's ranges, by plain sums."""
-
-    POINTS_PER_LINE = 11
-
-    def __init__(self, model: PupilModel) -> None:
-        self.model = model
-        self._known: dict[int, FloatArray] = {}
-        reach = model._ranges[2]
-        corners = sorted({*product(*model.corners_nm)})
-        self.z = np.array([corner[0] for corner in corners])
-        self.focus = np.array([corner[1] for corner in corners])
-        half_y, half_x = (
-            0.5 * np.ptp(grid.positions_nm) + reach for grid in (model.grid_y, model.grid_x)
-        )
-        line = np.linspace(-1.0, 1.0, self.POINTS_PER_LINE)
-        none = np.zeros_like(line)
-        self.x = half_x * np.concatenate((line, none, line, -line, 0.1 * line))
-        self.y = half_y * np.concatenate((none, line, line, line, 0.2 * line))
-
-    def first_guess(self) -> int:
-        """Nodes per half chord that the steepest phase along a pupil radius asks for.
-
-        Gauss-Legendre nodes resolve a phase of rate w on [-1, 1] once there are more than w/2.
-        """
-        objective = self.model.objective
-        angle = np.linspace(0.0, 0.5 * np.pi, 400)
-        q = min(objective.na, objective.n_sample) * np.sin(angle)
-        sample = interfaces.root(objective.n_sample, q).real
-        immersion = interfaces.root(objective.n_immersion, q).real
-        design = interfaces.design_path_nm(objective, q)
-        lateral = max(np.abs(self.x).max(), np.abs(self.y).max())
-        paths = [
-            design + z * sample - focus * immersion + side * lateral * q
-            for z, focus in zip(self.z, self.focus, strict=True)
-            for side in (-1.0, 1.0)
-        ]
-        steepest = max(np.abs(np.diff(path)).max() for path in paths) / (angle[1] - angle[0])
-        rate = 0.5 * math.pi * objective.wavenumber_per_nm * steepest
-        return math.ceil(0.25 * rate - 0.8 * math.log10(self.model.accuracy)) + 3
-
-    def field(self, count: int) -> PupilField:
-        """Pupil field on ``count`` half chords."""
-        rough = self.model.roughness
-        scalar = self.model.optics.model == "gibson_lanni"
-        return pupil_field(self.model.objective, count, roughness=rough, scalar=scalar)
-
-    def values(self, count: int) -> FloatArray:
-        """Intensity at the probe points [1/nm^2], (wavefronts * corners, points)."""
-        if count not in self._known:
-            self._known[count] = self._intensities(self.field(count))
-        return self._known[count]
-
-    def _intensities(self, field: PupilField) -> FloatArray:
-        objective, nodes = field.objective, field.nodes
-        k = objective.wavenumber_per_nm
-        kx, ky = quadrants(nodes)
-        static = static_phasor(self.model.optics, objective, kx, ky)
-        energy, _ = plane_energy(field, self.z, _passed(static))
-        phasor = nodes.weight * plane_phasor(field, self.z, self.focus)
-        phasor /= np.sqrt(energy)[:, None, None]
-        along = np.exp(-1j * k * nodes.kx[..., None] * self.x)
-        across = np.exp(-1j * k * nodes.ky[..., None] * self.y)
-        waves = [
-            (wave_x * wave_y).reshape(nodes.kx.size, -1)
-            for wave_y in (across, across.conj())
-            for wave_x in (along, along.conj())
-        ]
-        values = []
-        for wavefront_nm in self.model.hardest_wavefronts_nm:
-            aberration = np.zeros(kx.shape)
-            for index, coefficient_nm in wavefront_nm.items():
-                aberration += k * coefficient_nm * mode_values(index, kx, ky, objective.na)
-            aberrated = static * np.exp(1j * aberration)
-            total = np.zeros((self.z.size, len(field.parity), self.x.size), dtype=np.complex128)
-            for wave, (iy, ix) in zip(waves, QUADRANTS, strict=True):
-                sign = np.array([(-1.0) ** (oy * iy + ox * ix) for oy, ox in field.parity])
-                source = sign[:, None, None] * field.amplitude * aberrated[iy, ix]
-                both = (source[None] * phasor[:, None]).reshape(-1, nodes.kx.size)
-                total += (both @ wave).reshape(total.shape)
-            values.append(np.einsum("pcx,c->px", np.abs(total) ** 2, field.free))
-        return np.concatenate(values)
-
 
 def _hardest_wavefronts_nm(
     limit_nm: dict[int, float], *, any_direction: bool
@@ -605,11 +499,6 @@ def _hardest_wavefronts_nm(
     orders = {index: osa_to_nm(index)[0] for index in limit_nm}
     highest = max(orders.values())
     return [limit_nm] + [{i: strongest_nm} for i, order in orders.items() if order == highest]
-
-
-def _passed(static: ComplexArray) -> FloatArray:
-    """Share of the energy that mask and wavefront pass at each node, mean of the quadrants."""
-    return (np.abs(static) ** 2).mean(axis=(0, 1))
 
 
 def _rms(coefficients_nm: FloatArray) -> FloatArray:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simscope.kernels.pupil import add_interference, spread
+from simscope.optics.field import PupilField
 from simscope.optics.pixels import SampleGrid
 from simscope.optics.quadrature import PupilNodes
 
@@ -70,6 +71,32 @@ class Transform:
         half_y, half_x = self.half
         per_plane = 8 * 2 * len(SIDES) * components * half_y * half_x
         return min(max(PLANE_BUDGET_BYTES // per_plane, 1), MOST_PLANES)
+
+    def light(
+        self,
+        field: PupilField,
+        forms: NDArray[np.float64],
+        parts: Parts,
+        weighted: tuple[Array, Array],
+    ) -> list[Array]:
+        """Light of quadratic forms (n, components, components) of a field, see ``totals``.
+
+        ``weighted`` and ``parts`` as in ``waves``.
+        """
+        amplitude = self.xp.asarray(field.amplitude)
+        totals = self.totals(len(forms), weighted[0].shape[0])
+        waves: dict[int, Waves] = {}
+        for i, j in zip(*(map(int, k) for k in np.triu_indices(len(field.parity))), strict=True):
+            shares = forms[:, i, j] * (1.0 if i == j else 2.0)
+            # what is left of a cosine that is 0 is rounding
+            used = np.flatnonzero(np.abs(shares) > 1e-15)
+            if not used.size:
+                continue
+            for k in {i, j} - set(waves):
+                waves[k] = self.waves(amplitude[k], field.parity[k], weighted, parts)
+            into = [(totals[k], float(shares[k])) for k in used]
+            self.add_light(waves[i], waves[j], into)
+        return totals
 
     def waves(
         self, amplitude: Array, odd: Parity, weighted: tuple[Array, Array], parts: Parts

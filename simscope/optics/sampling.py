@@ -1,0 +1,223 @@
+"""How many quadrature nodes a pupil needs: guessed from its phase, checked on the image.
+
+Gauss nodes resolve a phase once there are about half as many on a half line as it turns radians
+there; every further one brings more digits. The steepest phase along a pupil radius comes from
+height, focus, the window's corner, masks and wavefronts, all known beforehand. The guess is checked
+honestly: intensities at points all over the window, in the corners of the ranges, against those of
+a fifth more nodes.
+
+Smooth pupils reach any accuracy; pupils with phase jumps that lie on no known line converge slowly
+and may be refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simscope.errors import OpticsError
+from simscope.optics import interfaces
+from simscope.optics.field import (
+    PupilField,
+    mode_values,
+    passed,
+    plane_energy,
+    plane_phasor,
+    pupil_field,
+    quadrants,
+    static_phasor,
+)
+from simscope.optics.interfaces import Objective
+from simscope.optics.modulator import Roughness
+from simscope.optics.pixels import SampleGrid
+from simscope.optics.transform import Transform, parity_parts
+
+FloatArray = NDArray[np.float64]
+
+MOST_NODES = 320
+"""Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
+
+CHECKED_SHARE = 0.25
+"""Share of the accuracy that the change from more nodes must stay below."""
+
+CHECK_POINTS = 11
+"""Check points along each half axis, denser towards the middle."""
+
+GRADIENT_POINTS = 33
+
+WHOLE, SPLIT = (0.45, 1.1, 2.0), (0.7, 1.8, 1.0)
+"""Nodes per radian of phase, per digit of accuracy, and at least, for chords that are whole or
+split at the critical circle. Measured over media, windows and depths; the check has the last word.
+"""
+
+STATIC_SHARE = 0.5
+"""Share of the steepest slope of masks and wavefronts that counts: it fills little of the pupil."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a pupil field must serve: corners of the ranges, window, wavefronts and accuracy.
+
+    ``half_nm``: distance (y, x) from the emitter to the farthest point of the window.
+    ``wavefronts_nm``: each a dict of OSA index -> RMS nm on top of the optics' own.
+    """
+
+    optics: Any
+    objective: Objective
+    roughness: Roughness
+    z_nm: tuple[float, float]
+    focus_nm: tuple[float, float]
+    half_nm: tuple[float, float]
+    wavefronts_nm: tuple[Mapping[int, float], ...]
+    accuracy: float
+
+    @property
+    def corners_nm(self) -> tuple[FloatArray, FloatArray]:
+        """Heights and foci in the corners of the ranges, (corners,) each."""
+        corners = np.array(sorted({*product(self.z_nm, self.focus_nm)}))
+        return corners[:, 0], corners[:, 1]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A pupil field with enough nodes, and the error [share of the peak] found for it."""
+
+    field: PupilField
+    error: float
+
+
+def sampled_field(demand: Demand) -> Sampled:
+    """Pupil field on the fewest nodes that meet the accuracy.
+
+    Raises OpticsError if more than ``MOST_NODES`` would be needed.
+    """
+    known: dict[int, FloatArray] = {}
+
+    def values(count: int) -> FloatArray:
+        if count not in known:
+            known[count] = _check_values(demand, _field(demand, count))
+        return known[count]
+
+    count, error = first_guess(demand), math.inf
+    while count <= MOST_NODES:
+        finer_count = math.ceil(1.2 * count) + 2
+        finer = values(finer_count)
+        differences = np.abs(finer - values(count)).max(axis=1) / finer.max(axis=1)
+        error = float(differences.max())
+        if error < CHECKED_SHARE * demand.accuracy:
+            return Sampled(_field(demand, count), error)
+        count = finer_count if error > 30 * demand.accuracy else math.ceil(1.05 * count)
+    raise OpticsError(
+        f"{2 * MOST_NODES} nodes across the pupil change the image by {error:.1e} of its "
+        f"peak, a quarter of accuracy={demand.accuracy:g} is asked: use a smoother mask, a "
+        "smaller window or range, or a larger accuracy"
+    )
+
+
+def _field(demand: Demand, count: int) -> PupilField:
+    scalar = demand.optics.model == "gibson_lanni"
+    return _cached_field(demand.objective, count, demand.roughness, scalar)
+
+
+@lru_cache(maxsize=8)
+def _cached_field(
+    objective: Objective, count: int, roughness: Roughness, scalar: bool
+) -> PupilField:
+    return pupil_field(objective, count, roughness=roughness, scalar=scalar)
+
+
+def first_guess(demand: Demand) -> int:
+    """Nodes per half chord that the steepest phase along a pupil radius asks for."""
+    per_rad, per_digit, least = SPLIT if demand.objective.supercritical else WHOLE
+    digits = -math.log10(demand.accuracy)
+    return math.ceil(per_rad * steepest_phase_rad(demand) + per_digit * digits + least)
+
+
+def steepest_phase_rad(demand: Demand) -> float:
+    """Phase that the steepest slope along a pupil radius adds up to from middle to edge [rad].
+
+    The slope is taken against the angle t of q = NA sin(t), in which the nodes lie evenly.
+    """
+    objective = demand.objective
+    angle = np.linspace(0.0, 0.5 * np.pi, 200)
+    q = min(objective.na, objective.n_sample) * np.sin(angle)
+    sample = interfaces.root(objective.n_sample, q).real
+    immersion = interfaces.root(objective.n_immersion, q).real
+    design = interfaces.design_path_nm(objective, q)
+    static = steepest_static_rad_per_na(demand) / objective.wavenumber_per_nm
+    lateral_nm = max(demand.half_nm) + STATIC_SHARE * static
+    paths = [
+        design + z * sample - focus * immersion + side * lateral_nm * q
+        for z, focus in zip(*demand.corners_nm, strict=True)
+        for side in (-1.0, 1.0)
+    ]
+    steepest = max(np.abs(np.diff(path)).max() for path in paths) / (angle[1] - angle[0])
+    return float(objective.wavenumber_per_nm * steepest)
+
+
+def steepest_static_rad_per_na(demand: Demand) -> float:
+    """Steepest slope of mask and wavefronts in the pupil [rad per NA], 0 where they jump."""
+    if not demand.roughness.smooth:
+        return 0.0
+    objective = demand.objective
+    line = objective.na * np.linspace(-0.999, 0.999, GRADIENT_POINTS)
+    kx, ky = np.meshgrid(line, line)
+    inside = np.hypot(kx, ky) < 0.999 * objective.na
+    kx, ky = kx[inside], ky[inside]
+    step = 1e-4 * objective.na
+    places = ((kx, ky), (kx + step, ky), (kx, ky + step))
+    here, right, up = (static_phasor(demand.optics, objective, x, y) for x, y in places)
+    slope_x, slope_y = (np.angle(moved * here.conj()) / step for moved in (right, up))
+    steepest = 0.0
+    for wavefront_nm in demand.wavefronts_nm:
+        phase, right_phase, up_phase = (_phase_rad(wavefront_nm, objective, *p) for p in places)
+        along, across = slope_x + (right_phase - phase) / step, slope_y + (up_phase - phase) / step
+        steepest = max(steepest, float(np.hypot(along, across).max()))
+    return steepest
+
+
+def _phase_rad(
+    wavefront_nm: Mapping[int, float], objective: Objective, kx: FloatArray, ky: FloatArray
+) -> FloatArray:
+    """Phase of a wavefront at pupil points [rad], broadcast of ``kx`` and ``ky``."""
+    phase = np.zeros(np.broadcast_shapes(kx.shape, ky.shape))
+    for index, coefficient_nm in wavefront_nm.items():
+        scale = objective.wavenumber_per_nm * coefficient_nm
+        phase += scale * mode_values(index, kx, ky, objective.na)
+    return phase
+
+
+def _check_values(demand: Demand, field: PupilField) -> FloatArray:
+    """Intensities at the check points [1/nm^2], (wavefronts * corners, points)."""
+    objective, nodes = demand.objective, field.nodes
+    z_nm, focus_nm = demand.corners_nm
+    grid_y, grid_x = (_check_grid(half_nm) for half_nm in demand.half_nm)
+    transform = Transform(nodes, objective.wavenumber_per_nm, grid_y, grid_x)
+    kx, ky = quadrants(nodes)
+    static = static_phasor(demand.optics, objective, kx, ky)
+    energy, _ = plane_energy(field, z_nm, passed(static))
+    phasor = nodes.weight * plane_phasor(field, z_nm, focus_nm)
+    phasor /= np.sqrt(energy)[:, None, None]
+    weighted = (np.ascontiguousarray(phasor.real), np.ascontiguousarray(phasor.imag))
+    values = []
+    for wavefront_nm in demand.wavefronts_nm:
+        aberrated = static
+        if wavefront_nm:
+            aberrated = static * np.exp(1j * _phase_rad(wavefront_nm, objective, kx, ky))
+        (total,) = transform.light(field, field.free_form, parity_parts(aberrated), weighted)
+        values.append(transform.pixels(total).reshape(z_nm.size, -1))
+    return np.concatenate(values)
+
+
+def _check_grid(half_nm: float) -> SampleGrid:
+    """Mirror pairs of points out to ``half_nm``, denser towards 0, with no pixel filter."""
+    positive = half_nm * (np.arange(1, CHECK_POINTS + 1) / CHECK_POINTS) ** 2
+    positions_nm = np.concatenate((-positive[::-1], positive))
+    return SampleGrid(math.nan, positions_nm, np.eye(positions_nm.size))
