@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 
 import numba
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from simscope.errors import OpticsError, SimscopeWarning
-from simscope.optics import build_table, psf
-from simscope.optics.cache import default_cache_dir
+from simscope.optics import Reach, Window, build_table, image_model, moments, psf
+from simscope.optics.cache import default_cache_dir, table_key
+from simscope.optics.dipoles import FREE_MOMENTS
 from simscope.optics.table import taper
 from simscope.recipe import FileMask, Optics
 
@@ -165,7 +167,8 @@ def test_impossible_tables_are_refused(change, words):
 
 
 @slow_without_jit
-def test_unreachable_accuracy_is_refused_with_what_was_reached():
+def test_unreachable_accuracy_is_refused_with_what_was_reached(monkeypatch):
+    monkeypatch.setattr("simscope.optics.table_build.MOST_REFINEMENTS", 1)
     coarse = FLAT | {"pixel_nm": 130.0, "window_px": 9, "accuracy": 1e-6}
     with pytest.raises(OpticsError, match="reached an error"):
         build_table(WATER, **coarse)
@@ -227,3 +230,198 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_not_the_table(tmp_path)
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(SimscopeWarning, match="cannot be cached"):
         build_table(WATER, **(FLAT | {"window_px": 13, "cache": tmp_path / "file" / "x"}))
+
+
+# tables of any model
+
+
+def exact_images(optics, x_nm, y_nm, z_nm, focus_nm, window, moment=None):
+    """Exact images of emitters off the window's centre, times the documented taper."""
+    model = image_model(
+        optics, Window((window, window), 100.0),
+        Reach((z_nm.min(), z_nm.max()), (focus_nm, focus_nm), 50.0), accuracy=1e-5, moment=moment,
+    )  # fmt: skip
+    images = model.images(z_nm, focus_nm, x_nm, y_nm)
+    middle = np.arange(window) - window // 2
+    weight_y, weight_x = (taper(middle - v[:, None] / 100, window) for v in (y_nm, x_nm))
+    return images * weight_y[:, :, None] * weight_x[:, None, :]
+
+
+def off_centre(seed, count, low, high):
+    rng = np.random.default_rng(seed)
+    return *rng.uniform(-50, 50, (2, count)), rng.uniform(low, high, count)
+
+
+ANY = {
+    "scalar": {"model": "gibson_lanni"},
+    "interface": {"n_immersion": 1.518, "n_coverslip": 1.523, "na": 1.4},
+    "spectrum": {"spectrum": {"kind": "gaussian", "fwhm_nm": 30.0}},
+    "bead": {"bead_diameter_nm": 100.0},
+    "light sheet": {
+        "modality": {"kind": "light_sheet", "excitation_wavelength_nm": 550.0, "waist_nm": 600.0}
+    },
+    "blurred": {"blur_nm": 60.0},
+}
+
+
+@slow_without_jit
+@pytest.mark.parametrize("change", ANY.values(), ids=ANY)
+def test_tables_agree_with_whichever_model_serves_the_optics(change):
+    optics = Optics(**(WATER.model_dump(exclude_none=True) | change))
+    low = 0.5 * optics.bead_diameter_nm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        table = build_table(optics, **(DEEP | {"z_min_nm": low, "window_px": 15}))
+    x, y, z = off_centre(7, 6, low, 600.0)
+    images = table.render(x + 750, y + 750, z, np.ones(6), np.arange(7), (15, 15))
+    exact = exact_images(optics, x, y, z, 300.0, 15)
+    assert np.abs(images - exact).max() < 1.5e-3 * table.peak
+
+
+@slow_without_jit
+def test_light_a_sheet_does_not_excite_is_not_counted_as_left_out(table):
+    sheet = {"kind": "light_sheet", "excitation_wavelength_nm": 550.0, "waist_nm": 300.0}
+    optics = Optics(**(WATER.model_dump(exclude_none=True) | {"modality": sheet}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        dimmed = build_table(optics, **(DEEP | {"z_min_nm": 200.0}))
+    widefield = np.interp(dimmed.energy_left_out[:, 0], *table.energy_left_out.T)
+    np.testing.assert_allclose(dimmed.energy_left_out[:, 1], widefield, atol=2e-3)
+
+
+# six images for dipoles
+
+OIL = {"na": 1.4, "wavelength_nm": 600, "n_sample": 1.33, "n_immersion": 1.518}
+SIX = DEEP | {"window_px": 15, "z_max_nm": 300.0, "focus_nm": 200.0, "dipoles": True}
+
+
+@pytest.fixture(scope="module")
+def six():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        return build_table(Optics(**OIL), **SIX)
+
+
+@slow_without_jit
+def test_weighted_basis_images_are_those_of_oriented_dipoles(six):
+    # red if a basis image, its weight or the normalisation with height is wrong
+    x, y, z = off_centre(11, 3, 0.0, 300.0)
+    for polar, azimuth, half_angle in [(0, 0, 0), (90, 30, 0), (40, -70, 0), (60, 200, 35)]:
+        moment = moments(*np.radians([polar, azimuth, half_angle]))[0]
+        weights = six.orientation_weights(moment[None], z)
+        images = six.render(
+            x + 750, y + 750, z, np.ones(3), np.arange(4), (15, 15), weights=weights
+        )
+        exact = exact_images(Optics(**OIL), x, y, z, 200.0, 15, moment)
+        assert np.abs(images - exact).max() < 1.5e-3 * six.peak
+
+
+@slow_without_jit
+def test_six_images_left_alone_are_those_of_a_free_dipole(six):
+    x, y, z = off_centre(12, 4, 0.0, 300.0)
+    free = six.render(x + 750, y + 750, z, np.ones(4), np.arange(5), (15, 15))
+    exact = exact_images(Optics(**OIL), x, y, z, 200.0, 15)
+    assert np.abs(free - exact).max() < 1e-3 * six.peak
+    assert six.images == 6
+
+
+@slow_without_jit
+def test_derivatives_of_weighted_images_are_those_of_what_is_rendered(six):
+    weights = six.orientation_weights(moments(0.7, 0.3), 150.0)
+    place = np.array([33.0, -21.0, 150.0])
+    image, *slopes = six.derivatives(*place, weights=weights)
+    rendered = six.render(
+        [place[0] + 700], [place[1] + 800], place[2:], [1.0], [0, 1], (15, 15), weights=weights
+    )
+    np.testing.assert_allclose(np.maximum(image[0], 0), rendered[0], atol=2e-6 * six.peak)
+    for axis, slope in enumerate(slopes):
+        step = np.eye(3)[axis]
+        ahead, behind = (six.derivatives(*(place + s * step), weights=weights)[0] for s in (1, -1))
+        np.testing.assert_allclose(slope, (ahead - behind) / 2, atol=1e-3 * np.abs(slope).max())
+
+
+@slow_without_jit
+def test_weights_that_fit_no_dipole_or_table_are_refused(six, flat):
+    for moment, words in [
+        (np.ones((1, 6)), "trace"), (np.ones((2, 6)) / 3, "fit 1 emitters"),
+        (np.full((1, 6), np.nan), "finite"),
+    ]:  # fmt: skip
+        with pytest.raises(OpticsError, match=words):
+            six.orientation_weights(moment, [100.0])
+    scene = ([700.0], [700.0], [100.0], [1.0], [0, 1], (15, 15))
+    with pytest.raises(OpticsError, match=r"need \(1 emitters, 6 images\)"):
+        six.render(*scene, weights=np.ones((1, 1)))
+    with pytest.raises(OpticsError, match="not finite"):
+        six.render(*scene, weights=np.full((1, 6), np.inf))
+    with pytest.raises(OpticsError, match="holds no basis images"):
+        flat.orientation_weights(FREE_MOMENTS, [0.0])
+
+
+def test_dipoles_need_a_model_that_knows_them():
+    scan = {"kind": "confocal", "excitation_wavelength_nm": 560.0}
+    for change in ({"modality": scan}, {"model": "gibson_lanni"}):
+        with pytest.raises(OpticsError, match="vectorial|not modelled"):
+            build_table(Optics(**(OIL | change)), **SIX)
+
+
+# building
+
+
+@slow_without_jit
+def test_tables_do_not_depend_on_threads():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        one, two = (build_table(Optics(**OIL), **SIX, threads=n) for n in (1, 2))
+    np.testing.assert_array_equal(one.coefficients, two.coefficients)
+    np.testing.assert_array_equal(one.energies, two.energies)
+
+
+def test_memory_is_stated_before_it_is_spent():
+    with pytest.raises(OpticsError, match=r"takes [\d.]+ GB .* more than memory_gb=0\.0001"):
+        build_table(WATER, **DEEP, memory_gb=1e-4)
+
+
+def test_progress_counts_planes_up_to_all():
+    seen = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        build_table(WATER, **FLAT, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 1)]
+
+
+def test_every_file_the_optics_name_is_part_of_the_key(tmp_path):
+    # red if a model with a path is added and forgotten here
+    path = tmp_path / "values.npy"
+    fields = {"path": str(path), "na_per_pixel": 0.5}
+    given = {
+        "mask": {"kind": "file", **fields},
+        "wavefront_map": fields,
+        "amplitude_map": fields,
+        "spectrum": {"kind": "table", "path": str(path)},
+        "measured": {"path": str(path), "pixel_nm": 100.0, "dz_nm": 50.0},
+        "field_dependence": {
+            "kind": "maps", "path": str(path), "modes": [5], "map_pixel_nm": 100.0
+        },
+    }  # fmt: skip
+    for name, value in given.items():
+        optics = Optics(**{name: value})
+        keys = set()
+        for content in (b"1", b"2"):
+            path.write_bytes(content)
+            keys.add(table_key(optics, {}))
+        assert len(keys) == 2, name
+
+
+def build_in_a_process(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        table = build_table(WATER, **(FLAT | {"window_px": 13, "cache": folder}))
+    return table.coefficients.tobytes()
+
+
+@slow_without_jit
+def test_processes_that_build_the_same_table_at_once_share_one_file(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        one, two = pool.map(build_in_a_process, [tmp_path, tmp_path])
+    assert one == two
+    assert [f.suffix for f in tmp_path.iterdir()] == [".npz"]
