@@ -41,7 +41,8 @@ class Stretch:
     """A part of a chord or of the rows, with the substitution that makes it smooth.
 
     ``place(u)`` and ``slope(u)`` map the variable ``u`` onto pupil coordinates [NA], ``where`` is
-    its inverse; the part runs from ``start`` to ``end`` [NA].
+    its inverse; the part runs from ``start`` to ``end`` [NA]. ``root`` is the axial index or decay
+    rate that varies along it [NA], which sets the phase or decay to be resolved.
     """
 
     start: float
@@ -49,6 +50,7 @@ class Stretch:
     place: Callable[[FloatArray], FloatArray]
     slope: Callable[[FloatArray], FloatArray]
     where: Callable[[float], float]
+    root: Callable[[float], float]
 
     def rule(
         self, cuts: list[float], share: float, soft: tuple[float, ...], *, spare: int = 2
@@ -61,7 +63,8 @@ class Stretch:
         edges = [self.start, *inside, self.end]
         rules = []
         for low, high in pairwise(edges):
-            count = math.ceil(share * (high - low)) + spare
+            length = max(high - low, abs(self.root(high) - self.root(low)))
+            count = math.ceil(share * length) + spare
             first, last = self.where(low), self.where(high)
             u, weight = _drawn(first, last, count, low in soft, high in soft)
             rules.append((self.place(u), self.slope(u) * weight))
@@ -96,6 +99,7 @@ def towards(end: float, start: float = 0.0) -> Stretch:
         lambda u: end * np.sin(u),
         lambda u: end * np.cos(u),
         lambda q: math.asin(min(q / end, 1.0)),
+        lambda q: math.sqrt(max((end - q) * (end + q), 0.0)),
     )
 
 
@@ -112,6 +116,7 @@ def beyond(start_squared: float, end: float) -> Stretch:
             lambda u: a * np.cosh(u),
             lambda u: a * np.sinh(u),
             lambda q: math.acosh(max(q / a, 1.0)),
+            lambda q: math.sqrt(max((q - a) * (q + a), 0.0)),
         )
     return Stretch(
         0.0,
@@ -119,12 +124,20 @@ def beyond(start_squared: float, end: float) -> Stretch:
         lambda u: a * np.sinh(u),
         lambda u: a * np.cosh(u),
         lambda q: math.asinh(q / a),
+        lambda q: math.hypot(q, a),
     )
 
 
-def plain(start: float, end: float) -> Stretch:
-    """From ``start`` to ``end`` as it is."""
-    return Stretch(start, end, lambda u: u, np.ones_like, float)
+def from_branch(start: float, end: float) -> Stretch:
+    """From ``start`` to ``end``, so that roots of ``q - start`` are smooth: q = start + u^2."""
+    return Stretch(
+        start,
+        end,
+        lambda u: start + u**2,
+        lambda u: 2.0 * u,
+        lambda q: math.sqrt(max(q - start, 0.0)),
+        lambda q: math.sqrt(max((q - start) * (q + start), 0.0)),
+    )
 
 
 def panel_nodes(
@@ -151,8 +164,9 @@ def panel_nodes(
     if critical >= na:
         ky, row_weight = towards(na).rule(cuts, share, soft)
     else:
-        outside = plain(critical, na).rule(cuts, 2.0 * share, (critical, na, *soft))
-        ky, row_weight = join([towards(critical).rule(cuts, share, soft), outside])
+        ends = (critical, na, *soft)
+        inside = towards(critical).rule(cuts, share, ends)
+        ky, row_weight = join([inside, from_branch(critical, na).rule(cuts, 2.0 * share, ends)])
     chords = [_chord(objective, row, share, radii_na, lines_na, singular_centre) for row in ky]
     longest = max(len(x) for x, _ in chords)
     kx = np.array([np.pad(x, (0, longest - len(x)), mode="edge") for x, _ in chords])
