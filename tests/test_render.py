@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from simscope import Simulator, load_recipe
-from simscope.errors import OpticsError, SimscopeWarning
-from simscope.optics import taper
-from simscope.recipe import Recipe
+from simscope.errors import OpticsError, RecipeError, SimscopeWarning
+from simscope.optics import psf, taper
+from simscope.recipe import FixedDipole, Recipe
 from simscope.sample import Molecules, Shining
 
 
@@ -102,3 +102,87 @@ def test_emitters_beyond_the_frame_need_a_wider_window_to_cover_it():
 def test_bytes_of_a_table_rendering_do_not_depend_on_threads():
     one, two = (Simulator("smlm-2d-dense", 3, threads=n).batch(0, 7).images for n in (1, 2))
     np.testing.assert_array_equal(one, two)
+
+
+# exact rendering through other models
+
+
+def rendered(simulator: Simulator, molecules: Molecules) -> tuple[np.ndarray, dict]:
+    """Expected image of one molecule of 1 photon, without background, and the drawn numbers."""
+    run = simulator._begin(np.array([0]))
+    run.molecules = molecules
+    zero = np.zeros(1, np.int64)
+    shining = Shining(zero, zero, np.ones(1), np.array([0, 1]))
+    return simulator._renderer.render(run, shining, 0, 1)[0], run.drawn
+
+
+def at(row: float, column: float, recipe: Recipe, **angles: float) -> Molecules:
+    zero = np.zeros(1, np.int64)
+    place = np.array([[column], [row], [0.0]], np.float32) * recipe.pixel_nm
+    return Molecules(
+        zero, zero, *place, **{name: np.array([v], np.float32) for name, v in angles.items()}
+    )
+
+
+def wide(recipe: Recipe) -> Recipe:
+    return recipe.replace_all({"rendering.max_window_px": 101, "rendering.window_px": 49})
+
+
+def test_drawn_wavefronts_are_rendered_through_any_model():
+    # red if the model of one sample's wavefront is used for another's
+    recipe = wide(drawn_focus(49)).replace("optics.spectrum", {"kind": "gaussian", "fwhm_nm": 30.0})
+    recipe = recipe.replace("optics.wavefront", {"coefficients_nm": {"5": {"uniform": [20, 40]}}})
+    simulator = quiet(recipe)
+    image, drawn = rendered(simulator, at(12.5, 12.5, recipe))
+    (astigmatism,) = (v[0] for k, v in drawn.items() if k.endswith(".5"))
+    optics = recipe.optics.model_copy(update={"wavefront": None})
+    exact = psf(
+        optics, 0.0, drawn["acquisition.focus_nm"][0], (49, 49), recipe.pixel_nm,
+        wavefront_nm={5: astigmatism},
+    )[0]  # fmt: skip
+    # float32 patches of the rendering accuracy, 1e-3
+    np.testing.assert_allclose(image, exact[12:36, 12:36], atol=1e-3 * exact.max())
+    assert simulator.report["pupil_nodes_across"] is None
+
+
+def test_oriented_molecules_are_rendered_exactly_where_the_focus_is_drawn():
+    recipe = wide(drawn_focus(49)).replace("dipoles", {"kind": "fixed"})
+    angles = {"polar_deg": 50.0, "azimuth_deg": 20.0, "half_angle_deg": 0.0}
+    image, drawn = rendered(quiet(recipe), at(12.5, 12.5, recipe, **angles))
+    exact = psf(
+        recipe.optics, 0.0, drawn["acquisition.focus_nm"][0], (49, 49), recipe.pixel_nm,
+        dipole=FixedDipole(polar_deg=50.0, azimuth_deg=20.0),
+    )[0]  # fmt: skip
+    np.testing.assert_allclose(image, exact[12:36, 12:36], atol=1e-3 * exact.max())
+
+
+def test_oriented_molecules_are_rendered_from_a_table_too(tmp_path):
+    recipe = load_recipe("smlm-2d-dense").replace_all(
+        {"dipoles": {"kind": "fixed"}, "acquisition.shape": [24, 24]}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        simulator = Simulator(recipe, 3, cache=tmp_path)
+    assert simulator.report["table_images"] == 6
+    angles = {"polar_deg": 70.0, "azimuth_deg": 130.0, "half_angle_deg": 0.0}
+    image, _ = rendered(simulator, at(12.5, 12.5, recipe, **angles))
+    window = simulator.table.window_px
+    exact = psf(
+        recipe.optics, 0.0, simulator.table.focus_nm, (window, window), recipe.pixel_nm,
+        dipole=FixedDipole(polar_deg=70.0, azimuth_deg=130.0),
+    )[0]  # fmt: skip
+    exact *= taper_window(window)
+    half = window // 2
+    seen = exact[half - 12 : half + 12, half - 12 : half + 12]
+    low = max(0, 12 - half)
+    part = image[low : low + seen.shape[0], low : low + seen.shape[1]]
+    bound = 1.5 * simulator.resolved.rendering.accuracy * simulator.table.peak
+    np.testing.assert_allclose(part, seen[: part.shape[0], : part.shape[1]], atol=bound)
+
+
+def test_oriented_molecules_in_other_models_are_refused_with_a_remedy():
+    recipe = drawn_focus(49).replace_all(
+        {"dipoles": {"kind": "fixed"}, "optics.spectrum": {"kind": "gaussian", "fwhm_nm": 30.0}}
+    )
+    with pytest.raises(RecipeError, match="leave out spectrum"):
+        Simulator(recipe, 3)
