@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from simscope.errors import OpticsError
 
@@ -28,6 +29,16 @@ HIGHEST_FILTERED_SHARE = 0.7
 
 LONGEST_FILTER = 40
 """Filter taps on each side at which a design counts as failed."""
+
+WIDTHS_OF_BLUR = 7.0
+"""Standard deviations of a blur to each side that its filter spans, where it may be sampled."""
+
+LARGEST_GAIN = 2.0
+"""Sum of a filter's taps without their signs, per pixel, beyond which it is not used.
+
+Short filters on fine samples can meet the response within the band by huge taps of either sign,
+which blow up what errors of the samples lie beyond the band.
+"""
 
 
 @dataclass(frozen=True)
@@ -103,12 +114,19 @@ def pixel_filter(
     wanted = np.sinc(pixel_nm * frequency)
     wanted *= np.exp(-2.0 * (np.pi * blur_nm * frequency) ** 2)
     wanted = np.concatenate((wanted, np.zeros_like(wanted)))
-    for half in range(1, LONGEST_FILTER + 1):
+    blurred = math.ceil((0.5 * pixel_nm + WIDTHS_OF_BLUR * blur_nm) / spacing_nm)
+    sampled = [(blurred, True)] if blur_nm > 0.0 else []
+    for half, is_sampled in (*sampled, *((n, False) for n in range(1, LONGEST_FILTER + 1))):
         first = -half if offset == 0.0 else 1 - half
-        turns = 2.0 * np.pi * spacing_nm * np.outer(frequency, np.arange(first, half + 1) - offset)
+        places: FloatArray = np.arange(first, half + 1).astype(np.float64) - offset
+        turns = 2.0 * np.pi * spacing_nm * np.outer(frequency, places)
         response = np.concatenate((np.cos(turns), np.sin(turns)))
-        taps = np.linalg.lstsq(response, wanted, rcond=1e-14)[0]
-        if np.abs(response @ taps - wanted).max() < accuracy:
+        if is_sampled:
+            taps = spacing_nm * _blurred_pixel(spacing_nm * places, pixel_nm, blur_nm)
+        else:
+            taps = np.linalg.lstsq(response, wanted, rcond=0.01 * accuracy)[0]
+        missed = np.abs(response @ taps - wanted).max()
+        if missed < accuracy and np.abs(taps).sum() < LARGEST_GAIN:
             weights = pixel_nm * taps
             weights.flags.writeable = False
             return weights
@@ -116,6 +134,12 @@ def pixel_filter(
         f"no filter of {2 * LONGEST_FILTER + 1} taps integrates pixels of {pixel_nm:g} nm to "
         f"accuracy={accuracy:g}: ask for a lower accuracy (a larger number)"
     )
+
+
+def _blurred_pixel(x_nm: FloatArray, pixel_nm: float, blur_nm: float) -> FloatArray:
+    """A pixel of unit area blurred by a Gaussian, at ``x_nm`` [1/nm], same shape."""
+    right, left = (x_nm + 0.5 * pixel_nm) / blur_nm, (x_nm - 0.5 * pixel_nm) / blur_nm
+    return np.asarray((ndtr(right) - ndtr(left)) / pixel_nm)
 
 
 def pixel_spacing_nm(pixel_nm: float, band_limit_per_nm: float) -> float:
