@@ -79,3 +79,28 @@ def matched_quantum_bounds(na, index, wavelength_nm, nodes=1200):
             information[name].append(8 * (1 - overlap) / step**2)
     share = np.array(energies) / np.sum(energies)
     return tuple(1 / math.sqrt(share @ information[name]) for name in ("x", "z"))
+
+
+def interface_quantum_bound(na, n_oil, n_water, wavelength_nm, z_nm, nodes=400_000):
+    """Quantum bound of z [nm] of a photon of a free dipole above glass, evanescent light included.
+
+    Bures distance of the labelled mixtures at z and z + d: ``8 (1 - sum sqrt(p p') c) / d^2`` with
+    the shares p and p' of the three dipole axes and the overlaps c of their states. One interface
+    (coverslip index that of the oil), Fresnel's coefficients from oil into water by reciprocity.
+    """
+    q = (np.arange(nodes) + 0.5) / nodes * na
+    oil = np.sqrt(n_oil**2 - q**2)
+    water = np.sqrt(n_water**2 - q**2 + 0j)
+    ts = 2 * oil / (oil + water)
+    tp = 2 * n_oil * n_water * oil / (n_water**2 * oil + n_oil**2 * water)
+    transverse = 0.5 * (np.abs(ts) ** 2 + np.abs(tp * water / n_water) ** 2)
+    axial = np.abs(tp * q / n_water) ** 2
+    k, step = 2 * np.pi / wavelength_nm, 1.0
+    waves = [np.exp(1j * k * water * height) for height in (z_nm, z_nm + step)]
+    here, there, shared = (
+        np.array([(density * q / oil * product).sum() for density in (transverse,) * 2 + (axial,)])
+        for product in (np.abs(waves[0]) ** 2, np.abs(waves[1]) ** 2, waves[0].conj() * waves[1])
+    )
+    overlap = np.abs(shared) / np.sqrt(here.real * there.real)
+    fidelity = np.sqrt(here.real / here.real.sum() * there.real / there.real.sum()) @ overlap
+    return 1 / math.sqrt(8 * (1 - fidelity) / step**2)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_information import (
+    interface_quantum_bound,
     matched_quantum_bounds,
     mortensen_bound,
     read_noise_information,
@@ -86,6 +87,7 @@ class TestClosedForms:
         exact = gaussian_limit_nm(120.0, 1000.0, level, 100.0)
         assert np.abs(closed / exact - 1).max() < 0.035
 
+    @SLOW
     def test_airy_pattern_tends_to_ober_without_pixels_and_edges(self):
         # Dark rings that pixels fill cost information in proportion to the pixel, and light beyond
         # the window in proportion to 1/side: both extrapolated, to 1 % (second order in each).
@@ -141,6 +143,13 @@ class TestQuantumLimit:
         assert bound["x_nm"][0] == pytest.approx(x_nm, rel=2e-3)
         assert bound["z_nm"][0] == pytest.approx(z_nm, rel=2e-3)
 
+    @pytest.mark.parametrize("z_nm", [0.0, 120.0])
+    def test_evanescent_light_enters_as_the_overlap_of_states_says(self, z_nm):
+        # states a nanometre apart, midpoint sums over a square root: 1e-3 together
+        optics = Optics(na=1.46, wavelength_nm=600.0, n_coverslip=1.518, n_immersion=1.518)
+        expected = interface_quantum_bound(1.46, 1.518, 1.33, 600.0, z_nm - 0.5)
+        assert quantum_limit(optics, 1.0, z_nm)["z_nm"][0] == pytest.approx(expected, rel=2e-3)
+
     def test_evanescent_light_tells_the_height_near_the_coverslip_only(self):
         near, mid, far, farther = quantum_limit(Optics(), 1.0, [0.0, 300.0, 3000.0, 6000.0])["z_nm"]
         assert near < mid < far
@@ -180,7 +189,7 @@ class TestPixels:
     @pytest.mark.parametrize("read_e", [0.3, 1.0, 3.0])
     @pytest.mark.parametrize("mean_e", [0.02, 0.7, 9.0])
     def test_read_noise_agrees_with_quadrature(self, mean_e, read_e):
-        # 48 interpolation nodes: 1e-5
+        # 32 interpolation nodes: 1e-5
         mean = np.array([mean_e, 0.01, 100.0])
         expected = 1 / read_noise_information(mean_e, read_e)
         assert exact_variance(mean, read_e)[0] == pytest.approx(expected, rel=2e-5)
@@ -223,6 +232,7 @@ class TestSlopes:
             powers = [weights @ offsets.astype(float) ** power for power in range(order + 1)]
             np.testing.assert_allclose(powers, np.eye(order + 1)[1], atol=1e-9)
 
+    @SLOW
     @pytest.mark.parametrize("wavefront", [{}, {7: 40.0, 5: 30.0}])
     def test_differences_agree_with_the_models_own(self, wavefront):
         # z = 0 and 20 nm: one-sided above the coverslip
@@ -375,6 +385,7 @@ class TestPsfBounds:
             psf_crlb(Optics(), **arguments)
 
 
+@SLOW
 class TestOrientation:
     """Bounds of polar angle, azimuth and wobble."""
 
