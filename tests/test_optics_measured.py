@@ -84,11 +84,16 @@ def save_mat73(path, fields):
             file.create_dataset(f"#refs#/{i}", data=c.T) for i, c in enumerate(fields["coeff"])
         ]
         group["coeff"] = np.array([[cell.ref for cell in cells]], dtype=h5py.ref_dtype)
+    return save_as_mat73(path)
+
+
+def save_as_mat73(path):
+    """An HDF5 file under MATLAB's header."""
     content = bytearray(path.read_bytes())
     header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
     content[: len(header)] = header
-    path.write_bytes(content)
-    return path
+    path.with_suffix(".mat").write_bytes(content)
+    return path.with_suffix(".mat")
 
 
 def save_uipsf(path, samples, params, **more):
@@ -623,6 +628,10 @@ def test_foreign_files_are_refused(tmp_path, beads):
     scipy.io.savemat(tmp_path / "other.mat", {"mask": np.ones((4, 4))})
     with pytest.raises(OpticsError, match=r"lacks SXY\.cspline"):
         images(measured(tmp_path / "other.mat"), PLACES)
+    for content in (3.0, "text", {"cspline": 5.0}, {"cspline": {"coeff": {"a": 1}}}):
+        scipy.io.savemat(tmp_path / "odd.mat", {"SXY": content})
+        with pytest.raises(OpticsError, match=r"lacks SXY\.cspline"):
+            images(measured(tmp_path / "odd.mat"), PLACES)
     several = [{"cspline": {"dz": 1.0}}, {"cspline": {"dz": 1.0}}]
     scipy.io.savemat(tmp_path / "field.mat", {"SXY": several})
     with pytest.raises(OpticsError, match=r"parts of the field"):
@@ -631,6 +640,14 @@ def test_foreign_files_are_refused(tmp_path, beads):
         file["data"] = np.ones(3)
     with pytest.raises(OpticsError, match="no group /res"):
         images(measured(tmp_path / "other.h5"), PLACES)
+    for params in ([1, 2], {"pixel_size": 3}, {"pixel_size": {"x": -1, "y": None, "z": "a"}}):
+        path = save_uipsf(tmp_path / "odd.h5", beads, params)
+        with pytest.raises(OpticsError, match=r"does not say dz_nm"):
+            images(measured(path), PLACES)
+    with h5py.File(tmp_path / "odd.h5", "w", userblock_size=512) as file:
+        file["SXY/cspline/coeff/inner"] = 1.0
+    with pytest.raises(OpticsError, match=r"cannot be read as a MATLAB 7\.3 file"):
+        images(measured(save_as_mat73(tmp_path / "odd.h5")), PLACES)
     path = save_uipsf(tmp_path / "4pi.h5", beads, UIPSF_PARAMS, A_model=np.ones(3))
     with pytest.raises(OpticsError, match="interferometric"):
         images(measured(path), PLACES)

@@ -402,10 +402,14 @@ def _matlab_spline(path: Path, channel: int | None) -> dict[str, Any]:
     except Exception as error:
         raise _damaged(path, "MATLAB file", error) from error
     group = contents.get("SXY", contents.get("SXY_g"))
-    if isinstance(group, np.ndarray):
+    if isinstance(group, np.ndarray) and group.dtype == object:
         raise _several_calibrations(path, group.size)
-    fields = vars(getattr(group, "cspline", None) or object()) if group is not None else {}
-    return _with_channel(path, {name: fields.get(name) for name in fields}, channel)
+    return _with_channel(path, _fields(_fields(group).get("cspline")), channel)
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    """Fields of a MATLAB struct; none of anything else."""
+    return vars(item) if isinstance(item, scipy.io.matlab.mat_struct) else {}
 
 
 def _matlab73_spline(path: Path, channel: int | None) -> dict[str, Any]:
@@ -418,6 +422,7 @@ def _matlab73_spline(path: Path, channel: int | None) -> dict[str, Any]:
             return [file[reference][()].T for reference in values.ravel()]
         return values.T
 
+    # damaged files make the reader raise nearly anything
     try:
         with h5py.File(path, "r") as file:
             group = file.get("SXY", file.get("SXY_g"))
@@ -427,7 +432,9 @@ def _matlab73_spline(path: Path, channel: int | None) -> dict[str, Any]:
             items = spline.items() if isinstance(spline, h5py.Group) else ()
             wanted = ("coeff", "dz", "z0", "x0")
             fields = {name: plain(item, file) for name, item in items if name in wanted}
-    except (OSError, RuntimeError, KeyError, AttributeError) as error:
+    except OpticsError:
+        raise
+    except Exception as error:
         raise _damaged(path, "MATLAB 7.3 file", error) from error
     return _with_channel(path, fields, channel)
 
@@ -497,6 +504,7 @@ def _uipsf_contents(path: Path, channel: int | None) -> tuple[NDArray[Any], dict
     """The voxels (z, y, x) of one channel, and the parameters."""
     import h5py
 
+    # damaged files make the reader raise nearly anything
     try:
         with h5py.File(path, "r") as file:
             result = file.get("res")
@@ -510,8 +518,11 @@ def _uipsf_contents(path: Path, channel: int | None) -> tuple[NDArray[Any], dict
                     f"{path.name} has no plain {chosen.name}/I_model: interferometric models and "
                     "other files are not served"
                 )
-            return chosen["I_model"][()], json.loads(file.attrs.get("params", "{}"))
-    except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+            params = json.loads(file.attrs.get("params", "{}"))
+            return chosen["I_model"][()], params if isinstance(params, dict) else {}
+    except OpticsError:
+        raise
+    except Exception as error:
         raise _damaged(path, "uiPSF result", error) from error
 
 
