@@ -140,17 +140,16 @@ def combine(plus, minus, sign, y, plane, out):
     """
     for part in range(2):
         line = out[part]
-        if plus.size:
-            a = plus[y, part, plane]
+        if plus.size and minus.size:
+            a, b = plus[y, part, plane], minus[y, part, plane]
             for x in range(line.size):
-                line[x] = a[x]
+                line[x] = a[x] + sign * b[x]
+        elif plus.size:
+            line[:] = plus[y, part, plane]
+        elif minus.size:
+            line[:] = sign * minus[y, part, plane]
         else:
-            for x in range(line.size):
-                line[x] = 0.0
-        if minus.size:
-            b = minus[y, part, plane]
-            for x in range(line.size):
-                line[x] += sign * b[x]
+            line[:] = 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -46,14 +46,14 @@ from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
 from simscope.optics.pixels import Window
 from simscope.optics.sampling import Demand, sampled_field
 from simscope.optics.threads import single_blas_thread
-from simscope.optics.transform import Parts, Transform, parity_parts, unfold
+from simscope.optics.transform import Parts, Scratch, Transform, parity_parts, unfold
 from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 Pair = tuple[Any, Any]
 
-AXIAL_SHARE = 0.1
+AXIAL_SHARE = 0.4
 """Share of the accuracy left to interpolation between planes."""
 
 
@@ -241,18 +241,19 @@ class PupilModel:
         aberration = self._wavefront_phase(dict(wavefront_nm or {}))
         shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
         out = xp.empty((z.size, outputs, *shape))
-        for (x0, y0), members in _groups(x, y):
-            parts = self._parts(x0, y0, aberration)
-            nodes = axial_nodes(
-                z[members], focus[members], self.field.sample_root, self.field.immersion_root,
-                self.objective.wavenumber_per_nm, AXIAL_SHARE * self.accuracy,
-            )  # fmt: skip
-            raw = self._planes(nodes.z_nm, nodes.focus_nm, parts, totals, outputs)
-            if nodes.weights is not None:
-                raw = xp.tensordot(xp.asarray(nodes.weights), raw, axes=1)
-            energy, _ = plane_energy(self.field, z[members], self._passed)
-            raw /= xp.asarray(self.objective.wavelength_nm**2 * energy)[:, None, None, None]
-            out[members] = raw
+        with single_blas_thread():
+            for (x0, y0), members in _groups(x, y):
+                parts = self._parts(x0, y0, aberration)
+                nodes = axial_nodes(
+                    z[members], focus[members], self.field.sample_root, self.field.immersion_root,
+                    self.objective.wavenumber_per_nm, AXIAL_SHARE * self.accuracy,
+                )  # fmt: skip
+                raw = self._planes(nodes.z_nm, nodes.focus_nm, parts, totals, outputs)
+                if nodes.weights is not None:
+                    raw = xp.tensordot(xp.asarray(nodes.weights), raw, axes=1)
+                energy, _ = plane_energy(self.field, z[members], self._passed)
+                raw /= xp.asarray(self.objective.wavelength_nm**2 * energy)[:, None, None, None]
+                out[members] = raw
         return out
 
     def _planes(
@@ -283,7 +284,7 @@ class PupilModel:
             for chunk in chunks:
                 compute(chunk)
             return out
-        with single_blas_thread(), ThreadPoolExecutor(get_num_threads()) as pool:
+        with ThreadPoolExecutor(get_num_threads()) as pool:
             for _ in pool.map(compute, chunks):
                 pass
         return out
@@ -315,7 +316,8 @@ class PupilModel:
 
     def _form_totals(self, forms: FloatArray, parts: Parts, weighted: Pair) -> list[Any]:
         """Light of quadratic forms of the components, see ``Transform.totals``."""
-        return self.transform.light(self.field, forms, parts, weighted)
+        scratch = Scratch(self.transform.xp)
+        return self.transform.light(self.field, forms, parts, weighted, scratch)
 
     def _slope_totals(self, parts: Parts, weighted: Pair) -> list[Any]:
         """Samples of the free dipole's image and its slopes by x, y, z at fixed normalisation."""
@@ -326,14 +328,15 @@ class PupilModel:
             (asarray(1j * k * field.nodes.ky), (1, 0)),
             (asarray(1j * k * field.sample_root), (0, 0)),
         )
+        scratch = Scratch(transform.xp)
         image, *by_place = totals = transform.totals(4, weighted[0].shape[0])
         for values, odd, share in zip(field.amplitude, field.parity, field.free, strict=True):
             amplitude = asarray(values)
-            light = transform.waves(amplitude, odd, weighted, parts)
+            light = transform.waves(amplitude, odd, weighted, parts, scratch)
             transform.add_light(light, light, [(image, share)])
             for (factor, (odd_y, odd_x)), total in zip(factors, by_place, strict=True):
                 parity = (odd[0] ^ odd_y, odd[1] ^ odd_x)
-                slope = transform.waves(amplitude * factor, parity, weighted, parts)
+                slope = transform.waves(amplitude * factor, parity, weighted, parts, scratch, 1)
                 transform.add_light(light, slope, [(total, 2.0 * share)])
         return totals
 
@@ -516,6 +519,9 @@ def _reachable(optics: Any, accuracy: float | None, roughness: Roughness) -> flo
 
 def _groups(x: FloatArray, y: FloatArray) -> Iterator[tuple[tuple[float, float], NDArray[np.intp]]]:
     """((x, y), indices) of the images that share a lateral position."""
+    if (x == x[0]).all() and (y == y[0]).all():
+        yield (float(x[0]), float(y[0])), np.arange(x.size)
+        return
     places, member = np.unique(np.stack((x, y), axis=1), axis=0, return_inverse=True)
     for number, (x0, y0) in enumerate(places):
         yield (float(x0), float(y0)), np.flatnonzero(member.ravel() == number)

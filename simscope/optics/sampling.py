@@ -37,7 +37,7 @@ from simscope.optics.field import (
 from simscope.optics.interfaces import Objective
 from simscope.optics.modulator import Roughness
 from simscope.optics.pixels import SampleGrid
-from simscope.optics.transform import Transform, parity_parts
+from simscope.optics.transform import Scratch, Transform, parity_parts
 
 FloatArray = NDArray[np.float64]
 
@@ -113,7 +113,9 @@ def sampled_field(demand: Demand) -> Sampled:
         error = float(differences.max())
         if error < CHECKED_SHARE * demand.accuracy:
             return Sampled(_field(demand, count), error)
-        count = finer_count if error > 30 * demand.accuracy else math.ceil(1.05 * count)
+        # rough pupils converge slowly and cost much: no use in small steps
+        far = error > 30 * demand.accuracy or not demand.roughness.smooth
+        count = finer_count if far else math.ceil(1.05 * count)
     raise OpticsError(
         f"{2 * MOST_NODES} nodes across the pupil change the image by {error:.1e} of its "
         f"peak, a quarter of accuracy={demand.accuracy:g} is asked: use a smoother mask, a "
@@ -211,7 +213,8 @@ def _check_values(demand: Demand, field: PupilField) -> FloatArray:
         aberrated = static
         if wavefront_nm:
             aberrated = static * np.exp(1j * _phase_rad(wavefront_nm, objective, kx, ky))
-        (total,) = transform.light(field, field.free_form, parity_parts(aberrated), weighted)
+        parts = parity_parts(aberrated)
+        (total,) = transform.light(field, field.free_form, parts, weighted, Scratch(np))
         values.append(transform.pixels(total).reshape(z_nm.size, -1))
     return np.concatenate(values)
 

@@ -43,6 +43,21 @@ PLANE_BUDGET_BYTES = 8_000_000
 MOST_PLANES = 16
 
 
+class Scratch:
+    """Arrays to be written again and again by one thread: fresh memory costs more than the sums."""
+
+    def __init__(self, xp: Any) -> None:
+        self._xp = xp
+        self._arrays: dict[Any, Array] = {}
+
+    def array(self, name: Any, shape: tuple[int, ...]) -> Array:
+        """The array of that name, its contents left from the last use."""
+        known = self._arrays.get(name)
+        if known is None or known.shape != shape:
+            known = self._arrays[name] = self._xp.empty(shape)
+        return known
+
+
 class Transform:
     """Transforms from one set of pupil nodes to the pixels of one window."""
 
@@ -78,6 +93,7 @@ class Transform:
         forms: NDArray[np.float64],
         parts: Parts,
         weighted: tuple[Array, Array],
+        scratch: Scratch,
     ) -> list[Array]:
         """Light of quadratic forms (n, components, components) of a field, see ``totals``.
 
@@ -86,6 +102,7 @@ class Transform:
         amplitude = self.xp.asarray(field.amplitude)
         totals = self.totals(len(forms), weighted[0].shape[0])
         waves: dict[int, Waves] = {}
+        lone = not (forms * (1.0 - np.eye(forms.shape[1]))).any()
         for i, j in zip(*(map(int, k) for k in np.triu_indices(len(field.parity))), strict=True):
             shares = forms[:, i, j] * (1.0 if i == j else 2.0)
             # what is left of a cosine that is 0 is rounding
@@ -93,19 +110,27 @@ class Transform:
             if not used.size:
                 continue
             for k in {i, j} - set(waves):
-                waves[k] = self.waves(amplitude[k], field.parity[k], weighted, parts)
+                name = 0 if lone else k
+                waves[k] = self.waves(amplitude[k], field.parity[k], weighted, parts, scratch, name)
             into = [(totals[k], float(shares[k])) for k in used]
             self.add_light(waves[i], waves[j], into)
         return totals
 
     def waves(
-        self, amplitude: Array, odd: Parity, weighted: tuple[Array, Array], parts: Parts
+        self,
+        amplitude: Array,
+        odd: Parity,
+        weighted: tuple[Array, Array],
+        parts: Parts,
+        scratch: Scratch,
+        name: int = 0,
     ) -> Waves:
         """Standing waves of a pupil field given in the quadrant kx, ky > 0.
 
         The field is ``amplitude`` (rows, columns), continued by its parity ``odd``, times
         ``weighted``, the (real, imaginary) phasors of planes (planes, rows, columns) with the
-        quadrature's weights, times what the parity ``parts`` (rows, columns) add up to.
+        quadrature's weights, times what the parity ``parts`` (rows, columns) add up to. The result
+        stands in ``scratch`` until the next of the same ``name``.
         """
         planes, rows, columns = weighted[0].shape
         half_y, half_x = self.half
@@ -114,14 +139,16 @@ class Transform:
             chosen = [part for part in parts if part[1] ^ odd[1] == odd_x]
             if not chosen:
                 continue
-            stacked = self.xp.empty((len(chosen), rows, 2, planes, columns))
+            stacked = scratch.array("pupil", (len(chosen), rows, 2, planes, columns))
             for place, part in enumerate(chosen):
                 self._spread(weighted, amplitude * parts[part], stacked[place])
             pupil = stacked.reshape(len(chosen), rows, 2 * planes, columns)
-            along = self.xp.matmul(pupil, self.waves_x[odd_x])
+            along = scratch.array("along", (len(chosen), rows, 2 * planes, half_x))
+            self.xp.matmul(pupil, self.waves_x[odd_x], out=along)
             for place, part in enumerate(chosen):
                 odd_y = part[0] ^ odd[0]
-                across = self.xp.matmul(self.waves_y[odd_y], along[place].reshape(rows, -1))
+                across = scratch.array((name, odd_y, odd_x), (half_y, 2 * planes * half_x))
+                self.xp.matmul(self.waves_y[odd_y], along[place].reshape(rows, -1), out=across)
                 waves[odd_y, odd_x] = across.reshape(half_y, 2, planes, half_x)
         return waves
 
