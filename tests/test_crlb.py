@@ -244,8 +244,9 @@ class TestRecipes:
 
     def test_oriented_molecules_change_with_height_as_their_light_is_collected(self):
         recipe = small(
-            "smlm-2d-dense", structure__z_nm={"uniform": [0, 60]}, dipoles={"kind": "fixed"}
-        )
+            "smlm-2d-dense", structure__z_nm={"uniform": [0, 60]}, dipoles={"kind": "fixed"},
+            optics__n_sample=1.33,
+        )  # fmt: skip
         recipe = recipe.replace("rendering.window_px", 11)
         table, z_nm, step = ss.Simulator(recipe, 0).table, 40.0, 0.5
         moment = moments(math.radians(70), math.radians(30))

@@ -262,6 +262,21 @@ class TestSlopes:
             central = (image(**{name: step}) - image(**{name: -step})) / (2 * step)
             np.testing.assert_allclose(slopes[number], central, atol=2e-3 * np.abs(central).max())
 
+    @pytest.mark.parametrize(("optics", "below"), [(Optics(), False), (Optics(**OIL), True)])
+    def test_no_height_falls_below_a_coverslip_that_is_there(self, optics, below):
+        heights = []
+
+        def images_over(reach):
+            def images(z, focus, x, y):
+                heights.extend([*z, reach.z_nm[0]])
+                return (1.0 + 1e-3 * (x + y + z))[:, None, None] * np.ones((1, 2, 2))
+
+            return images
+
+        slopes = differenced(images_over, optics, *broadcast_places([0.0, 9.0], 0.0, 0.0, 0.0))
+        np.testing.assert_allclose(slopes[:, 1:], 1e-3, rtol=1e-9)
+        assert (min(heights) < 0.0) == below
+
     def test_images_with_a_kink_are_refused(self):
         def kinked(z, focus, x, y):
             return np.abs(x - 0.3)[:, None, None] * np.ones((1, 2, 2))
@@ -316,8 +331,9 @@ class TestPsfBounds:
         )
         assert tetrapod < 0.55 * astigmatic
 
-    def test_height_of_a_symmetric_psf_has_no_bound_in_focus(self):
-        bound = psf_crlb(Optics(**OIL), [-300.0, 0.0, 300.0])
+    @pytest.mark.parametrize("changes", [{}, {"method": "pupil"}, {"bead_diameter_nm": 50.0}])
+    def test_height_of_a_symmetric_psf_has_no_bound_in_focus(self, changes):
+        bound = psf_crlb(Optics(**OIL, **changes), [-300.0, 0.0, 300.0])
         assert np.isinf(bound["z_nm"]).tolist() == [False, True, False]
         assert bound["z_nm"][0] == pytest.approx(bound["z_nm"][2], rel=1e-4)
         assert np.isfinite(bound["x_nm"]).all()
