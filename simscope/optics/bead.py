@@ -30,9 +30,15 @@ from scipy.special import roots_jacobi
 from simscope.errors import OpticsError
 from simscope.optics.collection import collected_power, emitted_power
 from simscope.optics.dipoles import FREE_MOMENTS
-from simscope.optics.filters import apply, disc_filter, disc_transform
+from simscope.optics.filters import (
+    apply,
+    disc_filter,
+    disc_transform,
+    sampled,
+    source_spacing_nm,
+)
 from simscope.optics.interfaces import Objective, objective_of
-from simscope.optics.pixels import Window, samples_per_pixel
+from simscope.optics.pixels import Window
 from simscope.optics.reach import Reach
 
 FloatArray = NDArray[np.float64]
@@ -65,28 +71,21 @@ class BeadModel:
         self._collects = optics.model == "vectorial" and optics.measured is None
         self.grid_y, self.grid_x = window.grids(band_limit_per_nm, 0.2 * accuracy)
         spacing_nm = self.grid_x.spacing_nm
-        multiple = samples_per_pixel(spacing_nm, band_limit_per_nm)
         self.heights_nm, self.shares = ball_rule(
             self.radius_nm, band_limit_per_nm, self.objective, 0.2 * accuracy
         )
         discs = [
             disc_filter(
                 math.sqrt(max(self.radius_nm**2 - height**2, 0.0)),
-                band_limit_per_nm, spacing_nm / multiple, 0.2 * accuracy,
+                band_limit_per_nm,
+                0.2 * accuracy,
             )
             for height in self.heights_nm
-        ]  # fmt: skip
+        ]
         shape = (self.grid_y.positions_nm.size, self.grid_x.positions_nm.size)
-        margin = max(disc.margin for disc in discs)
-        self._discs = [disc.matrices(shape, multiple, margin) for disc in discs]
-        points = Window(
-            (
-                (shape[0] - 1) * multiple + 2 * margin + 1,
-                (shape[1] - 1) * multiple + 2 * margin + 1,
-            ),
-            spacing_nm / multiple,
-            points=True,
-        )
+        source_nm = source_spacing_nm(spacing_nm, band_limit_per_nm)
+        sides, self._discs = sampled(discs, shape, spacing_nm, source_nm)
+        points = Window(sides, source_nm, points=True)
         low, high = reach.z_nm
         wider = replace(reach, z_nm=(low - self.radius_nm, high + self.radius_nm))
         self._molecules = build(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import j1
 
 from simscope.errors import OpticsError
+from simscope.optics.pixels import HIGHEST_BAND_SHARE
 
 FloatArray = NDArray[np.float64]
 Taps = dict[int, float]
@@ -93,78 +94,112 @@ def line_filter(
 
 @dataclass(frozen=True)
 class AreaFilter:
-    """Weighted sums over neighbouring samples: sum of weight_y x weight_x products of taps."""
+    """A mean over a small area: a sum of products of a response along y and one along x.
 
-    terms: tuple[tuple[Taps, Taps], ...]
+    ``factors``: (y, x) responses at ``frequency``; ``reach_nm``: half width of the area, around the
+    point ``shift_nm`` (y, x) away; ``accuracy``: of each factor, as a share of its largest value.
+    """
 
-    @property
-    def margin(self) -> int:
-        """Samples needed beyond the targets on every side."""
-        return max(abs(offset) for pair in self.terms for taps in pair for offset in taps)
+    frequency: FloatArray
+    factors: tuple[tuple[FloatArray, FloatArray], ...]
+    reach_nm: float
+    shift_nm: tuple[float, float]
+    accuracy: float
 
-    def matrices(
-        self, shape: tuple[int, int], multiple: int, margin: int
-    ) -> list[tuple[FloatArray, FloatArray]]:
-        """Matrices (targets, samples) along y and x for each term.
-
-        ``shape`` targets lie ``multiple`` samples apart; ``margin`` samples surround them.
-        """
+    def rows(
+        self, shape: tuple[int, int], target_nm: float, source_nm: float
+    ) -> list[tuple[list[Taps], list[Taps]]]:
+        """Weights of the samples at multiples of ``source_nm`` for every target row and column."""
         return [
-            (_matrix(y, shape[0], multiple, margin), _matrix(x, shape[1], multiple, margin))
-            for y, x in self.terms
-        ]
+            (self._line(y, 0, shape, target_nm, source_nm),
+             self._line(x, 1, shape, target_nm, source_nm))
+            for y, x in self.factors
+        ]  # fmt: skip
+
+    def _line(
+        self, factor: FloatArray, axis: int, shape: tuple[int, int], target_nm: float,
+        source_nm: float,
+    ) -> list[Taps]:  # fmt: skip
+        known: dict[float, Taps] = {}
+        lines = []
+        for target in range(shape[axis]):
+            place_nm = (target - 0.5 * (shape[axis] - 1)) * target_nm
+            nearest = round(place_nm / source_nm)
+            left_nm = round(place_nm - nearest * source_nm, 6)
+            if left_nm not in known:
+                known[left_nm] = line_filter(
+                    self.frequency, factor, source_nm, self.reach_nm,
+                    self.accuracy * float(np.abs(factor).max()), left_nm + self.shift_nm[axis],
+                )  # fmt: skip
+            lines.append({offset + nearest: w for offset, w in known[left_nm].items()})
+        return lines
 
 
-def _matrix(taps: Taps, targets: int, multiple: int, margin: int) -> FloatArray:
-    matrix = np.zeros((targets, (targets - 1) * multiple + 2 * margin + 1))
-    for target in range(targets):
+Matrices = list[tuple[FloatArray, FloatArray]]
+
+
+def source_spacing_nm(target_nm: float, band_limit_per_nm: float) -> float:
+    """Distance of samples that hold the band, a multiple or a fraction of that of the targets."""
+    finest = 0.5 * HIGHEST_BAND_SHARE / band_limit_per_nm
+    if target_nm <= finest:
+        return target_nm * math.floor(finest / target_nm)
+    return target_nm / math.ceil(target_nm / finest)
+
+
+def sampled(
+    filters: list[AreaFilter], shape: tuple[int, int], target_nm: float, source_nm: float
+) -> tuple[tuple[int, int], list[Matrices]]:
+    """Shape of the samples around 0 that the filters need, and their matrices (targets, samples).
+
+    ``shape`` targets lie ``target_nm`` apart, centred on 0.
+    """
+    rows = [area.rows(shape, target_nm, source_nm) for area in filters]
+    half = [
+        max(abs(o) for area in rows for pair in area for taps in pair[axis] for o in taps)
+        for axis in (0, 1)
+    ]
+    matrices = [[(_matrix(y, half[0]), _matrix(x, half[1])) for y, x in area] for area in rows]
+    return (2 * half[0] + 1, 2 * half[1] + 1), matrices
+
+
+def _matrix(lines: list[Taps], half: int) -> FloatArray:
+    matrix = np.zeros((len(lines), 2 * half + 1))
+    for target, taps in enumerate(lines):
         for offset, weight in taps.items():
-            matrix[target, target * multiple + margin + offset] = weight
+            matrix[target, half + offset] = weight
     return matrix
 
 
-def apply(matrices: list[tuple[FloatArray, FloatArray]], samples: FloatArray) -> FloatArray:
+def apply(matrices: Matrices, samples: FloatArray) -> FloatArray:
     """Targets (..., y, x) from samples (..., y, x)."""
-    out = matrices[0][0] @ samples @ matrices[0][1].T
+    out = matrices[0][0] @ (samples @ matrices[0][1].T)
     for along_y, along_x in matrices[1:]:
-        out += along_y @ samples @ along_x.T
+        out += along_y @ (samples @ along_x.T)
     return out
 
 
 def disc_filter(
     radius_nm: float,
     band_limit_per_nm: float,
-    spacing_nm: float,
     accuracy: float,
     shift_nm: tuple[float, float] = (0.0, 0.0),
 ) -> AreaFilter:
     """Mean over a disc of ``radius_nm`` around the point ``shift_nm`` (y, x) away."""
-    frequency = band_frequencies(band_limit_per_nm, radius_nm + spacing_nm)
+    frequency = band_frequencies(band_limit_per_nm, radius_nm + 0.5 / band_limit_per_nm)
     terms = separable_terms(lambda rho: disc_transform(radius_nm, rho), frequency, 0.3 * accuracy)
-    share = accuracy / (3.0 * len(terms))
-    pairs = []
-    for sign, factor in terms:
-        scale = np.abs(factor).max()
-        y, x = (
-            line_filter(frequency, factor, spacing_nm, radius_nm, share / scale, shift)
-            for shift in shift_nm
-        )
-        pairs.append(({o: sign * w for o, w in y.items()}, x))
-    return AreaFilter(tuple(pairs))
+    factors = tuple((sign * factor, factor) for sign, factor in terms)
+    largest = max(float(np.abs(factor).max()) for _, factor in terms)
+    share = accuracy / (3.0 * len(terms) * max(1.0, largest**2))
+    return AreaFilter(frequency, factors, radius_nm, shift_nm, share)
 
 
 def square_filter(
     side_nm: float,
     band_limit_per_nm: float,
-    spacing_nm: float,
     accuracy: float,
     shift_nm: tuple[float, float] = (0.0, 0.0),
 ) -> AreaFilter:
     """Mean over a square of ``side_nm`` around the point ``shift_nm`` (y, x) away; 0: the point."""
-    frequency = band_frequencies(band_limit_per_nm, 0.5 * side_nm + spacing_nm)
+    frequency = band_frequencies(band_limit_per_nm, 0.5 * side_nm + 0.5 / band_limit_per_nm)
     response = np.sinc(side_nm * frequency)
-    y, x = (
-        line_filter(frequency, response, spacing_nm, 0.5 * side_nm, 0.4 * accuracy, shift)
-        for shift in shift_nm
-    )
-    return AreaFilter(((y, x),))
+    return AreaFilter(frequency, ((response, response),), 0.5 * side_nm, shift_nm, 0.4 * accuracy)

@@ -39,7 +39,7 @@ class _Pinholed(_Excited):
         unit="1",
         default=1.0,
         gt=0,
-        le=20,
+        le=10,
     )
 
 

@@ -29,7 +29,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
-from simscope.optics.filters import AreaFilter, apply, disc_filter, square_filter
+from simscope.optics.filters import (
+    AreaFilter,
+    apply,
+    disc_filter,
+    sampled,
+    source_spacing_nm,
+    square_filter,
+)
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modalities.beams import (
     beam_optics,
@@ -40,7 +47,7 @@ from simscope.optics.modalities.beams import (
 )
 from simscope.optics.modalities.donut import Donut
 from simscope.optics.modalities.jets import along_z, exponential, jet_of, times
-from simscope.optics.pixels import Window, samples_per_pixel
+from simscope.optics.pixels import Window
 from simscope.optics.reach import Reach
 from simscope.optics.spectrum import shortest_wavelength_nm
 from simscope.recipe.modality import AIRY_DISC
@@ -52,7 +59,7 @@ PLANES_AT_ONCE = 16
 SUM_BAND_SHARE = 0.9
 """Samples whose sum is an integral may lie this share of 1/band apart (no alias reaches f = 0)."""
 
-SUM_HALF_WIDTH = 8.0
+SUM_HALF_WIDTH = 4.0
 """Half width of the plane that is summed in wavelengths over NA, before a defocused cone's."""
 
 LINE_HALF_WIDTH = 12.0
@@ -258,12 +265,11 @@ class _Averaged:
 
     def __init__(
         self, model: Callable[[Window], Any], shape: tuple[int, int], spacing_nm: float,
-        multiple: int, filters: list[AreaFilter],
+        band: float, filters: list[AreaFilter],
     ) -> None:  # fmt: skip
-        margin = max(area.margin for area in filters)
-        sides = tuple((side - 1) * multiple + 2 * margin + 1 for side in shape)
-        self._model = model(Window((sides[0], sides[1]), spacing_nm / multiple, points=True))
-        self.matrices = [area.matrices(shape, multiple, margin) for area in filters]
+        source_nm = source_spacing_nm(spacing_nm, band)
+        sides, self.matrices = sampled(filters, shape, spacing_nm, source_nm)
+        self._model = model(Window(sides, source_nm, points=True))
 
     def samples(self, slopes: bool, *where: FloatArray) -> FloatArray:
         """Unfiltered samples, (n, k, y, x)."""
@@ -288,14 +294,13 @@ class _Confocal:
     ) -> None:  # fmt: skip
         radius_nm = 0.5 * optics.modality.pinhole_airy_units * _airy_nm(optics)
         band = _detection_band(optics)
-        multiple = samples_per_pixel(spacing_nm, band)
-        pinhole = disc_filter(radius_nm, band, spacing_nm / multiple, accuracy)
+        pinhole = disc_filter(radius_nm, band, accuracy)
         self._excitation = _Excitation(
             optics, Window(shape, spacing_nm, points=True), reach, accuracy, build
         )
         self._detection = _Averaged(
             lambda window: build(optics, window, reach, accuracy=accuracy),
-            shape, spacing_nm, multiple, [pinhole],
+            shape, spacing_nm, band, [pinhole],
         )  # fmt: skip
         self._area_nm2 = math.pi * radius_nm**2
 
@@ -350,25 +355,23 @@ class _ImageScanning:
         modality = optics.modality
         band = _detection_band(optics)
         exciting = 2.0 * (modality.excitation_na or optics.na) / modality.excitation_wavelength_nm
-        multiple = samples_per_pixel(spacing_nm, max(band, exciting))
-        fine_nm = spacing_nm / multiple
         back = reassignment_share(optics)
         pitch_nm = modality.pitch_airy_units * _airy_nm(optics)
         offsets = list(detector_elements(modality, _airy_nm(optics)))
         self._detection = _Averaged(
             lambda window: build(optics, window, reach, accuracy=accuracy),
-            shape, spacing_nm, multiple,
+            shape, spacing_nm, band,
             [
-                _element(modality.array, pitch_nm, band, fine_nm, accuracy,
+                _element(modality.array, pitch_nm, band, accuracy,
                          ((1.0 - back) * y, (1.0 - back) * x))
                 for y, x in offsets
             ],
         )  # fmt: skip
         self._excitation = _Averaged(
             lambda window: _Excitation(optics, window, reach, accuracy, build),
-            shape, spacing_nm, multiple,
+            shape, spacing_nm, exciting,
             [
-                square_filter(0.0, exciting, fine_nm, accuracy, (-back * y, -back * x))
+                square_filter(0.0, exciting, accuracy, (-back * y, -back * x))
                 for y, x in offsets
             ],
         )  # fmt: skip
@@ -398,14 +401,14 @@ def reassignment_share(optics: Any) -> float:
 
 
 def _element(
-    array: str, pitch_nm: float, band: float, spacing_nm: float, accuracy: float,
+    array: str, pitch_nm: float, band: float, accuracy: float,
     shift_nm: tuple[float, float],
 ) -> AreaFilter:  # fmt: skip
     """Average over one detector element: a square, or a disc of a hexagon's area."""
     if array == "square":
-        return square_filter(pitch_nm, band, spacing_nm, accuracy, shift_nm)
+        return square_filter(pitch_nm, band, accuracy, shift_nm)
     radius_nm = math.sqrt(_element_area_nm2(array, pitch_nm) / math.pi)
-    return disc_filter(radius_nm, band, spacing_nm, accuracy, shift_nm)
+    return disc_filter(radius_nm, band, accuracy, shift_nm)
 
 
 def _element_area_nm2(array: str, pitch_nm: float) -> float:
