@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-all coverage lint bench clean
+.PHONY: demo test test-all coverage lint bench bench-psf clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py
+
+bench-psf: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[peers]"
+	$(BIN)/python benchmarks/bench_psf.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo runs .pytest_cache .mypy_cache .ruff_cache
