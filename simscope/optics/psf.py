@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from simscope.errors import OpticsError
 from simscope.optics.checks import (
@@ -25,6 +24,7 @@ from simscope.optics.field_dependence import optics_at
 from simscope.optics.interfaces import objective_of
 from simscope.optics.model import Reach, image_model
 from simscope.optics.pixels import Window
+from simscope.optics.threads import single_blas_thread
 
 FloatArray = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def psf(
     optics = optics_at(optics, *field_nm)
     moment = dipole_moments(dipole)
     # small products: threads of BLAS only get in each other's way, and might move last bits
-    with threadpool_limits(1, "blas"):
+    with single_blas_thread():
         images = [
             image_model(
                 seen,
