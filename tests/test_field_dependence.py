@@ -297,7 +297,8 @@ def test_fd_deeploc_maps_make_the_images_they_make_there(tmp_path_factory, seed)
 
 
 def test_every_fd_deeploc_mode_becomes_one_of_the_same_order():
-    modes, maps = from_fd_deeploc(np.ones((2, 3, 23)), 600.0)
+    with pytest.warns(SimscopeWarning, match="a blur of 1 and 1 pixels"):
+        modes, maps = from_fd_deeploc(np.ones((2, 3, 23)), 600.0)
     assert maps.shape == (21, 2, 3)
     assert (np.abs(maps) == 600.0).all()
     assert len(set(modes)) == 21

@@ -79,9 +79,12 @@ def save_arrays(folder: Path, key: str, arrays: dict[str, NDArray[Any]]) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, side = tempfile.mkstemp(dir=folder, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(side, folder / f"psf-{key}.npz")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            os.replace(side, folder / f"psf-{key}.npz")
+        finally:
+            Path(side).unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(
             f"the table cannot be cached in {folder} ({error}): set SIMSCOPE_CACHE",

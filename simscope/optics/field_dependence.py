@@ -12,6 +12,7 @@ Sources: polynomials of the field as in nodal aberration theory, Thompson, J. Op
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import scipy.io
 import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
 
-from simscope.errors import OpticsError
+from simscope.errors import OpticsError, SimscopeWarning
 from simscope.optics.field import with_wavefront
 from simscope.optics.zernike import nm_to_osa
 
@@ -265,12 +266,25 @@ def from_fd_deeploc(
             f"aber_map of shape {aber_map.shape} is not FD-DeepLoc's (y, x, 23): check the file "
             "and its layout"
         )
+    _warn_of_blur(aber_map)
     indices, maps = [], []
     for channel, (n, m) in enumerate(FD_DEEPLOC_MODES):
         order, sign = turned_mode(m)
         indices.append(nm_to_osa(n, order))
         maps.append(sign * wavelength_nm * aber_map[:, :, channel].astype(np.float64))
     return tuple(indices), np.array(maps)
+
+
+def _warn_of_blur(aber_map: NDArray[Any]) -> None:
+    """Warn of the blur that an ``aber_map`` carries in its last two maps, and that is left out."""
+    widths = [float(aber_map[:, :, k].mean()) for k in range(21, aber_map.shape[2])]
+    if any(widths):
+        warnings.warn(
+            f"aber_map carries a blur of {widths[0]:.3g} and {widths[1]:.3g} pixels, which is left "
+            "out: set optics.blur_nm to their size for it",
+            SimscopeWarning,
+            stacklevel=2,
+        )
 
 
 def turned_mode(m: int) -> tuple[int, int]:
