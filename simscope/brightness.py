@@ -85,6 +85,11 @@ class Brightness:
         """Raise unless every angle that may be drawn is totally reflected above the coverslip."""
         light, optics = self.recipe.illumination, self.recipe.optics
         assert isinstance(light, EvanescentIllumination)
+        if optics.modality.kind != "widefield":
+            raise OpticsError(
+                f"illumination evanescent and modality {optics.modality.kind} both say how "
+                "molecules are excited: use modality widefield, or illumination uniform"
+            )
         n_immersion, n_sample = _plain(optics.n_immersion), _plain(optics.n_sample)
         opticses.critical_angle_deg(n_immersion, n_sample)
         if lowest_nm < 0.0:

@@ -1,5 +1,6 @@
 """Orientations and excitation in recipes: laws of the draws, labels in files, light in images."""
 
+import numba
 import numpy as np
 import pytest
 from scipy import stats
@@ -16,12 +17,17 @@ from simscope.sample import orient, place
 
 FALSE_ALARM = 1e-6
 OIL_WATER = {"na": 1.4, "wavelength_nm": 600, "n_sample": 1.33, "n_immersion": 1.518}
+NEEDS_JIT = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="tables are too slow to build without JIT"
+)
 TIRF = {"kind": "evanescent", "angle_deg": 68.0, "excitation_wavelength_nm": 561}
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """Folder for the tables of this module."""
+    if numba.config.DISABLE_JIT:
+        pytest.skip("tables are too slow to build without JIT")
     return tmp_path_factory.mktemp("tables")
 
 
@@ -178,17 +184,34 @@ def test_relative_collection_dims_and_brightens_by_height_and_orientation(cache)
         ({"illumination.angle_deg": {"uniform": [60, 70]}}, OpticsError, "angle_deg=60"),
         ({"optics.n_sample": 1.518}, OpticsError, "denser immersion"),
         (
+            {
+                "optics.modality": {
+                    "kind": "light_sheet",
+                    "excitation_wavelength_nm": 561,
+                    "sheet_na": 0.1,
+                }
+            },
+            OpticsError,
+            "both say how",
+        ),
+        (
             {"optics.analyser": {}, "acquisition.focus_nm": {"uniform": [0, 100]}},
             RecipeError,
             "share one focus",
         ),
     ],
-    ids=["subcritical", "maybe subcritical", "matched", "analyser of a drawn focus"],
+    ids=[
+        "subcritical",
+        "maybe subcritical",
+        "matched",
+        "two excitations",
+        "analyser of a drawn focus",
+    ],
 )
-def test_impossible_light_is_refused_before_anything_is_simulated(changes, error, words, cache):
+def test_impossible_light_is_refused_before_anything_is_simulated(changes, error, words):
     recipe = tirf_recipe().replace_all(changes)
     with pytest.raises(error, match=words):
-        ss.Simulator(recipe, seed=1, cache=cache)
+        ss.Simulator(recipe, seed=1)
 
 
 def analysed(recipe, channels):
@@ -234,6 +257,7 @@ def test_one_channel_is_that_half_of_the_pair_and_counts_its_own_light(cache):
     assert share == pytest.approx(pair[0] / pair.sum(), abs=5e-3)
 
 
+@NEEDS_JIT
 def test_emitters_of_a_split_file_lie_on_its_first_channel(tmp_path):
     recipe = analysed(tirf_recipe(kind="uniform"), "both").replace("structure.margin_nm", 1500)
     path = tmp_path / "split.h5"
@@ -250,12 +274,12 @@ def test_bounds_are_refused_behind_an_analyser(cache):
         ss.evaluate.crlb(sim, sim[0].emitters)
 
 
-def test_evanescent_light_below_the_coverslip_is_refused(cache):
+def test_evanescent_light_below_the_coverslip_is_refused():
     recipe = tirf_recipe().replace_all(
         {"illumination": {"kind": "evanescent", "depth_nm": 100}, "structure.z_nm": -10}
     )
     with pytest.raises(OpticsError, match="below the coverslip"):
-        ss.Simulator(recipe, seed=1, cache=cache)
+        ss.Simulator(recipe, seed=1)
 
 
 @pytest.mark.parametrize(
