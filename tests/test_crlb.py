@@ -301,6 +301,20 @@ class TestCommand:
         assert "5,000 photons, background 10 per" in result.stdout
         assert "sigma_z" in result.stdout
 
+    def test_says_how_the_dipole_moves(self):
+        pytest.importorskip("matplotlib", reason="pictures need simscope[view]")
+        from simscope.show import recipe_bound_curve
+
+        fixed = {"kind": "fixed", "polar_deg": 90.0, "azimuth_deg": 0.0}
+        turned, drawn = (
+            recipe_bound_curve(snapshot().replace("dipoles", dipoles))
+            for dipoles in (fixed, {"kind": "fixed"})
+        )
+        assert "fixed dipole" in turned.note
+        assert "freely rotating dipole" in drawn.note
+        assert turned.bounds["x_nm"][20] != pytest.approx(turned.bounds["y_nm"][20], rel=0.02)
+        assert drawn.bounds["x_nm"][20] == pytest.approx(drawn.bounds["y_nm"][20], rel=1e-4)
+
     def test_photons_below_zero_are_refused(self, tmp_path):
         pytest.importorskip("matplotlib", reason="pictures need simscope[view]")
         result = command(tmp_path, "--photons", "-5")

@@ -80,7 +80,7 @@ def rieger_stallinga_limit_nm(
     """Smallest standard deviation of x [nm] for a Gaussian spot, closed form without integral.
 
     ``sigma_a^2/N (1 + 4 tau + sqrt(2 tau / (1 + 4 tau)))`` under the root, symbols as in
-    :func:`gaussian_limit_nm`, which it approximates to 3 %. Source: Rieger and Stallinga 2014,
+    :func:`gaussian_limit_nm`, which it approximates to 2 %. Source: Rieger and Stallinga 2014,
     ChemPhysChem 15, 664. Raises EvaluationError if a number is impossible.
     """
     variance, tau = _spot(sigma_nm, photons, background_photons, pixel_nm)

@@ -78,14 +78,15 @@ def recipe_bound_curve(
 ) -> BoundCurve:
     """Bounds for one emitter of a recipe's optics and camera, in the middle of the frame.
 
-    Heights, objective positions and drawn numbers as in :func:`recipe_psf_figure`. Pixels of the
-    frame inform, at most 121 x 121. Raises OpticsError, CameraError or EvaluationError as
+    Heights, objective positions and drawn numbers as in :func:`recipe_psf_figure`; dipoles whose
+    orientation is drawn per molecule are taken as freely rotating, and the note says so. Pixels of
+    the frame inform, at most 121 x 121. Raises OpticsError, CameraError or EvaluationError as
     :func:`simscope.evaluate.psf_crlb`.
     """
     optics, focus = drawn_optics(recipe, sample, seed)
     heights, positions = view_ranges(recipe, focus, z_nm, focus_nm)
     ends, label = varying(heights, positions)
-    camera = _drawn_camera(recipe, sample, seed)
+    camera, dipole = _drawn_camera(recipe, sample, seed), _stated_dipole(recipe)
     z, stage = np.linspace(*heights, PLANES), np.linspace(*positions, PLANES)
     height_px, width_px = recipe.acquisition.shape
     bounds = psf_crlb(
@@ -97,6 +98,7 @@ def recipe_bound_curve(
         camera=camera,
         exposure_ms=recipe.acquisition.exposure_ms,
         pixel_nm=recipe.pixel_nm,
+        dipole=dipole,
         shape=(min(height_px, LARGEST_WINDOW_PX), min(width_px, LARGEST_WINDOW_PX)),
     )
     detected = photons * float(camera.qe)  # type: ignore[arg-type]
@@ -106,8 +108,17 @@ def recipe_bound_curve(
         bounds,
         quantum_limit(optics, detected, z) if not beyond_quantum_limit(optics) else None,
         f"{photons:,.0f} photons, background {background_photons:g} per {recipe.pixel_nm:.4g} nm "
-        f"pixel, {CAMERAS[camera.kind]}, NA {objective_of(optics).na:g}",
+        f"pixel, {CAMERAS[camera.kind]}, NA {objective_of(optics).na:g}, "
+        f"{'freely rotating' if dipole is None else dipole.kind} dipole",
     )
+
+
+def _stated_dipole(recipe: Recipe) -> Any:
+    """The recipe's dipole where its angles are plain numbers; None, free, where they are drawn."""
+    dipole = recipe.dipoles
+    angles = [value for name, value in dipole if name != "kind"]
+    plain = all(value is None or isinstance(value, int | float) for value in angles)
+    return dipole if angles and plain else None
 
 
 def _drawn_camera(recipe: Recipe, sample: int, seed: int) -> Camera:
