@@ -83,6 +83,7 @@ def test_a_psf_is_that_of_its_place_in_the_field():
     np.testing.assert_allclose(right, moved, atol=2e-6 * moved.max())
 
 
+@slow_without_jit
 def test_rendered_emitters_are_moved_by_the_tilt_of_their_place():
     # red if x and y, left and right, or node order and place are confused
     field = polynomial({TILT_X: [[1, 0, 20.0]], TILT_Y: [[0, 1, -20.0]]})
@@ -131,6 +132,7 @@ def test_a_field_that_does_not_change_is_one_node_and_the_plain_table():
     assert (table.coefficients == plain.coefficients).all()
 
 
+@slow_without_jit
 def test_emitters_beyond_the_frame_get_the_aberrations_of_its_edge():
     table = quiet_table(with_field(polynomial({TILT_X: [[1, 0, 20.0]]})))
     along_y, along_x = table.nodes
@@ -155,6 +157,7 @@ def test_derivatives_follow_the_image_through_the_field():
         np.testing.assert_allclose(slope, (ahead - behind) / 2, atol=1e-3 * np.abs(slope).max())
 
 
+@slow_without_jit
 def test_exact_rendering_takes_the_field_too(tmp_path):
     recipe = field_recipe().replace("acquisition.focus_nm", {"uniform": [-100, 100]})
     with warnings.catch_warnings():
@@ -201,6 +204,7 @@ def test_recipes_with_fields_survive_yaml_and_refuse_nonsense():
             recipe.replace(f"optics.field_dependence.{path}", value)
 
 
+@slow_without_jit
 def test_fields_need_a_frame_and_free_dipoles():
     optics = with_field(polynomial({5: [[1, 0, 30.0]]}))
     with pytest.raises(OpticsError, match="frame_shape"):

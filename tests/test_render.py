@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numba
 import numpy as np
 import pytest
 
@@ -12,6 +13,10 @@ from simscope.errors import OpticsError, RecipeError, SimscopeWarning
 from simscope.optics import psf, taper
 from simscope.recipe import FixedDipole, Recipe
 from simscope.sample import Molecules, Shining
+
+slow_without_jit = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="builds a model or table of large windows, as plain Python"
+)
 
 
 def drawn_focus(window_px, *, focus_nm=300.0, accept=False) -> Recipe:
@@ -99,6 +104,7 @@ def test_emitters_beyond_the_frame_need_a_wider_window_to_cover_it():
     assert quiet(recipe.replace("structure.margin_nm", 3000.0)).report["covers_frame"] is False
 
 
+@slow_without_jit
 def test_bytes_of_a_table_rendering_do_not_depend_on_threads():
     one, two = (Simulator("smlm-2d-dense", 3, threads=n).batch(0, 7).images for n in (1, 2))
     np.testing.assert_array_equal(one, two)
@@ -128,6 +134,7 @@ def wide(recipe: Recipe) -> Recipe:
     return recipe.replace_all({"rendering.max_window_px": 101, "rendering.window_px": 49})
 
 
+@slow_without_jit
 def test_drawn_wavefronts_are_rendered_through_any_model():
     # red if the model of one sample's wavefront is used for another's
     recipe = wide(drawn_focus(49)).replace("optics.spectrum", {"kind": "gaussian", "fwhm_nm": 30.0})
@@ -145,6 +152,7 @@ def test_drawn_wavefronts_are_rendered_through_any_model():
     assert simulator.report["pupil_nodes_across"] is None
 
 
+@slow_without_jit
 def test_oriented_molecules_are_rendered_exactly_where_the_focus_is_drawn():
     recipe = wide(drawn_focus(49)).replace("dipoles", {"kind": "fixed"})
     angles = {"polar_deg": 50.0, "azimuth_deg": 20.0, "half_angle_deg": 0.0}
@@ -156,6 +164,7 @@ def test_oriented_molecules_are_rendered_exactly_where_the_focus_is_drawn():
     np.testing.assert_allclose(image, exact[12:36, 12:36], atol=1e-3 * exact.max())
 
 
+@slow_without_jit
 def test_oriented_molecules_are_rendered_from_a_table_too(tmp_path):
     recipe = load_recipe("smlm-2d-dense").replace_all(
         {"dipoles": {"kind": "fixed"}, "acquisition.shape": [24, 24]}

@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.kernels.splat import padded_window
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
-from simscope.optics.checks import check_heights
+from simscope.optics.checks import check_heights, check_supported
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modalities import band_limit_per_nm
 from simscope.optics.pixels import samples_per_pixel
@@ -101,11 +101,13 @@ def build_table(
     at most ``max_window_px``. ``dipoles``: the six basis images instead of one. ``frame_shape``:
     (y, x) pixels of the camera frame, needed where the optics depend on the field; emitters beyond
     it get the aberrations of its edge. ``cache``: folder for finished tables, "default" for the
-    platform's, None for none. ``memory_gb``: what building may take at most; ``threads``: all of
-    numba's if None, of no influence on the result; ``progress`` is called with planes done and
-    planes in all. Raises OpticsError if the accuracy is not reached, memory does not suffice or
-    more than 20 % of the light falls outside (unless ``accept_energy_loss``); warns above 5 %.
+    platform's, None for none. ``memory_gb``: what building may take at most. ``threads``: those
+    of the filters, numba's number if None, of no influence on the result. ``progress`` is called
+    with planes done and planes in all. Raises OpticsError if the accuracy is not reached, memory
+    does not suffice or more than 20 % of the light falls outside (unless ``accept_energy_loss``);
+    warns above 5 %.
     """
+    check_supported(optics)
     request = TableRequest(
         float(focus_nm), float(z_min_nm), float(z_max_nm), float(pixel_nm), window_px,
         int(max_window_px), float(accuracy), bool(dipoles),
@@ -147,7 +149,7 @@ def _check_request(optics: Any, request: TableRequest) -> None:
     if optics.field_dependence is not None and request.dipoles:
         raise OpticsError(
             "oriented dipoles and field dependence together are not tabulated: set dipoles to "
-            "free, or take optics.field_dependence out"
+            "free without analyser, or take optics.field_dependence out"
         )
 
 

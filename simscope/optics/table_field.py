@@ -84,7 +84,7 @@ class FieldOfView:
 
 
 class _Line:
-    """Exact images along a line of the field, to judge how densely nodes must lie."""
+    """Exact images along two opposite edges of the frame, to judge how densely nodes must lie."""
 
     HEIGHTS = 5
 
@@ -109,12 +109,18 @@ class _Line:
         return worst / float(nodes.max())
 
     def _images(self, place_nm: float) -> FloatArray:
+        """Exact images at a place of both lines, (2 * heights, images, y, x)."""
         if place_nm not in self._known:
-            x, y = (place_nm, 0.0) if self.axis else (0.0, place_nm)
-            images = self.field.images(x, y)
-            model = images.model((self.window, self.window), self.z, None)
-            self._known[place_nm] = images.images(model, self.z)
+            self._known[place_nm] = np.concatenate(
+                [self._exact(place_nm, other) for other in (0.0, self.field.size_nm[1 - self.axis])]
+            )
         return self._known[place_nm]
+
+    def _exact(self, along_nm: float, across_nm: float) -> FloatArray:
+        place = (along_nm, across_nm) if self.axis else (across_nm, along_nm)
+        images = self.field.images(*place)
+        model = images.model((self.window, self.window), self.z, None)
+        return images.images(model, self.z)
 
 
 def spline_through(count: int) -> FloatArray:
