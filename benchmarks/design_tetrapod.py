@@ -8,7 +8,8 @@ the packaged recipe `smlm-3d-tetrapod`, with the nominal focus at 3/8 of the ran
 
     python benchmarks/design_tetrapod.py --z-range 4000
 
-prints the coefficients [rad RMS] that `simscope/optics/masks.py` keeps. Add `--mask file.mat
+prints the coefficients [rad RMS] that `simscope/optics/masks.py` keeps; with `--saddle-point` those
+of first and second astigmatism alone. Add `--mask file.mat
 --na-per-pixel 0.03` to see the bound of a mask from a file in the same situation.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 import scipy.optimize
 
 from simscope.optics import PupilModel, nm_to_osa
-from simscope.optics.masks import TETRAPOD_MODES
+from simscope.optics.masks import SADDLE_POINT_MODES, TETRAPOD_MODES
 from simscope.recipe import FileMask, Optics, TetrapodMask
 
 PHOTONS, BACKGROUND = 3500.0, 50.0
@@ -29,7 +30,10 @@ PHOTONS, BACKGROUND = 3500.0, 50.0
 PIXEL_NM, WINDOW_PX = 160.0, 29
 STEP_NM = 10.0
 OPTICS = Optics(na=1.45, wavelength_nm=670, n_coverslip=1.518, n_sample=1.33, accuracy=1e-3)
-MODES = tuple(nm_to_osa(n, m) for n, m in TETRAPOD_MODES)
+MODES = {
+    "tetrapod": tuple(nm_to_osa(n, m) for n, m in TETRAPOD_MODES),
+    "saddle_point": tuple(nm_to_osa(n, m) for n, m in SADDLE_POINT_MODES),
+}
 
 
 def bounds_nm(model: PupilModel, z_nm: np.ndarray, focus_nm: float, wavefront_nm: dict) -> tuple:
@@ -46,9 +50,11 @@ def bounds_nm(model: PupilModel, z_nm: np.ndarray, focus_nm: float, wavefront_nm
     return np.sqrt(np.diagonal(np.linalg.inv(fisher), axis1=1, axis2=2).T[:3])
 
 
-def model_for(optics: Optics, z_range_nm: float, strongest_rad: float) -> PupilModel:
+def model_for(
+    optics: Optics, z_range_nm: float, strongest_rad: float, modes: tuple[int, ...]
+) -> PupilModel:
     """Pupil model for the design range, with room for wavefronts up to ``strongest_rad`` RMS."""
-    limit_nm = strongest_rad * optics.wavelength_nm / (2 * np.pi) / np.sqrt(len(MODES))
+    limit_nm = strongest_rad * optics.wavelength_nm / (2 * np.pi) / np.sqrt(len(modes))
     return PupilModel(
         optics,
         shape=(WINDOW_PX, WINDOW_PX),
@@ -56,7 +62,7 @@ def model_for(optics: Optics, z_range_nm: float, strongest_rad: float) -> PupilM
         z_nm=(0.0, z_range_nm + 2 * STEP_NM),
         focus_nm=(0.0, z_range_nm),
         reach_nm=STEP_NM,
-        wavefront_limit_nm=dict.fromkeys(MODES, limit_nm),
+        wavefront_limit_nm=dict.fromkeys(modes, limit_nm),
     )
 
 
@@ -65,18 +71,21 @@ def mean_bound_nm(
 ) -> float:
     """Mean over x, y, z and the range of the bound [nm] of Zernike coefficients [rad RMS]."""
     scale = model.objective.wavelength_nm / (2 * np.pi)
-    wavefront = dict(zip(MODES, scale * coefficients_rad, strict=True))
+    wavefront = dict(zip(model.modes, scale * coefficients_rad, strict=True))
     return float(bounds_nm(model, z_nm, focus_nm, wavefront).mean())
 
 
-def design(z_range_nm: float, focus_nm: float, heights: int) -> tuple[np.ndarray, float]:
+def design(
+    z_range_nm: float, focus_nm: float, heights: int, modes: tuple[int, ...]
+) -> tuple[np.ndarray, float]:
     """Coefficients [rad RMS] and mean bound [nm] of the best mask found from several starts."""
     z_nm = np.linspace(STEP_NM, z_range_nm, heights)
     share = z_range_nm / 4000.0
-    model = model_for(OPTICS, z_range_nm, 8.0 * max(1.0, share))
+    strongest = 8.0 * max(1.0, share)
+    model = model_for(OPTICS, z_range_nm, strongest, modes)
     found = []
     for first, second in ((2.0, 2.5), (-2.0, 2.5), (2.5, 0.0)):
-        start = np.zeros(len(MODES))
+        start = np.zeros(len(modes))
         start[:2] = first * share, second * share
         found.append(
             scipy.optimize.minimize(
@@ -84,6 +93,8 @@ def design(z_range_nm: float, focus_nm: float, heights: int) -> tuple[np.ndarray
                 start,
                 (model, z_nm, focus_nm),
                 "L-BFGS-B",
+                bounds=[(-strongest / np.sqrt(len(modes)), strongest / np.sqrt(len(modes)))]
+                * len(modes),
                 options={"eps": 0.02, "maxiter": 30},
             )
         )
@@ -95,7 +106,7 @@ def design(z_range_nm: float, focus_nm: float, heights: int) -> tuple[np.ndarray
 def judge(optics: Optics, z_range_nm: float, focus_nm: float) -> float:
     """Mean bound [nm] of the optics' own mask over the range."""
     z_nm = np.linspace(STEP_NM, z_range_nm, 13)
-    model = model_for(optics, z_range_nm, 0.0)
+    model = model_for(optics, z_range_nm, 0.0, MODES["tetrapod"])
     return float(bounds_nm(model, z_nm, focus_nm, {}).mean())
 
 
@@ -107,6 +118,7 @@ def main() -> None:
         "--focus", type=float, help="nominal focus [nm]; 3/8 of the range if absent"
     )
     parser.add_argument("--judge", action="store_true", help="judge the mask in masks.py")
+    parser.add_argument("--saddle-point", action="store_true", help="two modes alone")
     parser.add_argument("--mask", help="mask file to judge")
     parser.add_argument("--na-per-pixel", type=float, default=0.03)
     given = parser.parse_args()
@@ -119,7 +131,8 @@ def main() -> None:
         bound = judge(optics, given.z_range, focus_nm)
         print(f"mean bound {bound:.2f} nm over {given.z_range:g} nm at focus {focus_nm:g} nm")
         return
-    coefficients, bound = design(given.z_range, focus_nm, given.heights)
+    modes = MODES["saddle_point" if given.saddle_point else "tetrapod"]
+    coefficients, bound = design(given.z_range, focus_nm, given.heights, modes)
     print(f"z range {given.z_range:g} nm, focus {focus_nm:g} nm: mean bound {bound:.2f} nm")
     print("coefficients [rad RMS]:", ", ".join(f"{c:.3f}" for c in coefficients))
 

@@ -276,8 +276,6 @@ def check(
 
 
 MASK_RECIPE = "smlm-3d-tetrapod"
-MASK_FOCUS = 0.375
-"""Share of a mask's range at which the nominal focus lies, as in ``MASK_RECIPE``."""
 
 
 def mask_list() -> tuple[dict[str, Any], list[str]]:
@@ -298,8 +296,9 @@ def with_mask(
 ) -> Recipe:
     """The recipe with a mask, named or as YAML, made for an axial range [nm].
 
-    ``fit_focus`` moves the nominal focus into the range as well.
+    ``fit_focus`` brings the middle of the range into focus as well.
     """
+    from simscope.optics import best_focus
     from simscope.recipe.recipe import anchor_files
     from simscope.recipe.text import parse_yaml
 
@@ -318,7 +317,9 @@ def with_mask(
     made_for = getattr(masked.optics.mask, "z_range_nm", None)
     if not fit_focus or made_for is None:
         return masked
-    return masked.replace("acquisition.focus_nm", MASK_FOCUS * made_for)
+    plain = masked.optics.model_copy(update={"mask": None})
+    (focus_nm,) = best_focus(plain, 0.5 * made_for)
+    return masked.replace("acquisition.focus_nm", round(float(focus_nm)))
 
 
 def mask_heights(recipe: Recipe, z_range: float | None) -> tuple[float, float] | None:

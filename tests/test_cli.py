@@ -139,6 +139,22 @@ def test_relative_paths_work(folder, monkeypatch):
     assert (folder / "relative.h5").exists()
 
 
+def test_masks_are_listed_with_their_papers():
+    listed = answer("psf", "--list-masks")
+    assert "Dowski" in listed["cubic"]["source"]
+    assert all(entry["about"] for entry in listed.values())
+
+
+def test_a_mask_is_shown_without_recipe_or_name_of_the_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mask = ("psf", "--mask", "astigmatism", "--z-range", 600, "--side-um", 1.0)
+    run(*mask)
+    assert (tmp_path / "psf.png").read_bytes().startswith(b"\x89PNG")
+    assert "--force" in complaint(*mask)
+    assert "did you mean 'tetrapod'" in complaint("psf", "--mask", "tetrapd", "--out", "a.png")
+    assert "z_range_nm" in complaint("psf", "--mask", "vortex", "--z-range", 600, "--out", "a.png")
+
+
 def test_psf_picture_of_recipe_options_and_drawn_sample(folder, tmp_path):
     run("psf", folder / "small.yaml", "--na", 1.1, "--out", tmp_path / "a.png")
     run("psf", folder / "stack.yaml", "--sample", 2, "--side-um", 1.5, "--out", tmp_path / "b.png")

@@ -15,7 +15,8 @@ from matplotlib.colors import PowerNorm  # noqa: E402
 from simscope import show  # noqa: E402
 from simscope.errors import DatasetError, OpticsError, SimscopeError  # noqa: E402
 from simscope.evaluate import score  # noqa: E402
-from simscope.show import style  # noqa: E402
+from simscope.recipe import MASKS  # noqa: E402
+from simscope.show import gallery, style  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
 
@@ -267,3 +268,24 @@ def test_damaged_movies_are_one_clear_error(files, tmp_path):
     (tmp_path / "bad.h5").write_bytes(raw)
     with ss.open_dataset(tmp_path / "bad.h5") as data, pytest.raises(DatasetError, match="damaged"):
         show.contact_sheet(data)
+
+
+def test_gallery_shows_every_computed_mask_and_modality_at_five_depths(monkeypatch):
+    # coarse and small, as the physics is tested elsewhere
+    monkeypatch.setattr(gallery, "MASK_PIXEL_NM", 600.0)
+    monkeypatch.setattr(gallery, "SPOT_PIXEL_NM", 300.0)
+    figure = show.gallery_figure()
+    names = {axes.get_ylabel() for axes in panels(figure)} - {""}
+    computed = {kind.replace("_", " ") for kind in MASKS} - {"file", "array"}
+    assert names >= computed | {"no mask", "widefield", "confocal", "sted"}
+    assert len(panels(figure)) == gallery.DEPTHS * len(names)
+    assert all(axes.get_title().endswith("µm") for axes in panels(figure))
+
+
+@pytest.mark.parametrize("kind", ["saddle_point", "double_helix", "cubic", "astigmatism"])
+def test_psf_figure_shows_the_phase_of_every_mask(kind):
+    optics = snapshot().replace("optics.mask", {"kind": kind, "z_range_nm": 1000.0}).optics
+    figure = show.psf_figure(optics, z_nm=(0.0, 1000.0), focus_nm=(500.0, 500.0), side_um=1.0)
+    pupil = next(axes for axes in panels(figure) if "pupil" in axes.get_title())
+    phase = np.asarray(pupil.images[0].get_array().filled(np.nan))
+    assert np.nanmax(np.abs(phase)) > 0.5

@@ -152,12 +152,12 @@ def _double_helix(mask: Any, objective: Objective, x: FloatArray, y: FloatArray)
 
     Ring l has charge 2l - 1 and its defocus per height lies l - 1/2 steps from that of the centre,
     so height turns every ring's image by the same angle: ``helix_turn_per_nm``.
-    Source: Prasad 2013, eqs. 4 to 7, for one lobe; Berlich and Stallinga 2018 for more. Rings of
+    Source: Prasad 2013 for one lobe; Berlich and Stallinga 2018 for more. Rings of
     equal steps in sqrt(n^2 - q^2) instead of q^2 keep the rate constant at high NA.
     """
     inner = np.array(helix_radii_na(mask, objective))
     ring = np.searchsorted(inner, objective.na * np.hypot(x, y), side="right")
-    return (2.0 * ring + 1.0) * np.arctan2(y, x)
+    return (2.0 * ring.astype(np.float64) + 1.0) * np.arctan2(y, x)
 
 
 def helix_rings(mask: Any, objective: Objective) -> int:
@@ -179,7 +179,8 @@ def helix_turn_per_nm(mask: Any, objective: Objective) -> float:
 
 
 def _vortex(mask: Any, objective: Objective, x: FloatArray, y: FloatArray) -> FloatArray:
-    return float(mask.charge) * np.arctan2(y, x)
+    turned: FloatArray = mask.charge * np.arctan2(y, x)
+    return turned
 
 
 def _cubic(mask: Any, objective: Objective, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -191,7 +192,7 @@ def cubic_alpha_rad(mask: Any, objective: Objective) -> float:
 
     The transfer at frequency u (cutoff 2) keeps its contrast while the defocus at the edge stays
     below 3 alpha (1 - |u|/2): for u = 1 that is 1.5 alpha to each side.
-    Source: Dowski and Cathey 1995, stationary-phase condition of eq. 11.
+    Source: Dowski and Cathey 1995, condition for the point of stationary phase.
     """
     if mask.alpha_rad is not None:
         return float(mask.alpha_rad)

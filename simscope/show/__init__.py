@@ -2,6 +2,7 @@
 
 from simscope.show.crlb import BoundCurve, crlb_figure, recipe_bound_curve
 from simscope.show.curves import Trial, precision_figure, training_figure
+from simscope.show.gallery import gallery_figure
 from simscope.show.optics import psf_figure, recipe_psf_figure
 from simscope.show.reconstruction import reconstruction_figure
 from simscope.show.report import Code, Picture, Section, Table, Text, write_report
@@ -19,6 +20,7 @@ __all__ = [
     "contact_sheet",
     "crlb_figure",
     "failure_sheet",
+    "gallery_figure",
     "png_bytes",
     "precision_figure",
     "psf_figure",
