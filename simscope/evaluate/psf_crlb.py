@@ -85,7 +85,8 @@ def psf_crlb(
         middle of the ``shape`` (y, x) pixels, all that inform.
     optics
         With an analyser of both channels the information of the two images adds up, each with its
-        own background.
+        own background. Aberrations that change over the field are taken at its centre;
+        ``collection`` plays no part, since photons count what arrives.
     camera
         Its quantum efficiency, dark current over ``exposure_ms`` and noise; None counts photons.
     dipole
