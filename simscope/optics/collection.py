@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
+from scipy.special import roots_legendre
 
 from simscope.errors import OpticsError
 from simscope.optics import interfaces
@@ -192,7 +193,7 @@ def _reflection(n_from: float, n_into: float, q: FloatArray) -> tuple[Any, Any]:
 
 def _gauss(low: float, high: float, count: int) -> tuple[FloatArray, FloatArray]:
     """Gauss-Legendre nodes and weights on [low, high], each (count,)."""
-    node, weight = np.polynomial.legendre.leggauss(count)
+    node, weight = roots_legendre(count)
     half = 0.5 * (high - low)
     return low + half * (node + 1.0), half * weight
 
