@@ -184,7 +184,7 @@ def field_recipe() -> Recipe:
     recipe = load_recipe("smlm-2d-dense")
     return recipe.replace_all({
         "optics.field_dependence": {
-            "kind": "polynomial", "half_width_nm": 1000.0, "frame_centre_nm": [500.0, 0.0],
+            "kind": "polynomial", "half_width_nm": 2000.0, "frame_centre_nm": [500.0, 0.0],
             "coefficients_nm": {"5": [[1, 0, 30.0]], "8": [[0, 1, 20.0]]},
         },
         "acquisition.shape": [24, 24], "camera.pixel_pitch_um": 10.0,

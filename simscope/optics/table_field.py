@@ -78,8 +78,9 @@ class FieldOfView:
                 return count
         raise OpticsError(
             f"{NODE_COUNTS[-1]} nodes along {'yx'[axis]} leave an error of {error:.1e} of the "
-            f"peak, accuracy={self.request.accuracy:g} is asked of the table: raise it, or use a "
-            "field that changes less over the frame"
+            f"peak, accuracy={self.request.accuracy:g} is asked of the table: raise it, use a "
+            "field that changes less over the frame, or one whose half_width_nm or maps cover the "
+            "frame (at their edge aberrations stop changing, with a kink)"
         )
 
 
