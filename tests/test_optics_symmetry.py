@@ -205,6 +205,20 @@ def test_planes_between_computed_ones_are_as_exact(axis):
         assert np.abs(stack[plane] - alone).max() < 0.5e-6 * alone.max()
 
 
+@needs_compiler
+def test_single_precision_stacks_hold_the_accuracy_between_computed_planes():
+    model = model_of(OIL_WATER, focus_nm=(-1000.0, 1000.0), accuracy=1e-4)
+    finer = model_of(OIL_WATER, focus_nm=(-1000.0, 1000.0), accuracy=1e-7)
+    focus_nm, drawn = (
+        np.linspace(-1000.0, 1000.0, 31),
+        wavefront([20.0, 0.0, -30.0, 0.0, 0.0, 15.0]),
+    )
+    (stack,) = model.stacks(300.0, focus_nm, coefficients_nm=[list(drawn.values())])
+    expected = finer.images(300.0, focus_nm, wavefront_nm=drawn)
+    worst = np.abs(stack - expected).max(axis=(1, 2)) / expected.max(axis=(1, 2))
+    assert worst.max() < 1e-4
+
+
 def test_more_accuracy_never_gives_a_larger_error():
     bent = {"wavefront_nm": wavefront([30.0, 20.0, 10.0, 30.0, 0.0, 20.0])}
     exact = model_of(OIL_WATER, accuracy=1e-10).images(500.0, **bent)

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
-from simscope.optics.axial import axial_nodes
+from simscope.optics.axial import AxialNodes, axial_nodes
 from simscope.optics.checks import check_supported, check_window
 from simscope.optics.field import (
     basis_forms,
@@ -244,10 +244,7 @@ class PupilModel:
         with single_blas_thread():
             for (x0, y0), members in _groups(x, y):
                 parts = self._parts(x0, y0, aberration)
-                nodes = axial_nodes(
-                    z[members], focus[members], self.field.sample_root, self.field.immersion_root,
-                    self.objective.wavenumber_per_nm, AXIAL_SHARE * self.accuracy,
-                )  # fmt: skip
+                nodes = self._axial_nodes(z[members], focus[members])
                 raw = self._planes(nodes.z_nm, nodes.focus_nm, parts, totals, outputs)
                 if nodes.weights is not None:
                     raw = xp.tensordot(xp.asarray(nodes.weights), raw, axes=1)
@@ -255,6 +252,13 @@ class PupilModel:
                 raw /= xp.asarray(self.objective.wavelength_nm**2 * energy)[:, None, None, None]
                 out[members] = raw
         return out
+
+    def _axial_nodes(self, z_nm: FloatArray, focus_nm: FloatArray) -> AxialNodes:
+        """Planes to compute for a stack."""
+        return axial_nodes(
+            z_nm, focus_nm, self.field.sample_root, self.field.immersion_root,
+            self.objective.wavenumber_per_nm, AXIAL_SHARE * self.accuracy,
+        )  # fmt: skip
 
     def _planes(
         self,
@@ -402,22 +406,33 @@ class PupilModel:
                 "for which the pupil was sampled: raise wavefront_limit_nm"
             )
 
-    def _single_source(self, z_nm: FloatArray, focus_nm: FloatArray) -> NDArray[np.float32]:
-        """Weighted pupil fields of a stack, float32 (components, 2, planes, rows, columns).
+    def _single_source(
+        self, z_nm: FloatArray, focus_nm: FloatArray
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Pupil fields of as few planes as determine a stack, and weights from them to its planes.
 
-        The second axis is re, im; each component holds the root of its weight in the intensity.
+        Fields with quadrature weights, float32 (components, 2 (re, im), nodes, rows, columns); each
+        component holds the root of its share in the light. Weights (planes, nodes) normalise too.
         """
+        nodes = self._axial_nodes(z_nm, focus_nm)
         energy, _ = plane_energy(self.field, z_nm, self._passed)
-        scale = self.objective.wavelength_nm * np.sqrt(energy)[:, None, None]
-        weighted = self.field.nodes.weight * plane_phasor(self.field, z_nm, focus_nm) / scale
+        weights = np.eye(z_nm.size) if nodes.weights is None else nodes.weights
+        weights = weights / (self.objective.wavelength_nm**2 * energy)[:, None]
+        phasor = plane_phasor(self.field, nodes.z_nm, nodes.focus_nm)
         shares = np.sqrt(np.array(self.field.free))[:, None, None]
-        source = (shares * self.field.amplitude)[:, None] * weighted
-        return np.stack((source.real, source.imag), axis=1).astype(np.float32)
+        source = (shares * self.field.amplitude)[:, None] * (self.field.nodes.weight * phasor)
+        split = np.stack((source.real, source.imag), axis=1)
+        return split.astype(np.float32), weights.astype(np.float32)
 
     def _single_stack(
-        self, source: NDArray[np.float32], x_nm: float, y_nm: float, drawn_nm: FloatArray
+        self,
+        stack: tuple[NDArray[np.float32], NDArray[np.float32]],
+        x_nm: float,
+        y_nm: float,
+        drawn_nm: FloatArray,
     ) -> NDArray[np.float32]:
-        """Probability per pixel of one stack, float32 (planes, y, x)."""
+        """Probability per pixel of one stack of ``_single_source``, float32 (planes, y, x)."""
+        source, weights = stack
         phase = self._tilt(x_nm, y_nm)
         if drawn_nm.size:
             k = self.objective.wavenumber_per_nm
@@ -434,7 +449,8 @@ class PupilModel:
         kept = quadrants[..., : self.transform.half[1]].transpose(1, 2, 3, 0, 4)
         samples = unfold(kept, self.transform.samples)
         weights_y, weights_x = self._single_weights
-        return np.maximum(weights_y @ (samples @ weights_x.T), np.float32(0.0))
+        images = np.tensordot(weights, weights_y @ (samples @ weights_x.T), axes=1)
+        return np.maximum(images, np.float32(0.0))
 
     @cached_property
     def _mode_stack(self) -> FloatArray:
