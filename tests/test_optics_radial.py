@@ -22,6 +22,7 @@ from simscope.kernels.radial import (
 )
 from simscope.optics import PupilModel, RadialModel, Reach, Window, image_model, psf
 from simscope.optics.interfaces import objective_of
+from simscope.optics.radial_grid import FreeDipoleImages
 from simscope.optics.radial_integrals import TAYLOR_STEP, bessel_taylor, pieces
 from simscope.optics.radial_profiles import RadialProfiles, spline_pieces, spline_poles
 from simscope.recipe import Optics, VortexMask, ZernikeWavefront
@@ -138,16 +139,12 @@ def test_windows_of_any_shape_are_centred_on_the_emitter(shape):
     # red if mirroring or the quadrant's origin is off for some parity
     centred = radial(OIL_WATER, shape, focus=(200.0, 200.0)).images(0.0, 200.0)[0]
     grid = radial(OIL_WATER, shape, focus=(200.0, 200.0), lateral=1.0)
-    general = grid._gridded.images(_free(), *np.array([[0.0], [200.0], [0.0], [0.0]]))[0, 0]
+    general = grid._gridded.images(FreeDipoleImages(), *np.array([[0.0], [200.0], [0.0], [0.0]]))[
+        0, 0
+    ]
     peak = psf(OIL_WATER, 0.0, 200.0, shape=(3, 3)).max()
     np.testing.assert_allclose(centred, general, rtol=0, atol=1e-6 * peak)
     np.testing.assert_array_equal(centred, centred[::-1, ::-1])
-
-
-def _free():
-    from simscope.optics.radial import _FreeDipole
-
-    return _FreeDipole()
 
 
 @settings(max_examples=5, deadline=None)

@@ -31,7 +31,7 @@ from simscope.errors import OpticsError
 from simscope.optics import interfaces
 from simscope.optics.checks import check_heights, check_numbers, check_supported
 from simscope.optics.interfaces import objective_of
-from simscope.optics.radial import check_symmetric
+from simscope.optics.radial import symmetry_breakers
 from simscope.optics.radial_integrals import (
     RadialField,
     node_count,
@@ -64,7 +64,12 @@ def best_focus(optics: Any, z_nm: ArrayLike, criterion: Criterion = "peak") -> F
     OpticsError for heights below the coverslip and optics that are not symmetric about the axis.
     """
     check_supported(optics)
-    check_symmetric(optics)
+    broken = symmetry_breakers(optics)
+    if broken:
+        raise OpticsError(
+            f"optics with {' and '.join(broken)} need not have one best focus: take it out, or "
+            "look at ss.psf over focus_nm"
+        )
     if criterion not in _CRITERIA:
         raise OpticsError(f"criterion={criterion!r}: choose one of {', '.join(_CRITERIA)}")
     (z,) = check_numbers(z_nm=z_nm)

@@ -16,7 +16,6 @@ Fails where the optics are not symmetric about the axis: use the pupil model.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -28,17 +27,21 @@ from simscope.errors import OpticsError
 from simscope.kernels.radial import (
     DEGREE,
     PLANES,
-    integrate_pixels,
     mirrored_images,
     pixel_weights,
 )
 from simscope.optics.checks import check_supported, check_window
 from simscope.optics.interfaces import objective_of
-from simscope.optics.pixels import SampleGrid, Window
+from simscope.optics.pixels import Window
+from simscope.optics.radial_grid import (
+    DipoleBasis,
+    FreeDipoleImages,
+    GriddedImages,
+    ImageSlopes,
+)
 from simscope.optics.radial_integrals import legendre_rule
 from simscope.optics.radial_profiles import (
     RadialProfiles,
-    free_profile,
     in_parallel,
     spline_pieces,
 )
@@ -99,7 +102,7 @@ class RadialModel:
         z, focus, x, y = self._broadcast(z_nm, focus_nm, x_nm, y_nm)
         if self._takes_centre and not (x.any() or y.any()):
             return self._centred.images(z, focus)
-        images = self._gridded.images(_FreeDipole(), z, focus, x, y)[:, 0]
+        images = self._gridded.images(FreeDipoleImages(), z, focus, x, y)[:, 0]
         # the exact value is never negative; the error of spline and filter can be where it is dark
         return np.maximum(images, 0.0, out=images)
 
@@ -122,7 +125,7 @@ class RadialModel:
         self._check_vectorial()
         angle = None if analyser_deg is None else math.radians(analyser_deg)
         z, focus, x, y = self._broadcast(z_nm, focus_nm, x_nm, y_nm)
-        return self._gridded.images(_DipoleBasis(angle), z, focus, x, y)
+        return self._gridded.images(DipoleBasis(angle), z, focus, x, y)
 
     def basis_energies(self, z_nm: ArrayLike = 0.0) -> FloatArray:
         """Sums of the basis images over an infinite camera without analyser, float64 (n, 6)."""
@@ -146,7 +149,7 @@ class RadialModel:
     ) -> FloatArray:
         """Images and their derivatives with the emitter's x, y, z [1/nm], float64 (n, 4, y, x)."""
         z, focus, x, y = self._broadcast(z_nm, focus_nm, x_nm, y_nm)
-        return self._gridded.images(_Slopes(), z, focus, x, y)
+        return self._gridded.images(ImageSlopes(), z, focus, x, y)
 
     @property
     def _takes_centre(self) -> bool:
@@ -154,22 +157,21 @@ class RadialModel:
         return window.per_pixel is None and not window.points and window.blur_nm == 0.0
 
     @cached_property
-    def _centred(self) -> _Centred:
+    def _centred(self) -> CentredImages:
         height, width = self.window.shape
         reach_nm = 0.5 * self.window.pixel_nm * math.hypot(height, width)
-        return _Centred(self.window, self._profiles(reach_nm), self.accuracy)
+        return CentredImages(self.window, self._profiles(reach_nm), self.accuracy)
 
     @cached_property
-    def _gridded(self) -> _Gridded:
+    def _gridded(self) -> GriddedImages:
         grids = self.window.grids(self.objective.band_limit_per_nm, 0.3 * self.accuracy)
         half = [float(np.abs(grid.positions_nm).max()) + self.reach.lateral_nm for grid in grids]
-        return _Gridded(grids, self._profiles(math.hypot(*half)))
+        return GriddedImages(grids, self._profiles(math.hypot(*half)))
 
     @property
-    def _any(self) -> _Centred | _Gridded:
-        return self._gridded if "_gridded" in self.__dict__ else (
-            self._centred if self._takes_centre else self._gridded
-        )  # fmt: skip
+    def _any(self) -> CentredImages | GriddedImages:
+        prefers_grid = "_gridded" in self.__dict__ or not self._takes_centre
+        return self._gridded if prefers_grid else self._centred
 
     def _profiles(self, reach_nm: float) -> RadialProfiles:
         (z_low, z_high), (low, high) = self.reach.z_nm, self.reach.focus_nm
@@ -200,7 +202,7 @@ class RadialModel:
         return list(arrays)
 
 
-class _Centred:
+class CentredImages:
     """Images of emitters in the middle of a window: weights per distinct pixel, mirrored."""
 
     def __init__(self, window: Window, profiles: RadialProfiles, accuracy: float) -> None:
@@ -240,172 +242,6 @@ class _Centred:
             )  # fmt: skip
 
         in_parallel(block, range(coefficients.shape[0]))
-
-
-class _FreeDipole:
-    """What the sample grid needs for images of freely rotating dipoles."""
-
-    parity = np.ones(1)
-    outputs = 1
-
-    def profiles(self, of: RadialProfiles, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
-        """Radial profiles, (radii, kinds, planes)."""
-        return of.free(z_nm, focus_nm)[:, None]
-
-    def combine(self, at: _Sampler) -> Iterable[FloatArray]:
-        """Intensity on the sample grid per output, (planes, y, x) each."""
-        yield at.values(0)
-
-
-class _Slopes:
-    """What the sample grid needs for images and their derivatives with the emitter's place."""
-
-    parity = np.ones(2)
-    outputs = 4
-
-    def profiles(self, of: RadialProfiles, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
-        """Intensity and its derivative with height, (radii, 2, planes)."""
-        sources = of.field.sources(z_nm, focus_nm)
-        rates = sources * of.field.height_rates(z_nm)
-        planes = z_nm.size
-
-        def combine(waves: list[ComplexArray]) -> FloatArray:
-            both = [(wave[:, :planes], wave[:, planes:]) for wave in waves]
-            values = free_profile(of.field, [wave for wave, _ in both])
-            slope = sum(
-                2.0 * strength * (wave.conj() * rate).real
-                for strength, (wave, rate) in zip(of.field.strength, both, strict=True)
-            )
-            return np.stack((values, slope), axis=1)
-
-        return of.of_integrals(np.concatenate((sources, rates), axis=1), combine)
-
-    def combine(self, at: _Sampler) -> Iterable[FloatArray]:
-        """Intensity and its x, y, z derivatives on the sample grid, (planes, y, x) each."""
-        yield at.values(0)
-        inwards = -at.values(0, slope=True)
-        yield inwards * at.cosine
-        yield inwards * at.sine
-        yield at.values(1)
-
-
-class _DipoleBasis:
-    """What the sample grid needs for the six images of a dipole's second moments.
-
-    A dipole along x, y or z gives, behind an analyser at angle a, the fields
-    cos(a) I_0 - cos(2 phi - a) I_2, sin(a) I_0 - sin(2 phi - a) I_2 and -i cos(phi - a) I_1.
-    """
-
-    parity = np.array((1.0, 1.0, 1.0, 1.0, -1.0, -1.0))
-    outputs = 6
-
-    def __init__(self, analyser: float | None) -> None:
-        # no analyser passes what two crossed ones pass together
-        self.angles = (0.0, 0.5 * math.pi) if analyser is None else (analyser,)
-
-    def profiles(self, of: RadialProfiles, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
-        """Products of the integrals: 00, 02, 22, 11 real, 01 and 21 imaginary parts."""
-
-        def combine(waves: list[ComplexArray]) -> FloatArray:
-            i0, i1, i2 = waves
-            products = (i0.conj() * i0, i0.conj() * i2, i2.conj() * i2, i1.conj() * i1)
-            crossed = ((i0.conj() * i1).imag, (i2.conj() * i1).imag)
-            # scaled so that the mean of xx, yy, zz is the freely rotating dipole
-            return 3.0 * np.stack([*(p.real for p in products), *crossed], axis=1)
-
-        return of.of_integrals(of.field.sources(z_nm, focus_nm), combine)
-
-    def combine(self, at: _Sampler) -> Iterable[FloatArray]:
-        """Intensity on the sample grid of xx, yy, zz, xy, xz, yz, (planes, y, x) each."""
-        p00, p02, p22, p11, q01, q21 = (at.values(kind) for kind in range(6))
-        phi = np.arctan2(at.sine, at.cosine)
-        total = [np.zeros_like(p00) for _ in range(6)]
-        for angle in self.angles:
-            u, v = math.cos(angle), math.sin(angle)
-            cosine, sine = np.cos(2.0 * phi - angle), np.sin(2.0 * phi - angle)
-            axial = np.cos(phi - angle)
-            total[0] += u * u * p00 - 2.0 * u * cosine * p02 + cosine**2 * p22
-            total[1] += v * v * p00 - 2.0 * v * sine * p02 + sine**2 * p22
-            total[2] += axial**2 * p11
-            total[3] += 2.0 * (u * v * p00 - (u * sine + v * cosine) * p02 + cosine * sine * p22)
-            total[4] += 2.0 * axial * (u * q01 - cosine * q21)
-            total[5] += 2.0 * axial * (v * q01 - sine * q21)
-        return total
-
-
-class _Sampler:
-    """Profiles of some planes on the sample grid around one emitter position."""
-
-    def __init__(
-        self, profiles: RadialProfiles, values: FloatArray, parity: FloatArray,
-        x_nm: FloatArray, y_nm: FloatArray,
-    ) -> None:  # fmt: skip
-        self._profiles, self._values, self._parity = profiles, values, parity
-        self._x, self._y = x_nm, y_nm
-        self._radius = np.hypot(x_nm, y_nm[:, None])
-
-    @property
-    def cosine(self) -> FloatArray:
-        """Cosine of the azimuth around the emitter, (y, x); 0 on the emitter itself."""
-        return self._x / np.maximum(self._radius, 1e-300)
-
-    @property
-    def sine(self) -> FloatArray:
-        """Sine of the azimuth around the emitter, (y, x); 0 on the emitter itself."""
-        return self._y[:, None] / np.maximum(self._radius, 1e-300)
-
-    def values(self, kind: int, *, slope: bool = False) -> FloatArray:
-        """One kind of profile, or its derivative along the radius, (planes, y, x)."""
-        profile = np.ascontiguousarray(self._values[:, kind])
-        parity = float(self._parity[kind])
-        return self._profiles.at(profile, self._x, self._y, parity=parity, slope=slope)
-
-
-class _Gridded:
-    """Images of emitters anywhere: profiles on the window's sample grid, then its weights."""
-
-    def __init__(self, grids: tuple[SampleGrid, SampleGrid], profiles: RadialProfiles) -> None:
-        self.grid_y, self.grid_x = grids
-        self.profiles = profiles
-        self._bands = (*band(self.grid_y.weights), *band(self.grid_x.weights))
-
-    def images(
-        self, wanted: Any, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray,
-        y_nm: FloatArray,
-    ) -> FloatArray:  # fmt: skip
-        """What is wanted of each emitter, integrated over pixels, (n, outputs, y, x)."""
-        shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
-        out = np.empty((z_nm.size, wanted.outputs, *shape))
-        for first in range(0, z_nm.size, PLANES_AT_ONCE):
-            part = slice(first, first + PLANES_AT_ONCE)
-            self._fill(wanted, z_nm[part], focus_nm[part], x_nm[part], y_nm[part], out[part])
-        return out
-
-    def _fill(
-        self, wanted: Any, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray,
-        y_nm: FloatArray, out: FloatArray,
-    ) -> None:  # fmt: skip
-        planes, plane = np.unique(np.stack((z_nm, focus_nm)), axis=1, return_inverse=True)
-        values = wanted.profiles(self.profiles, *planes)
-        places, place = np.unique(np.stack((x_nm, y_nm)), axis=1, return_inverse=True)
-        tasks = []
-        for number in range(places.shape[1]):
-            members = np.flatnonzero(place.ravel() == number)
-            tasks += [members[i : i + PLANES] for i in range(0, members.size, PLANES)]
-
-        def draw(members: NDArray[np.intp]) -> None:
-            at = _Sampler(
-                self.profiles,
-                values[:, :, plane.ravel()[members]],
-                wanted.parity,
-                self.grid_x.positions_nm - x_nm[members[0]],
-                self.grid_y.positions_nm - y_nm[members[0]],
-            )
-            for output, samples in enumerate(wanted.combine(at)):
-                for member, image in zip(members, samples, strict=True):
-                    integrate_pixels(image, *self._bands, out[member, output])
-
-        in_parallel(draw, tasks)
 
 
 def check_symmetric(optics: Any) -> None:
@@ -472,13 +308,3 @@ def half_axis(count: int, pixel_nm: float) -> FloatArray:
     """Pixel centres [nm] at and to the right of the middle of ``count`` pixels."""
     first = 0.0 if count % 2 else 0.5
     return np.asarray(first + np.arange((count + 1) // 2), dtype=np.float64) * pixel_nm
-
-
-def band(weights: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
-    """First sample that counts for each target, and the weights from there, (targets, taps)."""
-    filled = weights != 0.0
-    first = filled.argmax(axis=1)
-    last = weights.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)
-    taps = int((last - first).max()) + 1
-    first = np.minimum(first, weights.shape[1] - taps)
-    return first, np.take_along_axis(weights, first[:, None] + np.arange(taps), axis=1)
