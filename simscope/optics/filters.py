@@ -22,6 +22,9 @@ from simscope.optics.pixels import HIGHEST_BAND_SHARE
 FloatArray = NDArray[np.float64]
 Taps = dict[int, float]
 
+DAMPING = 0.3
+"""Weight of the filter's own size in its design, over the accuracy asked for."""
+
 LONGEST_REACH = 60
 """Samples beyond the averaged area at which a filter's design counts as failed."""
 
@@ -81,9 +84,11 @@ def line_filter(
     for beyond in range(1, LONGEST_REACH + 1):
         offsets = np.arange(-least - beyond, least + beyond + 1)
         waves = np.exp(2j * np.pi * spacing_nm * np.outer(frequency, offsets))
-        both = np.concatenate((waves.real, waves.imag))
-        target = np.concatenate((wanted.real, wanted.imag))
-        weights = np.linalg.lstsq(both, target, rcond=1e-14)[0]
+        # the last rows keep weights small, lest errors outside the band be magnified
+        small = DAMPING * accuracy * np.eye(offsets.size)
+        both = np.concatenate((waves.real, waves.imag, small))
+        target = np.concatenate((wanted.real, wanted.imag, np.zeros(offsets.size)))
+        weights = np.linalg.lstsq(both, target, rcond=None)[0]
         if np.abs(waves @ weights - wanted).max() < accuracy:
             return {int(o) + centre: float(w) for o, w in zip(offsets, weights, strict=True)}
     raise OpticsError(
@@ -97,7 +102,7 @@ class AreaFilter:
     """A mean over a small area: a sum of products of a response along y and one along x.
 
     ``factors``: (y, x) responses at ``frequency``; ``reach_nm``: half width of the area, around the
-    point ``shift_nm`` (y, x) away; ``accuracy``: of each factor, as a share of its largest value.
+    point ``shift_nm`` (y, x) away; ``accuracy``: of each product.
     """
 
     frequency: FloatArray
@@ -129,7 +134,7 @@ class AreaFilter:
             if left_nm not in known:
                 known[left_nm] = line_filter(
                     self.frequency, factor, source_nm, self.reach_nm,
-                    self.accuracy * float(np.abs(factor).max()), left_nm + self.shift_nm[axis],
+                    self.accuracy / float(np.abs(factor).max()), left_nm + self.shift_nm[axis],
                 )  # fmt: skip
             lines.append({offset + nearest: w for offset, w in known[left_nm].items()})
         return lines
@@ -188,8 +193,7 @@ def disc_filter(
     frequency = band_frequencies(band_limit_per_nm, radius_nm + 0.5 / band_limit_per_nm)
     terms = separable_terms(lambda rho: disc_transform(radius_nm, rho), frequency, 0.3 * accuracy)
     factors = tuple((sign * factor, factor) for sign, factor in terms)
-    largest = max(float(np.abs(factor).max()) for _, factor in terms)
-    share = accuracy / (3.0 * len(terms) * max(1.0, largest**2))
+    share = accuracy / (3.0 * len(terms))
     return AreaFilter(frequency, factors, radius_nm, shift_nm, share)
 
 

@@ -150,7 +150,8 @@ class Donut:
             if self._round:
                 pieces.append(self._spread(place, depth))
             else:
-                pieces.append(_intensity(self._pupil, place, self._y, self._x, depth))
+                whole = _intensity(self._pupil, place, self._y, self._x, depth)
+                pieces.append(whole / (2.0 * math.pi) ** 2)  # K_m holds no 2 pi of the azimuth
         return np.concatenate(pieces) / self._peak
 
     def _spread(self, place: FloatArray, depth: int) -> FloatArray:

@@ -59,7 +59,7 @@ PLANES_AT_ONCE = 16
 SUM_BAND_SHARE = 0.9
 """Samples whose sum is an integral may lie this share of 1/band apart (no alias reaches f = 0)."""
 
-SUM_HALF_WIDTH = 4.0
+SUM_HALF_WIDTH = 6.0
 """Half width of the plane that is summed in wavelengths over NA, before a defocused cone's."""
 
 LINE_HALF_WIDTH = 12.0
@@ -294,12 +294,15 @@ class _Confocal:
     ) -> None:  # fmt: skip
         radius_nm = 0.5 * optics.modality.pinhole_airy_units * _airy_nm(optics)
         band = _detection_band(optics)
-        pinhole = disc_filter(radius_nm, band, accuracy)
+        # the mean is over an area that may hold many spots' worth of the peak
+        spots = math.pi * radius_nm**2 * math.pi * (optics.na / optics.wavelength_nm) ** 2
+        finer = max(accuracy / max(1.0, spots), 1e-10)
+        pinhole = disc_filter(radius_nm, band, finer)
         self._excitation = _Excitation(
             optics, Window(shape, spacing_nm, points=True), reach, accuracy, build
         )
         self._detection = _Averaged(
-            lambda window: build(optics, window, reach, accuracy=accuracy),
+            lambda window: build(optics, window, reach, accuracy=finer),
             shape, spacing_nm, band, [pinhole],
         )  # fmt: skip
         self._area_nm2 = math.pi * radius_nm**2
