@@ -1,10 +1,10 @@
-"""Vectorial PSFs from the pupil: quadrature on the pupil, then straight onto the pixels.
+"""PSFs from the pupil, vectorial or scalar, with any mask and wavefront: images, dipoles, slopes.
 
 The field on the camera (in sample coordinates) is the Fourier integral of the pupil field over
-the disc of radius NA: two real matrix products, first along each chord of the quadrature, then
-across the chords, that land on any sample grid: no FFT, no zero padding, no wrap-around, no binary
-pupil edge. Nodes and samples come in mirror pairs, so sines and cosines do the work of complex
-exponentials at a quarter of the cost.
+the disc of radius NA, by quadrature, straight onto the samples that determine the pixels
+(``transform.py``): no FFT, no zero padding, no wrap-around, no binary pupil edge. ``field.py`` says
+what light a dipole sends into the pupil, ``sampling.py`` how many nodes that takes, ``axial.py`` how
+few planes determine a stack.
 
 Sign convention: an emitter at (x, y) adds the phase k(kx x + ky y) in the pupil, masks and
 wavefronts add theirs with a plus sign, and the image is the transform with exp(-i k k.r). So a
@@ -65,11 +65,10 @@ class PupilModel:
     Parameters: ``shape`` (y, x) in pixels of ``pixel_nm``; ``z_nm`` and ``focus_nm`` lowest and
     highest values to come; ``reach_nm`` largest lateral shift; ``wavefront_limit_nm`` (OSA index ->
     RMS nm) a wavefront as strong as any to come on top of the optics' own, in any direction of its
-    modes unless ``any_direction`` is False; ``accuracy`` worst error
-    as a share of the image's peak (the optics' own if None); ``per_pixel`` asks for
-    values at sub-pixel shifts, ``shape`` then counts those; ``points`` and ``blur_nm`` as in
-    ``Window``. Raises OpticsError for impossible or
-    unresolvable optics.
+    modes unless ``any_direction`` is False; ``accuracy`` worst error as a share of the image's peak
+    (the optics' own if None); ``per_pixel`` asks for values at sub-pixel shifts, ``shape`` then
+    counts those; ``points`` and ``blur_nm`` as in ``Window``; ``xp`` array module, NumPy or CuPy,
+    whose arrays the images are. Raises OpticsError for impossible or unresolvable optics.
     """
 
     def __init__(
