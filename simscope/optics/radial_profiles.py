@@ -99,8 +99,8 @@ class RadialProfiles:
         z, focus = (np.array(column) for column in zip(*corners_nm, strict=True))
         profile = self.free(z, focus)
         # between the samples, where splines err most, near the axis and all over the window
-        probe = np.unique(np.geomspace(1.0, self._inside, 40).astype(int)) - 0.5
-        radii = np.minimum(self.spacing_nm * probe, self.reach_nm).astype(np.float64)
+        between = np.unique(np.geomspace(1.0, self._inside, 40).astype(int)) - 0.5
+        radii = np.minimum(self.spacing_nm * np.append(0.0, between), self.reach_nm)
         finer = radial_field(
             self.objective, self.model, tuple(math.ceil(1.25 * n) + 6 for n in self.counts)
         )
@@ -108,7 +108,8 @@ class RadialProfiles:
             finer, integrals(finer.sources(z, focus), bessel_tables(finer, radii, self._taylor))
         )
         splined = self.at(profile, radii, np.zeros(1))[:, 0].T
-        peak = profile[: self._inside].max(axis=0)
+        # peaks beyond the window do not count
+        peak = np.maximum(exact.max(axis=0), profile[self.radii_nm <= self.reach_nm].max(axis=0))
         return float((np.abs(splined - exact) / peak).max())
 
     def free(self, z_nm: FloatArray, focus_nm: FloatArray) -> FloatArray:
