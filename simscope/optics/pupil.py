@@ -3,8 +3,8 @@
 The field on the camera (in sample coordinates) is the Fourier integral of the pupil field over
 the disc of radius NA, by quadrature, straight onto the samples that determine the pixels
 (``transform.py``): no FFT, no zero padding, no wrap-around, no binary pupil edge. ``field.py`` says
-what light a dipole sends into the pupil, ``sampling.py`` how many nodes that takes, ``axial.py`` how
-few planes determine a stack.
+what light a dipole sends into the pupil, ``sampling.py`` how many nodes that takes, ``axial.py``
+how few planes determine a stack.
 
 Sign convention: an emitter at (x, y) adds the phase k(kx x + ky y) in the pupil, masks and
 wavefronts add theirs with a plus sign, and the image is the transform with exp(-i k k.r). So a
