@@ -27,6 +27,15 @@ from simscope.recipe.masks import (
     VortexMask,
 )
 from simscope.recipe.measured import MeasuredPsf
+from simscope.recipe.modality import (
+    Confocal,
+    ImageScanning,
+    LightSheet,
+    Modality,
+    Sted,
+    TwoPhoton,
+    Widefield,
+)
 from simscope.recipe.optics import Optics
 from simscope.recipe.recipe import Recipe, load_recipe, packaged_recipes, recipe_schema
 from simscope.recipe.sample import (
@@ -41,6 +50,7 @@ from simscope.recipe.sample import (
     UniformBackground,
     UniformStructure,
 )
+from simscope.recipe.spectrum import Bandpass, GaussianSpectrum, Spectrum, TableSpectrum
 from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
 
 __all__ = [
@@ -53,10 +63,12 @@ __all__ = [
     "Analyser",
     "ArrayMask",
     "AstigmatismMask",
+    "Bandpass",
     "BeadStructure",
     "Blinking",
     "Camera",
     "ConeDipole",
+    "Confocal",
     "CubicMask",
     "DefocusMask",
     "Dipole",
@@ -69,10 +81,14 @@ __all__ = [
     "FixedDipole",
     "FocusStack",
     "FreeDipole",
+    "GaussianSpectrum",
     "Illumination",
+    "ImageScanning",
+    "LightSheet",
     "MapsField",
     "Mask",
     "MeasuredPsf",
+    "Modality",
     "Model",
     "Number",
     "Optics",
@@ -84,14 +100,19 @@ __all__ = [
     "SmoothBackground",
     "Snapshot",
     "SpatialLightModulator",
+    "Spectrum",
+    "Sted",
     "Structure",
+    "TableSpectrum",
     "TableStructure",
     "TetrapodMask",
+    "TwoPhoton",
     "UniformBackground",
     "UniformIllumination",
     "UniformStructure",
     "VortexMask",
     "WavefrontMap",
+    "Widefield",
     "ZernikeWavefront",
     "load_recipe",
     "packaged_recipes",
