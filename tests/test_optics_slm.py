@@ -9,6 +9,7 @@ import tifffile
 from simscope.errors import OpticsError
 from simscope.optics import (
     array_mask,
+    at_wavelength,
     make_amplitude_map,
     make_wavefront_map,
     objective_of,
@@ -16,7 +17,7 @@ from simscope.optics import (
     pupil_roughness,
 )
 from simscope.optics.field import mode_values
-from simscope.optics.modulator import at_wavelength, shown_phase, shown_phasor
+from simscope.optics.modulator import shown_phase, shown_phasor
 from simscope.recipe import (
     MASKS,
     AmplitudeMap,

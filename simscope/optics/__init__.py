@@ -10,7 +10,6 @@ from simscope.optics.masks import array_mask, mask_phase
 from simscope.optics.model import ImageModel, Reach, image_model
 from simscope.optics.modulator import (
     Roughness,
-    at_wavelength,
     make_amplitude_map,
     make_wavefront_map,
     pupil_roughness,
@@ -19,6 +18,7 @@ from simscope.optics.pixels import Window
 from simscope.optics.psf import psf, pupil_phase
 from simscope.optics.pupil import PupilModel
 from simscope.optics.radial import RadialModel
+from simscope.optics.spectrum import at_wavelength
 from simscope.optics.table import SplineTable, taper
 from simscope.optics.table_build import build_table, judge_energy
 from simscope.optics.zernike import (

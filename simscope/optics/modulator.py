@@ -160,20 +160,6 @@ def _lines(pitch: float, offset: float, objective: Objective, what: str) -> set[
     return {float(place) for place in places if 0.0 < place < objective.na}
 
 
-def at_wavelength(optics: Any, wavelength_nm: float) -> Any:
-    """The optics at another emission wavelength [nm], with the same mask and maps in the pupil.
-
-    What was made for the old wavelength stays made for it: its phase disperses as 1/wavelength.
-    """
-    changes: dict[str, Any] = {"wavelength_nm": float(wavelength_nm)}
-    for name in ("mask", "wavefront_map"):
-        part = getattr(optics, name)
-        if part is not None and part.design_wavelength_nm is None:
-            pinned = {"design_wavelength_nm": float(optics.wavelength_nm)}
-            changes[name] = part.model_copy(update=pinned)
-    return optics.model_copy(update=changes)
-
-
 def make_wavefront_map(
     values: ArrayLike,
     na_per_pixel: float,
