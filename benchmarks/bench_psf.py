@@ -21,6 +21,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -254,13 +255,15 @@ def exact_stack(
     draw = reference.radial_psf if optics.model == "vectorial" else reference.gibson_lanni_psf
     rows, columns = octant(pixels)
     middle = pixels // 2
-    return np.array([
-        reference.pixel_mean(
-            stack, (columns - middle) * 100.0, (rows - middle) * 100.0, 100.0, z_nm, focus, order=4,
-            profile=lambda *place: draw(*place, panels=panels),
-        )
-        for focus in focus_nm
-    ])  # fmt: skip
+
+    def plane(focus: float) -> np.ndarray:
+        return reference.pixel_mean(
+            stack, (columns - middle) * 100.0, (rows - middle) * 100.0, 100.0, z_nm, focus,
+            order=4, profile=lambda *place: draw(*place, panels=panels),
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.array(list(pool.map(plane, focus_nm)))
 
 
 def octant(pixels: int) -> tuple[np.ndarray, np.ndarray]:
