@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import gaussian_share
 from reference_pupil import aberrated_pixels
+from threadpoolctl import threadpool_info
 
 from simscope.errors import OpticsError
 from simscope.optics import PupilModel
+from simscope.optics.threads import single_blas_thread
 from simscope.recipe import Optics
 
 OIL_WATER = Optics(na=1.4, wavelength_nm=600, n_sample=1.33)
@@ -286,3 +289,18 @@ def test_cupy_gives_the_images_of_numpy(oil_water):
     expected = oil_water.images([0.0, 300.0], wavefront_nm={7: 40.0})
     got = model_of(OIL_WATER, xp=cupy).images([0.0, 300.0], wavefront_nm={7: 40.0})
     np.testing.assert_allclose(cupy.asnumpy(got), expected, atol=1e-12 * expected.max())
+
+
+def test_blas_threads_come_back_after_the_last_of_several_threads():
+    def used():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before = used()
+    first, second = single_blas_thread(), single_blas_thread()
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(first.__enter__).result()
+        pool.submit(second.__enter__).result()
+        pool.submit(first.__exit__, None, None, None).result()
+        assert used() <= {1}
+        pool.submit(second.__exit__, None, None, None).result()
+    assert used() == before

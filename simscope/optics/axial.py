@@ -107,7 +107,10 @@ def _interpolation(
         given = _band_functions(nodes, band, decay)
         weights = np.linalg.lstsq(given, wanted, rcond=1e-13)[0]
         if np.abs(given @ weights - wanted).max() < accuracy:
-            return nodes, np.ascontiguousarray(weights.T)
+            found = np.ascontiguousarray(weights.T)
+            # kept for the next call of the same planes
+            nodes.flags.writeable = found.flags.writeable = False
+            return nodes, found
         count += 1
     return None
 
