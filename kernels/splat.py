@@ -207,9 +207,7 @@ def clear_negative(frame):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def splat(
-    table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, threads
-):
+def splat(table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, threads):
     """Add emitters to frames ``out`` (frames, y, x) [photons], ``threads`` blocks side by side.
 
     Emitters of frame f are those from ``offsets[f]`` to ``offsets[f + 1] - 1``. ``x``, ``y`` are
