@@ -439,3 +439,14 @@ def square_grid_image(optics, z_nm, pixels, pixel_nm):
     wave = np.exp(-2j * np.pi / objective.wavelength_nm * place[:, None] * line)
     energy = (np.abs(field) ** 2).sum() * objective.wavelength_nm**2
     return np.abs(wave @ field @ wave.T) ** 2 * (2.0 * objective.na / 700) ** 2 / energy
+
+
+def test_masks_too_steep_to_resolve_are_refused_with_the_numbers():
+    with pytest.raises(OpticsError, match="nodes across the pupil change the image by"):
+        psf(water(mask=CubicMask(alpha_rad=1000.0)), 500.0, shape=(9, 9))
+
+
+def test_arrays_of_noise_are_computed_to_the_accuracy_asked():
+    noise = array_mask(np.random.default_rng(8).uniform(-3.0, 3.0, (41, 41)), 0.06)
+    rough, fine = (psf(water(mask=noise, accuracy=a), 500.0, shape=(9, 9)) for a in (1e-3, 1e-6))
+    assert np.abs(rough - fine).max() < 1e-3 * fine.max()
