@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 from scipy import stats
-from scipy.special import ive, jv
+from scipy.special import ive, j0, j1
 
 
 def philox4x32_10(counter, key):
@@ -135,7 +135,10 @@ def radial_psf(stack, radius_nm, z_nm, focus_nm, panels=4000):
     k = 2 * np.pi / stack["wavelength_nm"]
     wave = np.sqrt(cos_i) * sin_i * np.exp(1j * k * _path(stack, q, z_nm, focus_nm)) * weight
     radius = np.atleast_1d(radius_nm)
-    bessel = [jv(order, k * np.outer(radius, q)) for order in range(3)]
+    argument = np.maximum(k * np.outer(radius, q), 1e-12)
+    bessel = [j0(argument), j1(argument)]
+    # the recurrence J2 = 2 J1 / x - J0
+    bessel.append(2 * bessel[1] / argument - bessel[0])
     i0 = bessel[0] @ (wave * (ts + tp * cos_s))
     i1 = bessel[1] @ (wave * tp * (q / ns))
     i2 = bessel[2] @ (wave * (ts - tp * cos_s))
@@ -220,7 +223,7 @@ def gibson_lanni_psf(stack, radius_nm, z_nm, focus_nm, panels=4000):
     rho, step = q / stack["na"], stack["ni"] * np.cos(theta) * weight / stack["na"]
     k = 2 * np.pi / stack["wavelength_nm"]
     phasor = np.exp(1j * k * _path(stack, q, z_nm, focus_nm))
-    field = jv(0, k * np.outer(np.atleast_1d(radius_nm), q)) @ (phasor * rho * step)
+    field = j0(k * np.outer(np.atleast_1d(radius_nm), q)) @ (phasor * rho * step)
     energy = 2 * np.pi / (k * stack["na"]) ** 2 * (np.abs(phasor) ** 2 * rho * step).sum()
     return np.abs(field) ** 2 / energy
 
