@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -12,6 +13,10 @@ from simscope.optics.bead import ball_rule, ball_transform
 from simscope.optics.filters import disc_filter, disc_transform, sampled, source_spacing_nm
 from simscope.recipe import Optics
 from tests.reference_modalities import ball_points
+
+pytestmark = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="images by interpreted kernels take minutes"
+)
 
 WATER = {"na": 1.2, "n_sample": 1.33, "n_immersion": 1.33}
 OIL = {"na": 1.4, "n_sample": 1.33, "n_immersion": 1.518}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -21,6 +22,10 @@ from tests.reference_modalities import (
     highest,
     square_mean,
     width,
+)
+
+pytestmark = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="images by interpreted kernels take minutes"
 )
 
 AIRY_UNIT = 1.22

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -19,6 +20,10 @@ from simscope.optics.spectrum import (
     transmission,
 )
 from simscope.recipe import Optics
+
+pytestmark = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="images by interpreted kernels take minutes"
+)
 
 WATER = {"na": 1.2, "n_sample": 1.33, "n_immersion": 1.33}
 FILTER = {"low_nm": 580.0, "high_nm": 640.0}
