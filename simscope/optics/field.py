@@ -114,6 +114,7 @@ def pupil_field(
             radii_na=roughness.radii_na,
             lines_na=roughness.lines_na,
             singular_centre=roughness.singular_centre,
+            nodes_a_piece=roughness.nodes_a_piece,
         )
     )
     q = nodes.radius

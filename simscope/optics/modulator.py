@@ -41,13 +41,15 @@ class Roughness:
     ``singular_centre``: the phase turns around the axis. ``radii_na``: circles where it jumps.
     ``lines_na``: positive coordinates of the lines in kx and ky (both, mirrored) between which it
     is a polynomial. ``jumps``: whether it jumps across those lines instead of having a kink, which
-    limits the accuracy to ``JUMP_ACCURACY``.
+    limits the accuracy to ``JUMP_ACCURACY``. ``nodes_a_piece``: quadrature nodes that every piece
+    between them gets at least.
     """
 
     singular_centre: bool = False
     radii_na: tuple[float, ...] = ()
     lines_na: tuple[float, ...] = ()
     jumps: bool = False
+    nodes_a_piece: int = 2
 
     @property
     def smooth(self) -> bool:

@@ -52,9 +52,7 @@ class Stretch:
     where: Callable[[float], float]
     root: Callable[[float], float]
 
-    def rule(
-        self, cuts: list[float], share: float, soft: tuple[float, ...], *, spare: int = 2
-    ) -> Rule:
+    def rule(self, cuts: list[float], share: float, soft: tuple[float, ...], *, spare: int) -> Rule:
         """Nodes and weights [NA], cut at ``cuts``: ``share`` per length and ``spare`` a piece.
 
         Pieces that end at one of ``soft`` draw their nodes towards it.
@@ -147,10 +145,12 @@ def panel_nodes(
     radii_na: tuple[float, ...] = (),
     lines_na: tuple[float, ...] = (),
     singular_centre: bool = False,
+    nodes_a_piece: int = 2,
 ) -> PupilNodes:
     """Quadrature nodes cut at circles of ``radii_na`` and at grid lines of ``lines_na``.
 
-    ``count`` nodes per pupil radius are spread over the pieces, and two more go to each. Chords
+    ``count`` nodes per pupil radius are spread over the pieces, and ``nodes_a_piece`` more go to
+    each. Chords
     with fewer pieces are filled up with nodes of weight 0.
     """
     na, critical = objective.na, objective.n_sample
@@ -162,12 +162,17 @@ def panel_nodes(
     corners = {math.sqrt((r - q) * (r + q)) for r in circles for q in few if q < r}
     cuts = sorted({*lines_na, *radii_na, *corners})
     if critical >= na:
-        ky, row_weight = towards(na).rule(cuts, share, soft)
+        ky, row_weight = towards(na).rule(cuts, share, soft, spare=nodes_a_piece)
     else:
         ends = (critical, na, *soft)
-        inside = towards(critical).rule(cuts, share, ends)
-        ky, row_weight = join([inside, from_branch(critical, na).rule(cuts, 2.0 * share, ends)])
-    chords = [_chord(objective, row, share, radii_na, lines_na, singular_centre) for row in ky]
+        inside = towards(critical).rule(cuts, share, ends, spare=nodes_a_piece)
+        ky, row_weight = join(
+            [inside, from_branch(critical, na).rule(cuts, 2.0 * share, ends, spare=nodes_a_piece)]
+        )
+    chords = [
+        _chord(objective, row, share, radii_na, lines_na, singular_centre, nodes_a_piece)
+        for row in ky
+    ]
     longest = max(len(x) for x, _ in chords)
     kx = np.array([np.pad(x, (0, longest - len(x)), mode="edge") for x, _ in chords])
     column_weight = np.array([np.pad(w, (0, longest - len(w))) for _, w in chords])
@@ -181,6 +186,7 @@ def _chord(
     radii_na: tuple[float, ...],
     lines_na: tuple[float, ...],
     singular_centre: bool,
+    nodes_a_piece: int,
 ) -> Rule:
     """Rule along the half chord at ``ky``, cut at lines, circles and the critical circle."""
     na, critical = objective.na, objective.n_sample
@@ -195,10 +201,12 @@ def _chord(
         parts.append(beyond(-(ky**2), near).rule([], share, (), spare=CENTRE_NODES))
     start = near if parts else 0.0
     if critical >= na:
-        parts.append(towards(end, start).rule(cuts, share, ()))
+        parts.append(towards(end, start).rule(cuts, share, (), spare=nodes_a_piece))
     elif crossing_squared <= 0:
-        parts.append(beyond(crossing_squared, end).rule(cuts, share, ()))
+        parts.append(beyond(crossing_squared, end).rule(cuts, share, (), spare=nodes_a_piece))
     else:
-        parts.append(towards(math.sqrt(crossing_squared), start).rule(cuts, share, ()))
-        parts.append(beyond(crossing_squared, end).rule(cuts, share, ()))
+        parts.append(
+            towards(math.sqrt(crossing_squared), start).rule(cuts, share, (), spare=nodes_a_piece)
+        )
+        parts.append(beyond(crossing_squared, end).rule(cuts, share, (), spare=nodes_a_piece))
     return join(parts)

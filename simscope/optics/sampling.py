@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -98,18 +98,22 @@ def sampled_field(demand: Demand) -> Sampled:
 
     Raises OpticsError if more than ``MOST_NODES`` would be needed.
     """
-    known: dict[int, FloatArray] = {}
+    known: dict[tuple[int, Roughness], FloatArray] = {}
+    # more nodes in every piece of a cut pupil, however small, lest equal rules seem exact
+    cut = demand.roughness
+    more = cut if cut.smooth else replace(cut, nodes_a_piece=cut.nodes_a_piece + 1)
 
-    def values(count: int) -> FloatArray:
-        if count not in known:
-            known[count] = _check_values(demand, _field(demand, count))
-        return known[count]
+    def values(count: int, roughness: Roughness) -> FloatArray:
+        if (count, roughness) not in known:
+            field = _field(replace(demand, roughness=roughness), count)
+            known[count, roughness] = _check_values(demand, field)
+        return known[count, roughness]
 
     count, error = first_guess(demand), math.inf
     while count <= MOST_NODES:
         finer_count = math.ceil(1.2 * count) + 2
-        finer = values(finer_count)
-        differences = np.abs(finer - values(count)).max(axis=1) / finer.max(axis=1)
+        finer = values(finer_count, more)
+        differences = np.abs(finer - values(count, cut)).max(axis=1) / finer.max(axis=1)
         error = float(differences.max())
         if error < CHECKED_SHARE * demand.accuracy:
             return Sampled(_field(demand, count), error)
