@@ -95,12 +95,17 @@ def peer_parameters(optics: ss.Optics) -> dict[str, float]:
 def psfmodels_stack(
     optics: ss.Optics, z_nm: float, focus_nm: np.ndarray, pixels: int, *, normalize: bool = True
 ) -> np.ndarray:
-    """The stack of psfmodels, scalar or vectorial, at its 3x oversampling."""
+    """The stack of psfmodels, scalar or vectorial, at its 3x oversampling.
+
+    Its focus counts from the emitter's paraxial focus shift, z (n_immersion / n_sample - 1).
+    """
     module = importlib.import_module("psfmodels")
     draw = module.vectorial_psf if optics.model == "vectorial" else module.scalar_psf
+    shift_nm = ss.optics.focal_shift(optics, z_nm, "paraxial")[0]
     return draw(
-        zv=1e-3 * focus_nm, nx=pixels, dxy=0.1, pz=1e-3 * z_nm, wvl=1e-3 * optics.wavelength_nm,
-        params=peer_parameters(optics) | {"sf": 3}, normalize=normalize,
+        zv=1e-3 * (focus_nm - shift_nm), nx=pixels, dxy=0.1, pz=1e-3 * z_nm,
+        wvl=1e-3 * optics.wavelength_nm, params=peer_parameters(optics) | {"sf": 3},
+        normalize=normalize,
     )  # fmt: skip
 
 
@@ -285,9 +290,9 @@ def errors(peers: dict[str, ModuleType | None], panels: int) -> list[tuple[str, 
             for peer_name, draw in (
                 ("psfmodels", psfmodels_stack), ("microscPSF.microscPSF", microscpsf_stack),
             ):  # fmt: skip
-                skip = peers[peer_name] is None or (
-                    model == "vectorial" and draw is microscpsf_stack
-                )
+                # MicroscPSF is scalar, and does not refocus for a wrong coverslip
+                unfit = model == "vectorial" or "coverslip_design_um" in changes
+                skip = peers[peer_name] is None or (unfit and draw is microscpsf_stack)
                 told.append(
                     "-" if skip else f"{worst(draw(optics, z_nm, focus, 33), exact, fit=True):.1e}"
                 )
