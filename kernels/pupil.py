@@ -115,9 +115,10 @@ def stack_intensity(source, parity, parts, waves_x, waves_y, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def spread(weighted_re, weighted_im, factor, out):
-    """Write pupil field times a factor to ``out`` (rows, 2 (re, im), planes, columns).
+def spread(weighted_re, weighted_im, factor, part, out):
+    """Write pupil field times a factor to ``out[:, part]``.
 
+    ``out``: (rows, parts, 2 (re, im), planes, columns);
     ``weighted_re``, ``weighted_im``: (planes, rows, columns); ``factor``: (2, rows, columns).
     """
     planes, rows, columns = weighted_re.shape
@@ -125,7 +126,7 @@ def spread(weighted_re, weighted_im, factor, out):
         f_re, f_im = factor[0, row], factor[1, row]
         for plane in range(planes):
             w_re, w_im = weighted_re[plane, row], weighted_im[plane, row]
-            o_re, o_im = out[row, 0, plane], out[row, 1, plane]
+            o_re, o_im = out[row, part, 0, plane], out[row, part, 1, plane]
             for c in range(columns):
                 o_re[c] = w_re[c] * f_re[c] - w_im[c] * f_im[c]
             for c in range(columns):
@@ -190,3 +191,26 @@ def add_interference(first, second, same, share, out):
                         + v_im[x] * p_re[x]
                         - v_re[x] * p_im[x]
                     )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def unfold_light(total, out):
+    """Write whole sample grids to ``out`` (planes, y, x) from light by signs and parity.
+
+    ``total``: (2, 2, half y, planes, half x), first the sign of y times x (1: negative), then the
+    part even and odd in x.
+    """
+    half_y, half_x = total.shape[2], total.shape[4]
+    planes, samples_y, samples_x = out.shape
+    right, left = samples_x - half_x, half_x - 1
+    for plane in range(planes):
+        for y in range(half_y):
+            below, above = out[plane, samples_y - half_y + y], out[plane, half_y - 1 - y]
+            same_even, same_odd = total[0, 0, y, plane], total[0, 1, y, plane]
+            other_even, other_odd = total[1, 0, y, plane], total[1, 1, y, plane]
+            for x in range(half_x):
+                above[left - x] = same_even[x] - same_odd[x]
+                above[right + x] = other_even[x] + other_odd[x]
+            for x in range(half_x):
+                below[left - x] = other_even[x] - other_odd[x]
+                below[right + x] = same_even[x] + same_odd[x]

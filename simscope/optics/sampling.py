@@ -52,7 +52,7 @@ CHECK_POINTS = 11
 
 GRADIENT_POINTS = 33
 
-WHOLE, SPLIT = (0.45, 1.1, 2.0), (0.7, 1.8, 1.0)
+WHOLE, SPLIT = (0.45, 1.1, 2.0), (0.7, 1.3, 1.0)
 """Nodes per radian of phase, per digit of accuracy, and at least, for chords that are whole or
 split at the critical circle. Measured over media, windows and depths; the check has the last word.
 """

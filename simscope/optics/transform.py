@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.kernels.pupil import add_interference, spread
+from simscope.kernels.pupil import add_interference, spread, unfold_light
 from simscope.optics.field import PupilField
 from simscope.optics.pixels import SampleGrid
 from simscope.optics.quadrature import PupilNodes
@@ -39,7 +39,9 @@ Waves = dict[Parity, Array]
 SIDES = tuple(product((0, 1), (0, 1)))
 """Quadrants, and parities, as (y, x); 1 is the negative side, or odd."""
 
-PLANE_BUDGET_BYTES = 8_000_000
+PLANE_BUDGET_BYTES = 1_300_000
+"""Fields worked on at a time: what the second cache of a core holds besides the waves."""
+
 MOST_PLANES = 16
 
 
@@ -139,27 +141,30 @@ class Transform:
             chosen = [part for part in parts if part[1] ^ odd[1] == odd_x]
             if not chosen:
                 continue
-            stacked = scratch.array("pupil", (len(chosen), rows, 2, planes, columns))
+            pupil = scratch.array("pupil", (rows, len(chosen), 2, planes, columns))
             for place, part in enumerate(chosen):
-                self._spread(weighted, amplitude * parts[part], stacked[place])
-            pupil = stacked.reshape(len(chosen), rows, 2 * planes, columns)
-            along = scratch.array("along", (len(chosen), rows, 2 * planes, half_x))
-            self.xp.matmul(pupil, self.waves_x[odd_x], out=along)
+                self._spread(weighted, amplitude * parts[part], place, pupil)
+            along = scratch.array("along", (rows, len(chosen) * 2 * planes, half_x))
+            self.xp.matmul(pupil.reshape(rows, -1, columns), self.waves_x[odd_x], out=along)
+            by_part = along.reshape(rows, len(chosen), 2 * planes * half_x)
             for place, part in enumerate(chosen):
                 odd_y = part[0] ^ odd[0]
                 across = scratch.array((name, odd_y, odd_x), (half_y, 2 * planes * half_x))
-                self.xp.matmul(self.waves_y[odd_y], along[place].reshape(rows, -1), out=across)
+                self.xp.matmul(self.waves_y[odd_y], by_part[:, place], out=across)
                 waves[odd_y, odd_x] = across.reshape(half_y, 2, planes, half_x)
         return waves
 
-    def _spread(self, weighted: tuple[Array, Array], factor: Array, out: Array) -> None:
-        """Write the field times a complex factor to ``out`` (rows, 2 (re, im), planes, columns)."""
+    def _spread(self, weighted: tuple[Array, Array], factor: Array, part: int, out: Array) -> None:
+        """Write the field times a complex factor to ``out[:, part]``.
+
+        ``out``: (rows, parts, 2 (re, im), planes, columns).
+        """
         real, imaginary = weighted
         if self.xp is np:
-            spread(real, imaginary, np.stack((factor.real, factor.imag)), out)
+            spread(real, imaginary, np.stack((factor.real, factor.imag)), part, out)
             return
-        out[:, 0] = (real * factor.real - imaginary * factor.imag).transpose(1, 0, 2)
-        out[:, 1] = (real * factor.imag + imaginary * factor.real).transpose(1, 0, 2)
+        out[:, part, 0] = (real * factor.real - imaginary * factor.imag).transpose(1, 0, 2)
+        out[:, part, 1] = (real * factor.imag + imaginary * factor.real).transpose(1, 0, 2)
 
     def add_light(self, first: Waves, second: Waves, shares: list[tuple[Array, float]]) -> None:
         """Add Re(first * conj(second)) times each share to its total, see ``totals``."""
@@ -198,11 +203,19 @@ class Transform:
 
     def pixels(self, total: Array) -> Array:
         """Pixel integrals (planes, y, x) of light summed up, see ``totals``."""
+        samples = self._whole(total)
+        return self.xp.matmul(self.weights_y, self.xp.matmul(samples, self.weights_x.T))
+
+    def _whole(self, total: Array) -> Array:
+        """Light at the whole sample grid, (planes, y, x)."""
+        if self.xp is np:
+            samples = np.empty((total.shape[3], *self.samples))
+            unfold_light(total, samples)
+            return samples
         quadrants = self.xp.empty(total.shape)
         quadrants[0, 0], quadrants[1, 1] = total[0, 0] + total[0, 1], total[0, 0] - total[0, 1]
         quadrants[1, 0], quadrants[0, 1] = total[1, 0] + total[1, 1], total[1, 0] - total[1, 1]
-        samples = unfold(quadrants, self.samples, self.xp)
-        return self.xp.matmul(self.weights_y, self.xp.matmul(samples, self.weights_x.T))
+        return unfold(quadrants, self.samples, self.xp)
 
 
 def standing_waves(k_per_nm: NDArray[np.float64], grid: SampleGrid) -> NDArray[np.float64]:
