@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,10 @@ def test_no_pickle_eval_or_global_random_state():
                 assert getattr(node.value, "value", True) is False, path
             if isinstance(node, ast.Attribute) and node.attr == "seed":
                 assert not ast.unparse(node).endswith("random.seed"), path
+
+
+def test_an_installation_holds_every_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))
+    folders = {path.parent for path in (ROOT / "simscope").rglob("__init__.py")}
+    packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(settings["tool"]["setuptools"]["packages"]) == packages | {"simscope.kernels"}
