@@ -15,11 +15,11 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from simscope import optics as opticses
 from simscope import sample as samples_of
 from simscope.errors import RecipeError
+from simscope.optics.threads import single_blas_thread
 from simscope.recipe import (
     BeadStructure,
     Distribution,
@@ -218,8 +218,7 @@ class ExactRenderer:
         if dependence is not None:
             wavelength_nm = opticses.objective_of(recipe.optics).wavelength_nm
             self.field = opticses.field_coefficients(dependence, wavelength_nm)
-        # small products: threads of BLAS only get in each other's way, and might move last bits
-        with threadpool_limits(1, "blas"):
+        with single_blas_thread():
             self.model = self._set_up()
             self.energy_left_out_max = 0.0 if self.covers_frame else self._judged_loss()
 
@@ -267,7 +266,7 @@ class ExactRenderer:
         frames = last - first
         out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
         corner, shift_nm = self._places(run.molecules)
-        with threadpool_limits(1, "blas"):
+        with single_blas_thread():
             free = run.molecules.polar_deg is None
             if isinstance(self.recipe.structure, BeadStructure) and free:
                 patches = self._bead_patches(run, shift_nm)

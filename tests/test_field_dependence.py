@@ -314,7 +314,7 @@ def test_every_fd_deeploc_mode_becomes_one_of_the_same_order():
 @pytest.mark.parametrize(
     ("write", "more", "words"),
     [
-        (None, {}, "do not exist"),
+        (None, {}, "does not exist"),
         (np.zeros((3, 4, 4)), {}, "do not fit 1 modes"),
         (np.full((1, 4, 4), np.nan), {}, "not finite"),
         (np.zeros((1, 4, 4), complex), {}, "real numbers"),
@@ -339,6 +339,9 @@ def test_files_of_no_array_are_refused(tmp_path):
         field = MapsField(path=str(tmp_path / name), modes=(5,), map_pixel_nm=100.0)
         with pytest.raises(OpticsError, match=words):
             field_coefficients(field, 600.0)
+    misspelt = field.model_copy(update={"variable": "on"})
+    with pytest.raises(OpticsError, match=r"holds \['one', 'two'\]"):
+        field_coefficients(misspelt, 600.0)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ same formulas hold. The number of photons detected is taken as given at every he
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from simscope.errors import EvaluationError
 from simscope.evaluate.tables import Floats
 from simscope.optics import interfaces, objective_of
 from simscope.optics.interfaces import Objective
+from simscope.optics.legendre import legendre_between
 
 POSITION_DTYPE = np.dtype([(name, np.float64) for name in ("x_nm", "y_nm", "z_nm")])
 NODES = 200
@@ -163,15 +165,14 @@ def _radial_nodes(objective: Objective) -> tuple[Floats, Floats]:
 
     ``q = edge sin(t)`` takes the square root off the end of each piece.
     """
-    node, weight = np.polynomial.legendre.leggauss(NODES)
-    angle, step = 0.25 * np.pi * (node + 1.0), 0.25 * np.pi * weight
+    angle, step = legendre_between(0.0, 0.5 * math.pi, NODES)
     inner = min(objective.na, objective.n_sample)
     q, dq = inner * np.sin(angle), inner * np.cos(angle) * step
     if objective.supercritical:
         gap = np.arccosh(objective.na / inner)
-        rise = 0.5 * gap * (node + 1.0)
+        rise, growth = legendre_between(0.0, gap, NODES)
         q = np.concatenate((q, inner * np.cosh(rise)))
-        dq = np.concatenate((dq, inner * np.sinh(rise) * 0.5 * gap * weight))
+        dq = np.concatenate((dq, inner * np.sinh(rise) * growth))
     return q, dq * q
 
 

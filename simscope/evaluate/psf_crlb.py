@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from simscope.camera import noise_model
 from simscope.camera.settings import Camera, em_gain, setting
@@ -39,6 +38,7 @@ from simscope.optics.dipoles import (
     orientation_rad,
 )
 from simscope.optics.slopes import image_slopes
+from simscope.optics.threads import single_blas_thread
 from simscope.recipe.dipoles import ConeDipole, FixedDipole, constraint_of_half_angle
 
 POSITION = ("x_nm", "y_nm", "z_nm")
@@ -166,8 +166,7 @@ def _image_and_effects(
     range of the rotational constraint counts as none.
     """
     moment = dipole_moments(dipole)
-    # small products: threads of BLAS only get in each other's way
-    with threadpool_limits(1, "blas"):
+    with single_blas_thread():
         image, *slopes = np.moveaxis(image_slopes(optics, window, *places, moment=moment), 1, 0)
         per_photon = dict(zip(POSITION, slopes, strict=True))
         if set(parameters) & set(ORIENTATION):

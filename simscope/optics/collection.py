@@ -25,14 +25,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
-from scipy.special import roots_legendre
 
 from simscope.errors import OpticsError
 from simscope.optics import interfaces
 from simscope.optics.checks import check_heights, check_numbers, check_supported
 from simscope.optics.dipoles import FREE_MOMENTS, dipole_moments
 from simscope.optics.interfaces import Objective, objective_of
+from simscope.optics.legendre import legendre_between
 
 FloatArray = NDArray[np.float64]
 
@@ -118,6 +117,8 @@ class CollectedLight:
     """
 
     def __init__(self, optics: Any, z_nm: tuple[float, float]) -> None:
+        from scipy.interpolate import CubicSpline  # slow to import
+
         objective = objective_of(optics)
         low, high = float(z_nm[0]), float(z_nm[1])
         _check_outside(objective, np.array([low, high]))
@@ -191,16 +192,9 @@ def _reflection(n_from: float, n_into: float, q: FloatArray) -> tuple[Any, Any]:
     return s - 1.0, p * (n_into / n_from) - 1.0
 
 
-def _gauss(low: float, high: float, count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Legendre nodes and weights on [low, high], each (count,)."""
-    node, weight = roots_legendre(count)
-    half = 0.5 * (high - low)
-    return low + half * (node + 1.0), half * weight
-
-
 def _below_critical(index: float, end: float, count: int) -> tuple[FloatArray, FloatArray]:
     """Nodes in q on [0, end] and weights of q dq, by q = index sin(t)."""
-    angle, weight = _gauss(0.0, math.asin(min(1.0, end / index)), count)
+    angle, weight = legendre_between(0.0, math.asin(min(1.0, end / index)), count)
     return index * np.sin(angle), weight * index**2 * np.sin(angle) * np.cos(angle)
 
 
@@ -211,7 +205,7 @@ def _collected_nodes(objective: Objective) -> tuple[FloatArray, FloatArray]:
     if na <= n_s:
         return q, weight
     # q = n_s cosh(v) makes the decay rate n_s sinh(v); v = span s^2 follows the decay at heights
-    share, step = _gauss(0.0, 1.0, 2 * NODES)
+    share, step = legendre_between(0.0, 1.0, 2 * NODES)
     span = math.acosh(na / n_s)
     v, dv = span * share**2, 2.0 * span * share * step
     beyond = n_s * np.cosh(v)
@@ -230,7 +224,7 @@ def _emitted_nodes(n_s: float, n_g: float, count: int) -> tuple[FloatArray, Floa
     q, weight = _below_critical(low, low, count)
     if high == low:
         return q, weight
-    angle, step = _gauss(0.0, 0.5 * math.pi, count)
+    angle, step = legendre_between(0.0, 0.5 * math.pi, count)
     squared = high**2 - low**2
     beyond = np.sqrt(low**2 + squared * np.sin(angle) ** 2)
     return (

@@ -190,17 +190,20 @@ def oriented(model: Any, optics: Any, moment: ArrayLike | None) -> Any:
             "measured PSF in its place, does not: use model: vectorial without measured, "
             "or a free dipole without analyser"
         )
-    return DipoleModel(model, FREE_MOMENTS if moment is None else moment, _one_angle_deg(optics))
+    return DipoleModel(
+        model, FREE_MOMENTS if moment is None else moment, analyser_angle_deg(optics)
+    )
 
 
-def _one_angle_deg(optics: Any) -> float | None:
+def analyser_angle_deg(optics: Any) -> float | None:
+    """The one angle of the optics' analyser, None without one; OpticsError for two channels."""
     if optics.analyser is None:
         return None
     angles = optics.analyser.angles_deg
     if len(angles) != 1:
         raise OpticsError(
-            "analyser channels='both' makes two images: use channels 'parallel' or 'crossed' here, "
-            "or ss.psf, which gives both"
+            "analyser channels='both' makes two images: ask for channels 'parallel' and 'crossed' "
+            "one after the other, or ss.psf, which gives both"
         )
     return float(angles[0])
 

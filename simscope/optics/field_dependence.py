@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.io
 import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError, SimscopeWarning
+from simscope.optics.arrays import existing_file, read_mat, read_npy
 from simscope.optics.field import with_wavefront
 from simscope.optics.zernike import nm_to_osa
 
 FloatArray = NDArray[np.float64]
+
+WHAT, SETTING = "field map", "optics.field_dependence"
+"""Name of the files in errors, and of the recipe's group that names them."""
 
 FD_DEEPLOC_MODES = (
     (2, -2), (2, 2), (3, -1), (3, 1), (4, 0), (3, -3), (3, 3), (4, -2), (4, 2), (5, -1), (5, 1),
@@ -174,11 +177,7 @@ def field_coefficients(dependence: Any, wavelength_nm: float) -> FieldCoefficien
         modes = tuple(sorted(dependence.coefficients_nm))
         terms = tuple(dependence.coefficients_nm[index] for index in modes)
         return PolynomialCoefficients(modes, terms, dependence.half_width_nm)
-    file = Path(dependence.path).expanduser()
-    if not file.is_file():
-        raise OpticsError(
-            f"field maps {dependence.path!r} do not exist: check optics.field_dependence.path"
-        )
+    file = existing_file(dependence.path, WHAT, SETTING)
     state = file.stat()
     return _maps(dependence, wavelength_nm, str(file), state.st_mtime_ns, state.st_size)
 
@@ -204,50 +203,17 @@ def _maps(
 def _load_array(file: Path, variable: str | None) -> NDArray[Any]:
     """Real, finite array of numbers from a .npy or .mat file."""
     if file.suffix == ".npy":
-        values = _load_npy(file)
+        values = read_npy(file, WHAT)
     elif file.suffix == ".mat":
-        values = _load_mat(file, variable)
+        values = read_mat(file, variable, WHAT, SETTING, usual="aber_map")
     else:
-        raise OpticsError(f"field maps {str(file)!r} are neither .npy nor .mat: convert them")
+        raise OpticsError(f"field map file {str(file)!r} is neither .npy nor .mat: convert it")
     if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise OpticsError(
-            f"field maps {str(file)!r} hold {values.dtype} or values that are not finite: "
-            "they must hold real numbers everywhere"
+            f"field map file {str(file)!r} holds {values.dtype} or values that are not finite: "
+            "it must hold real numbers everywhere"
         )
     return values
-
-
-def _load_npy(file: Path) -> NDArray[Any]:
-    try:
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise OpticsError(
-            f"field maps {str(file)!r} are no .npy array ({error}): write them with np.save"
-        ) from error
-    if not isinstance(values, np.ndarray):
-        raise OpticsError(f"field maps {str(file)!r} are an .npz archive: save one array as .npy")
-    return values
-
-
-def _load_mat(file: Path, variable: str | None) -> NDArray[Any]:
-    # damaged files make the reader raise nearly anything
-    try:
-        contents = scipy.io.loadmat(file, variable_names=None if variable is None else [variable])
-    except NotImplementedError as error:
-        raise OpticsError(
-            f"field maps {str(file)!r} are a MATLAB 7.3 file: resave as v7 (save -v7) or as .npy"
-        ) from error
-    except Exception as error:
-        raise OpticsError(
-            f"field maps {str(file)!r} cannot be read as a MATLAB file ({error}): export again"
-        ) from error
-    names = sorted(name for name in contents if not name.startswith("__"))
-    wanted = names[0] if variable is None and len(names) == 1 else variable or "aber_map"
-    if wanted not in names:
-        raise OpticsError(
-            f"{file.name} holds {names}, not {wanted!r}: set optics.field_dependence.variable"
-        )
-    return np.asarray(contents[wanted])
 
 
 def from_fd_deeploc(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import scipy.ndimage
 from numpy.typing import NDArray
 
 from simscope.errors import OpticsError
+from simscope.optics.arrays import existing_file, read_mat, read_npy, read_tiff
 from simscope.optics.interfaces import Objective
 
 FloatArray = NDArray[np.float64]
@@ -29,69 +29,16 @@ def load_array(path: str | Path, variable: str | None = None, *, what: str = "ma
     ``variable`` names the array in a .mat file; it may be left out if there is only one. ``what``
     names the recipe's group in errors. Raises OpticsError for files that hold no such array.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise OpticsError(f"{what} file {str(path)!r} does not exist: check {what}.path")
+    file = existing_file(path, what, what)
     if file.suffix == ".npy":
-        values = _load_npy(file, what)
+        values = read_npy(file, what)
     elif file.suffix == ".mat":
-        values = _load_mat(file, variable, what)
+        values = read_mat(file, variable, what, what)
     elif file.suffix in (".tif", ".tiff"):
-        values = _load_tif(file, what)
+        values = read_tiff(file, what)
     else:
         raise OpticsError(f"{what} file {str(path)!r} is neither .npy, .mat nor .tif: convert it")
     return check_array(values, f"{what} {str(path)!r}")
-
-
-def _load_npy(file: Path, what: str) -> NDArray[Any]:
-    try:
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise OpticsError(
-            f"{what} file {str(file)!r} is no .npy array of numbers ({error}): write it with "
-            "np.save"
-        ) from error
-    if not isinstance(values, np.ndarray):
-        raise OpticsError(f"{what} file {str(file)!r} is an .npz archive: save one array as .npy")
-    return values
-
-
-def _load_mat(file: Path, variable: str | None, what: str) -> NDArray[Any]:
-    # damaged files make the reader raise nearly anything
-    try:
-        contents = scipy.io.loadmat(file)
-    except NotImplementedError as error:
-        raise OpticsError(
-            f"{what} file {str(file)!r} is a MATLAB 7.3 file: resave as v7 (save -v7) or as .npy"
-        ) from error
-    except Exception as error:
-        raise OpticsError(
-            f"{what} file {str(file)!r} cannot be read as a MATLAB file ({error}): export it again"
-        ) from error
-    names = sorted(name for name in contents if not name.startswith("__"))
-    if variable is None and len(names) == 1:
-        variable = names[0]
-    if variable not in names:
-        raise OpticsError(
-            f"{what} variable {variable!r} is not in {file.name}, which holds {names}: "
-            f"set {what}.variable to one of them"
-        )
-    return np.asarray(contents[variable])
-
-
-def _load_tif(file: Path, what: str) -> NDArray[Any]:
-    try:
-        import tifffile
-    except ImportError as error:
-        raise OpticsError(
-            f"{what} file {str(file)!r} needs tifffile: pip install tifffile, or save it as .npy"
-        ) from error
-    try:
-        return np.asarray(tifffile.imread(file))
-    except (tifffile.TiffFileError, ValueError, OSError, IndexError, KeyError) as error:
-        raise OpticsError(
-            f"{what} file {str(file)!r} cannot be read as TIFF ({error}): export it again"
-        ) from error
 
 
 def check_array(values: NDArray[Any], name: str) -> FloatArray:

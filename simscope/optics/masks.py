@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from simscope.errors import OpticsError, did_you_mean
 from simscope.optics import interfaces
 from simscope.optics.interfaces import Objective
+from simscope.optics.legendre import legendre_between
 from simscope.optics.maps import array_phasor, at_points, check_cover, load_array, source_values
 from simscope.optics.zernike import zernike
 from simscope.recipe import ArrayMask
@@ -218,12 +219,11 @@ def defocus_curvature(objective: Objective, z_nm: float) -> float:
     k z (n - sqrt(n^2 - q^2)), so that high NA is no worse than it must be.
     """
     edge = min(objective.na, objective.n_sample)
-    node, weight = np.polynomial.legendre.leggauss(40)
-    squared = 0.5 * (node + 1.0)
+    squared, weight = legendre_between(0.0, 1.0, 40)
     root = interfaces.root(objective.n_sample, edge * np.sqrt(squared)).real
     lost = objective.wavenumber_per_nm * z_nm * (objective.n_sample - root)
     # rho^2 = Z(2, 0) / (2 sqrt 3) + 1/2
-    second = 0.5 * (weight * lost * zernike(2, 0, np.sqrt(squared), 0.0)).sum()
+    second = (weight * lost * zernike(2, 0, np.sqrt(squared), 0.0)).sum()
     return float(2.0 * math.sqrt(3.0) * second * (objective.na / edge) ** 2)
 
 

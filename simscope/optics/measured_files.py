@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from simscope.errors import OpticsError, SimscopeWarning
+from simscope.optics.arrays import read_npy, read_tiff
 from simscope.optics.measured_spline import SplineVolume, smoothing_matrix
 from simscope.recipe.measured import MeasuredPsf
 
@@ -394,9 +394,11 @@ def _scalar(path: Path, name: str, value: Any) -> float:
 
 def _matlab_spline(path: Path, channel: int | None) -> dict[str, Any]:
     """Fields of SXY.cspline of a MATLAB file up to v7; NotImplementedError for v7.3."""
+    from scipy.io import loadmat  # slow to import
+
     # damaged files make the reader raise nearly anything
     try:
-        contents = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+        contents = loadmat(path, squeeze_me=True, struct_as_record=False)
     except NotImplementedError:
         raise
     except Exception as error:
@@ -409,7 +411,9 @@ def _matlab_spline(path: Path, channel: int | None) -> dict[str, Any]:
 
 def _fields(item: Any) -> dict[str, Any]:
     """Fields of a MATLAB struct; none of anything else."""
-    return vars(item) if isinstance(item, scipy.io.matlab.mat_struct) else {}
+    from scipy.io.matlab import mat_struct
+
+    return vars(item) if isinstance(item, mat_struct) else {}
 
 
 def _matlab73_spline(path: Path, channel: int | None) -> dict[str, Any]:
@@ -542,22 +546,6 @@ def _uipsf_length_um(params: dict[str, Any], axis: str) -> float | None:
 
 def _read_stack(path: Path, measured: MeasuredPsf) -> _Contents:
     """A plain stack of planes; it says nothing of units or centre."""
-    if path.suffix.lower() == ".npy":
-        try:
-            samples = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise _damaged(path, ".npy array", error) from error
-    else:
-        samples = _read_tiff(path)
-    return _Contents(samples=np.asarray(samples), background=None)
-
-
-def _read_tiff(path: Path) -> NDArray[Any]:
-    import tifffile
-
-    # damaged files make the reader raise nearly anything
-    try:
-        samples: NDArray[Any] = tifffile.imread(path)
-    except Exception as error:
-        raise _damaged(path, "TIFF stack", error) from error
-    return samples
+    read = read_npy if path.suffix.lower() == ".npy" else read_tiff
+    samples = read(path, "measured PSF")
+    return _Contents(samples=samples, background=None)

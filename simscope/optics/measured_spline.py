@@ -21,6 +21,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from simscope.optics.legendre import legendre_rule
+
 FloatArray = NDArray[np.float64]
 
 POWERS: FloatArray = np.eye(4)
@@ -106,7 +108,7 @@ class SplineVolume:
     def _integral(self, axis: int) -> FloatArray:
         """Row (nodes,) that integrates the faded spline along a lateral axis."""
         cells = self.cells[axis]
-        x, w = np.polynomial.legendre.leggauss(GAUSS_NODES)
+        x, w = legendre_rule(GAUSS_NODES)
         edges = np.concatenate(([-0.5], np.arange(cells + 1.0), [cells + 0.5]))
         half = 0.5 * np.diff(edges)[:, None]
         places = (edges[:-1, None] + half * (1.0 + x)).ravel()

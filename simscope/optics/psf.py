@@ -67,7 +67,6 @@ def psf(
     check_wavefront(wavefront_nm)
     optics = optics_at(optics, *field_nm)
     moment = dipole_moments(dipole)
-    # small products: threads of BLAS only get in each other's way, and might move last bits
     with single_blas_thread():
         images = [
             image_model(

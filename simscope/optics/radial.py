@@ -32,6 +32,7 @@ from simscope.kernels.radial import (
 )
 from simscope.optics.checks import check_supported, check_window
 from simscope.optics.interfaces import objective_of
+from simscope.optics.legendre import legendre_rule
 from simscope.optics.pixels import Window
 from simscope.optics.radial_grid import (
     DipoleBasis,
@@ -39,7 +40,6 @@ from simscope.optics.radial_grid import (
     GriddedImages,
     ImageSlopes,
 )
-from simscope.optics.radial_integrals import legendre_rule
 from simscope.optics.radial_profiles import (
     RadialProfiles,
     in_parallel,

@@ -22,16 +22,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import j0, j1
 
-from simscope.kernels.radial import bessel_functions, gauss_legendre
+from simscope.kernels.radial import bessel_functions
 from simscope.optics import interfaces
 from simscope.optics.interfaces import Objective
+from simscope.optics.legendre import legendre_rule
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -39,16 +39,6 @@ ComplexArray = NDArray[np.complex128]
 TAYLOR_STEP = 0.125
 TAYLOR_TERMS = 9
 """Points and terms of the Bessel table: with these the first term left out is below 1e-14."""
-
-
-@lru_cache(maxsize=256)
-def legendre_rule(count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Legendre nodes and weights on [-1, 1], each (count,), not to be written to."""
-    node, weight = np.empty(count), np.empty(count)
-    gauss_legendre(node, weight)
-    node.setflags(write=False)
-    weight.setflags(write=False)
-    return node, weight
 
 
 @dataclass(frozen=True)

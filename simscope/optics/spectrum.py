@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
+from simscope.optics.legendre import legendre_rule
 from simscope.optics.pixels import Window
 from simscope.optics.reach import Reach
 from simscope.recipe.spectrum import impossible_table
@@ -148,7 +149,7 @@ def detected_photons(optics: Any) -> tuple[FloatArray, FloatArray]:
             f"{LONGEST_NM:g}] nm: add a filter or lower fwhm_nm"
         )
     inside = np.unique(np.clip(edges, low, high))
-    node, weight = np.polynomial.legendre.leggauss(POINTS_PER_PANEL)
+    node, weight = legendre_rule(POINTS_PER_PANEL)
     half_widths = 0.5 * np.diff(inside)[:, None]
     wavelengths = (inside[:-1, None] + half_widths * (1.0 + node)).ravel()
     share = (half_widths * weight).ravel() * photons_per_nm(wavelengths)

@@ -17,7 +17,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.interpolate
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
@@ -233,9 +232,11 @@ class SplineTable:
         self._height(z)
         if len(self.energies) == 1:
             return np.broadcast_to(self.energies, (z.size, 6))
+        from scipy.interpolate import make_interp_spline  # slow to import
+
         heights = self.energy_left_out[:, 0]
         degree = min(3, len(heights) - 1)
-        spline = scipy.interpolate.make_interp_spline(heights, self.energies, k=degree)
+        spline = make_interp_spline(heights, self.energies, k=degree)
         return np.asarray(spline(z), dtype=np.float64)
 
     def _mixture(self, x: FloatArray, y: FloatArray, weights: ArrayLike | None) -> Mixture:

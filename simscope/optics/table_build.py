@@ -29,7 +29,6 @@ import numba
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.kernels.splat import padded_window
@@ -53,6 +52,7 @@ from simscope.optics.table_images import (
     TableRequest,
     automatic_window,
 )
+from simscope.optics.threads import single_blas_thread
 
 FloatArray = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -121,8 +121,7 @@ def build_table(
     table = None if stored is None else _from_arrays(stored)
     if table is None:
         workers = threads or int(numba.get_num_threads())
-        # small products: threads of BLAS only get in each other's way, and might move last bits
-        with threadpool_limits(1, "blas"):
+        with single_blas_thread():
             table = _Builder(optics, request, memory_gb, workers, progress).build()
         if folder is not None:
             save_arrays(Path(folder), key, _to_arrays(table))

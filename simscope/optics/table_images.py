@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simscope.errors import OpticsError
-from simscope.optics.dipoles import FREE_MOMENTS, image_weights, moments
+from simscope.optics.dipoles import FREE_MOMENTS, analyser_angle_deg, image_weights, moments
 from simscope.optics.model import Reach, image_model
 from simscope.optics.pixels import Window
 from simscope.optics.table import SplineTable, taper
@@ -52,7 +52,7 @@ class TableImages:
         self.given = self.optics = optics
         self.request = request
         self.count = 6 if request.dipoles else 1
-        self.analyser_deg = _analyser_deg(optics) if request.dipoles else None
+        self.analyser_deg = analyser_angle_deg(optics) if request.dipoles else None
         if request.dipoles:
             # the basis images are filtered here, so that their energies stay those of all light
             self.optics = optics.model_copy(update={"analyser": None})
@@ -125,19 +125,6 @@ class TableImages:
         sums, expected = sums[:, :3], expected[:, :3]
         light = np.maximum(expected, DIM_SHARE * expected.max())
         return np.asarray(((expected - sums) / light).max(axis=1))
-
-
-def _analyser_deg(optics: Any) -> float | None:
-    """The one angle of the optics' analyser; OpticsError where there are two channels."""
-    if optics.analyser is None:
-        return None
-    angles = optics.analyser.angles_deg
-    if len(angles) != 1:
-        raise OpticsError(
-            "analyser channels='both' are two images: build a table for each of 'parallel' and "
-            "'crossed'"
-        )
-    return float(angles[0])
 
 
 def automatic_window(images: TableImages) -> int:

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import BSpline, make_interp_spline
 from scipy.special import jv
 
 from simscope.errors import OpticsError
@@ -156,6 +155,8 @@ class Donut:
 
     def _spread(self, place: FloatArray, depth: int) -> FloatArray:
         """A round donut's profile spread over the points, (n, depth, y, x)."""
+        from scipy.interpolate import BSpline, make_interp_spline  # slow to import
+
         z, focus = place[0], place[1]
         profile = donut_profile(self._field, self._radii, z, focus, min(depth, 2))
         even = np.concatenate((profile[:, GUARD_RADII:0:-1], profile), axis=1)

@@ -1,0 +1,82 @@
+"""Arrays of numbers from a user's .npy, MATLAB and TIFF files; errors name file, fault and remedy.
+
+``what`` says in an error which of the optics' files it is, ``setting`` where the recipe names it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simscope.errors import OpticsError
+
+
+def existing_file(path: str | Path, what: str, setting: str) -> Path:
+    """The path with ``~`` expanded; raises OpticsError unless a file is there."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise OpticsError(f"{what} file {str(path)!r} does not exist: check {setting}.path")
+    return file
+
+
+def read_npy(file: Path, what: str) -> NDArray[Any]:
+    """The array in a .npy file."""
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise OpticsError(
+            f"{what} file {str(file)!r} cannot be read as a .npy array of numbers "
+            f"({_one_line(error)}): write it with np.save"
+        ) from error
+    if not isinstance(values, np.ndarray):
+        raise OpticsError(f"{what} file {str(file)!r} is an .npz archive: save one array as .npy")
+    return values
+
+
+def read_mat(
+    file: Path, variable: str | None, what: str, setting: str, *, usual: str | None = None
+) -> NDArray[Any]:
+    """An array in a MATLAB file up to v7: ``variable``, or the only one, or the ``usual``."""
+    from scipy.io import loadmat, whosmat
+
+    # damaged files make the reader raise nearly anything
+    try:
+        names = sorted(name for name, _, _ in whosmat(file))
+        wanted = variable or (names[0] if len(names) == 1 else usual)
+        contents = loadmat(file, variable_names=[wanted]) if wanted in names else {}
+    except NotImplementedError as error:
+        raise OpticsError(
+            f"{what} file {str(file)!r} is a MATLAB 7.3 file: resave as v7 (save -v7) or as .npy"
+        ) from error
+    except Exception as error:
+        raise OpticsError(
+            f"{what} file {str(file)!r} cannot be read as a MATLAB file ({_one_line(error)}): "
+            "export it again"
+        ) from error
+    if wanted not in contents:
+        raise OpticsError(
+            f"{what} variable {wanted!r} is not in {file.name}, which holds {names}: "
+            f"set {setting}.variable to one of them"
+        )
+    return np.asarray(contents[wanted])
+
+
+def read_tiff(file: Path, what: str) -> NDArray[Any]:
+    """The image or stack in a TIFF file."""
+    import tifffile
+
+    # damaged files make the reader raise nearly anything
+    try:
+        return np.asarray(tifffile.imread(file))
+    except Exception as error:
+        raise OpticsError(
+            f"{what} file {str(file)!r} cannot be read as a TIFF ({_one_line(error)}): "
+            "export it again"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
