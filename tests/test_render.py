@@ -195,3 +195,28 @@ def test_oriented_molecules_in_other_models_are_refused_with_a_remedy():
     )
     with pytest.raises(RecipeError, match="leave out spectrum"):
         Simulator(recipe, 3)
+
+
+@slow_without_jit
+@pytest.mark.parametrize("name", ["smlm-3d-astigmatism", "smlm-2d-oriented", "smlm-2d-field"])
+def test_packaged_recipes_put_every_photon_on_the_camera_but_five_percent(name, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SimscopeWarning)
+        simulator = Simulator(load_recipe(name), 3, cache=tmp_path)
+        chunk = next(simulator.chunks(0, 1, expected=True))
+    recipe = simulator.resolved
+    light = chunk.emitters["photons"].sum()
+    background = simulator[0].parameters.get("background.photons_per_pixel")
+    level = recipe.background.photons_per_pixel if background is None else background
+    on_camera = chunk.expected_photons.sum() - level * chunk.expected_photons.size
+    # light of emitters near the frame's edge falls beside it
+    inner = np.all(
+        [
+            (chunk.emitters[axis] > 1500.0)
+            & (chunk.emitters[axis] < pixels * recipe.pixel_nm - 1500.0)
+            for axis, pixels in zip(("y_nm", "x_nm"), recipe.acquisition.shape, strict=True)
+        ],
+        axis=0,
+    )
+    assert on_camera < 1.001 * light
+    assert on_camera > 0.93 * chunk.emitters["photons"][inner].sum()
