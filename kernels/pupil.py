@@ -134,83 +134,62 @@ def spread(weighted_re, weighted_im, factor, part, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def combine(plus, minus, sign, y, plane, out):
-    """Write ``plus + sign * minus`` of one line to ``out`` (2 (re, im), half x).
+def add_real_product(a, b, share, out):
+    """Add ``share`` times Re(a * conj(b)) to ``out`` (n,); ``a`` and ``b``: (2 (re, im), n)."""
+    a_re, a_im, b_re, b_im = a[0], a[1], b[0], b[1]
+    for i in range(out.size):
+        out[i] += share * (a_re[i] * b_re[i] + a_im[i] * b_im[i])
 
-    ``plus``, ``minus``: standing waves (half y, 2 (re, im), planes, half x), or empty for none.
-    """
-    for part in range(2):
-        line = out[part]
-        if plus.size and minus.size:
-            a, b = plus[y, part, plane], minus[y, part, plane]
-            for x in range(line.size):
-                line[x] = a[x] + sign * b[x]
-        elif plus.size:
-            line[:] = plus[y, part, plane]
-        elif minus.size:
-            line[:] = sign * minus[y, part, plane]
-        else:
-            line[:] = 0.0
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_imaginary_product(a, b, share, out):
+    """Add ``share`` times Im(a * conj(b)) to ``out`` (n,); ``a`` and ``b``: (2 (re, im), n)."""
+    a_re, a_im, b_re, b_im = a[0], a[1], b[0], b[1]
+    for i in range(out.size):
+        out[i] += share * (a_im[i] * b_re[i] - a_re[i] * b_im[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_interference(first, second, same, share, out):
-    """Add ``share`` times Re(first * conj(second)) to ``out`` (2, 2, half y, planes, half x).
+    """Add ``share`` times Re(first * conj(second)) to ``out`` (4, half y, planes * half x).
 
-    ``first``, ``second`` (the ``same``?): parities ee, eo, oe, oo of fields, each (half y, 2 (re,
-    im), planes, half x) or empty. At (sy y, sx x) a field is ``u - i sx v`` with ``u = ee - sx sy
-    oo``, ``v = eo + sx sy oe``: out[0] is for sx sy = 1, out[1] for -1; of each, [0] is the part
-    even in sx, [1] the odd one.
+    ``first``, ``second`` (the ``same``?): standing waves of fields in order of parity (ee, eo, oe,
+    oo), each (half y, 2 (re, im), planes * half x) or empty. A wave of m odd directions bears the
+    factor (-i)^m, so the product of waves of m and m' has (-i)^(m - m'). Its parity, the index in
+    ``out``, is theirs added modulo 2 in each direction.
     """
-    _, _, half_y, planes, half_x = out.shape
-    u, v = np.empty((2, half_x)), np.empty((2, half_x))
-    p, q = (u, v) if same else (np.empty((2, half_x)), np.empty((2, half_x)))
-    for y in range(half_y):
-        for plane in range(planes):
-            for diagonal in range(2):
-                sign = 1.0 - 2.0 * diagonal
-                combine(first[0], first[3], -sign, y, plane, u)
-                combine(first[1], first[2], sign, y, plane, v)
-                if not same:
-                    combine(second[0], second[3], -sign, y, plane, p)
-                    combine(second[1], second[2], sign, y, plane, q)
-                u_re, u_im, v_re, v_im = u[0], u[1], v[0], v[1]
-                p_re, p_im, q_re, q_im = p[0], p[1], q[0], q[1]
-                even, odd = out[diagonal, 0, y, plane], out[diagonal, 1, y, plane]
-                for x in range(half_x):
-                    even[x] += share * (
-                        u_re[x] * p_re[x]
-                        + u_im[x] * p_im[x]
-                        + v_re[x] * q_re[x]
-                        + v_im[x] * q_im[x]
-                    )
-                for x in range(half_x):
-                    odd[x] += share * (
-                        u_re[x] * q_im[x]
-                        - u_im[x] * q_re[x]
-                        + v_im[x] * p_re[x]
-                        - v_re[x] * p_im[x]
-                    )
+    for y in range(out.shape[1]):
+        for i in range(4):
+            for j in range(i + 1 if same else 4):
+                if first[i].size == 0 or second[j].size == 0:
+                    continue
+                both = share if i == j or not same else 2.0 * share
+                turns = (i + 1) // 2 - (j + 1) // 2
+                if turns % 2 == 0:
+                    sign = 1.0 if turns == 0 else -1.0
+                    add_real_product(first[i][y], second[j][y], sign * both, out[i ^ j, y])
+                else:
+                    sign = float(turns)
+                    add_imaginary_product(first[i][y], second[j][y], sign * both, out[i ^ j, y])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def unfold_light(total, out):
-    """Write whole sample grids to ``out`` (planes, y, x) from light by signs and parity.
+    """Write whole sample grids to ``out`` (planes, y, x) from light by parity.
 
-    ``total``: (2, 2, half y, planes, half x), first the sign of y times x (1: negative), then the
-    part even and odd in x.
+    ``total``: (4 (ee, eo, oe, oo), half y, planes, half x), for y, x > 0.
     """
-    half_y, half_x = total.shape[2], total.shape[4]
+    _, half_y, _, half_x = total.shape
     planes, samples_y, samples_x = out.shape
     right, left = samples_x - half_x, half_x - 1
     for plane in range(planes):
         for y in range(half_y):
             below, above = out[plane, samples_y - half_y + y], out[plane, half_y - 1 - y]
-            same_even, same_odd = total[0, 0, y, plane], total[0, 1, y, plane]
-            other_even, other_odd = total[1, 0, y, plane], total[1, 1, y, plane]
+            ee, eo = total[0, y, plane], total[1, y, plane]
+            oe, oo = total[2, y, plane], total[3, y, plane]
             for x in range(half_x):
-                above[left - x] = same_even[x] - same_odd[x]
-                above[right + x] = other_even[x] + other_odd[x]
+                above[left - x] = (ee[x] - oe[x]) - (eo[x] - oo[x])
+                above[right + x] = (ee[x] - oe[x]) + (eo[x] - oo[x])
             for x in range(half_x):
-                below[left - x] = other_even[x] - other_odd[x]
-                below[right + x] = same_even[x] + same_odd[x]
+                below[left - x] = (ee[x] + oe[x]) - (eo[x] + oo[x])
+                below[right + x] = (ee[x] + oe[x]) + (eo[x] + oo[x])

@@ -27,6 +27,7 @@ from simscope.optics import interfaces
 from simscope.optics.interfaces import Objective
 from simscope.optics.modulator import SMOOTH, Roughness, pupil_transmission
 from simscope.optics.panels import panel_nodes
+from simscope.optics.phasors import cosine_sine, unit_phasor
 from simscope.optics.quadrature import PupilNodes, pupil_nodes
 from simscope.optics.zernike import osa_to_nm, zernike
 from simscope.recipe import ZernikeWavefront
@@ -143,20 +144,22 @@ def _dipole_components(objective: Objective, nodes: PupilNodes) -> ComplexArray:
 
 def plane_phasor(
     field: PupilField, z_nm: FloatArray, focus_nm: FloatArray, xp: Any = np
-) -> ComplexArray:
-    """Phasors exp(i k Psi) of heights and foci at the nodes [1], (planes, rows, columns).
+) -> tuple[Any, Any]:
+    """Phasors exp(i k Psi) of heights and foci times the quadrature's weights [NA^2].
 
-    ``z_nm``, ``focus_nm``: (planes,). The evanescent part of the pupil dims with height. ``xp``:
-    array module of the result. Source: Gibson and Lanni 1991 for Psi.
+    Real and imaginary part, (planes, rows, columns) each. ``z_nm``, ``focus_nm``: (planes,). The
+    evanescent part of the pupil dims with height. ``xp``: array module of the result. Source:
+    Gibson and Lanni 1991 for Psi.
     """
     k = field.objective.wavenumber_per_nm
-    z, focus = (xp.asarray(value)[:, None, None] for value in (z_nm, focus_nm))
-    path = (
-        xp.asarray(field.path_nm)
-        + z * xp.asarray(field.sample_root)
-        - focus * xp.asarray(field.immersion_root)
-    )
-    return xp.exp(1j * k * path)
+    z, focus = (xp.asarray(k * value)[:, None, None] for value in (z_nm, focus_nm))
+    phase = z * xp.asarray(field.sample_root.real) - focus * xp.asarray(field.immersion_root)
+    phase += xp.asarray(k * field.path_nm)
+    size = xp.asarray(field.nodes.weight)
+    if field.sample_root.imag.any():
+        size = size * xp.exp(-z * xp.asarray(field.sample_root.imag))
+    cosine, sine = cosine_sine(phase, xp)
+    return size * cosine, size * sine
 
 
 def decay(field: PupilField, z_nm: FloatArray) -> FloatArray:
@@ -216,7 +219,7 @@ def static_phasor(
     for index, coefficient_nm in constant_wavefront_nm(optics).items():
         path_nm = coefficient_nm * mode_values(index, kx, ky, objective.na)
         phase += objective.wavenumber_per_nm * path_nm
-    return pupil_transmission(optics, objective, kx, ky) * np.exp(1j * phase)
+    return pupil_transmission(optics, objective, kx, ky) * unit_phasor(phase)
 
 
 def quadrants(nodes: PupilNodes) -> tuple[FloatArray, FloatArray]:

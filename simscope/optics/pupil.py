@@ -43,6 +43,7 @@ from simscope.optics.field import (
 )
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
+from simscope.optics.phasors import unit_phasor
 from simscope.optics.pixels import Window
 from simscope.optics.sampling import Demand, sampled_field
 from simscope.optics.threads import single_blas_thread
@@ -227,7 +228,7 @@ class PupilModel:
         self,
         columns: list[FloatArray],
         wavefront_nm: Mapping[int, float] | None,
-        totals: Callable[[Parts, Pair], list[Any]],
+        totals: Callable[[Parts, Pair, Scratch], list[Any]],
         outputs: int,
     ) -> Any:
         """Pixel integrals (n, outputs, y, x) of what ``totals`` makes of the pupil's fields.
@@ -245,11 +246,13 @@ class PupilModel:
                 parts = self._parts(x0, y0, aberration)
                 nodes = self._axial_nodes(z[members], focus[members])
                 raw = self._planes(nodes.z_nm, nodes.focus_nm, parts, totals, outputs)
-                if nodes.weights is not None:
-                    raw = xp.tensordot(xp.asarray(nodes.weights), raw, axes=1)
                 energy, _ = plane_energy(self.field, z[members], self._passed)
-                raw /= xp.asarray(self.objective.wavelength_nm**2 * energy)[:, None, None, None]
-                out[members] = raw
+                scale = 1.0 / (self.objective.wavelength_nm**2 * energy)
+                if nodes.weights is None:
+                    out[members] = xp.asarray(scale)[:, None, None, None] * raw
+                else:
+                    weights = xp.asarray(scale[:, None] * nodes.weights)
+                    out[members] = xp.tensordot(weights, raw, axes=1)
         return out
 
     def _axial_nodes(self, z_nm: FloatArray, focus_nm: FloatArray) -> AxialNodes:
@@ -264,7 +267,7 @@ class PupilModel:
         z_nm: FloatArray,
         focus_nm: FloatArray,
         parts: Parts,
-        totals: Callable[[Parts, Pair], list[Any]],
+        totals: Callable[[Parts, Pair, Scratch], list[Any]],
         outputs: int,
     ) -> Any:
         """Pixel integrals (planes, outputs, y, x) before normalisation."""
@@ -274,14 +277,12 @@ class PupilModel:
         chunks = np.array_split(np.arange(z_nm.size), min(2 * pairs, z_nm.size))
         shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
         out = xp.empty((z_nm.size, outputs, *shape))
-        weight = xp.asarray(self.field.nodes.weight)
 
         def compute(chunk: NDArray[np.intp]) -> None:
             phasor = plane_phasor(self.field, z_nm[chunk], focus_nm[chunk], xp)
-            weighted = weight * phasor
-            pair = (xp.ascontiguousarray(weighted.real), xp.ascontiguousarray(weighted.imag))
-            for k, total in enumerate(totals(parts, pair)):
-                out[chunk[0] : chunk[-1] + 1, k] = transform.pixels(total)
+            with transform.scratch() as scratch:
+                for k, total in enumerate(totals(parts, phasor, scratch)):
+                    out[chunk[0] : chunk[-1] + 1, k] = transform.pixels(total, scratch)
 
         if xp is not np or len(chunks) == 1:
             for chunk in chunks:
@@ -313,16 +314,17 @@ class PupilModel:
     def _parts(self, x_nm: float, y_nm: float, aberration: FloatArray | float) -> Parts:
         """Parity parts of mask, wavefront and lateral position, each (rows, columns)."""
         phase = aberration + self._tilt(x_nm, y_nm)
-        turned = self._static if np.ndim(phase) == 0 else self._static * np.exp(1j * phase)
+        turned = self._static if np.ndim(phase) == 0 else self._static * unit_phasor(phase)
         xp = self.transform.xp
         return parity_parts(xp.asarray(turned), xp)
 
-    def _form_totals(self, forms: FloatArray, parts: Parts, weighted: Pair) -> list[Any]:
+    def _form_totals(
+        self, forms: FloatArray, parts: Parts, weighted: Pair, scratch: Scratch
+    ) -> list[Any]:
         """Light of quadratic forms of the components, see ``Transform.totals``."""
-        scratch = Scratch(self.transform.xp)
         return self.transform.light(self.field, forms, parts, weighted, scratch)
 
-    def _slope_totals(self, parts: Parts, weighted: Pair) -> list[Any]:
+    def _slope_totals(self, parts: Parts, weighted: Pair, scratch: Scratch) -> list[Any]:
         """Samples of the free dipole's image and its slopes by x, y, z at fixed normalisation."""
         field, transform = self.field, self.transform
         k, asarray = self.objective.wavenumber_per_nm, transform.xp.asarray
@@ -331,8 +333,7 @@ class PupilModel:
             (asarray(1j * k * field.nodes.ky), (1, 0)),
             (asarray(1j * k * field.sample_root), (0, 0)),
         )
-        scratch = Scratch(transform.xp)
-        image, *by_place = totals = transform.totals(4, weighted[0].shape[0])
+        image, *by_place = totals = transform.totals(4, weighted[0].shape[0], scratch)
         for values, odd, share in zip(field.amplitude, field.parity, field.free, strict=True):
             amplitude = asarray(values)
             light = transform.waves(amplitude, odd, weighted, parts, scratch)
@@ -417,9 +418,9 @@ class PupilModel:
         energy, _ = plane_energy(self.field, z_nm, self._passed)
         weights = np.eye(z_nm.size) if nodes.weights is None else nodes.weights
         weights = weights / (self.objective.wavelength_nm**2 * energy)[:, None]
-        phasor = plane_phasor(self.field, nodes.z_nm, nodes.focus_nm)
+        real, imaginary = plane_phasor(self.field, nodes.z_nm, nodes.focus_nm)
         shares = np.sqrt(np.array(self.field.free))[:, None, None]
-        source = (shares * self.field.amplitude)[:, None] * (self.field.nodes.weight * phasor)
+        source = (shares * self.field.amplitude)[:, None] * (real + 1j * imaginary)
         split = np.stack((source.real, source.imag), axis=1)
         return split.astype(np.float32), weights.astype(np.float32)
 
@@ -436,7 +437,7 @@ class PupilModel:
         if drawn_nm.size:
             k = self.objective.wavenumber_per_nm
             phase = phase + k * np.tensordot(drawn_nm, self._mode_stack, axes=1)
-        present = parity_parts(self._static * np.exp(1j * phase))
+        present = parity_parts(self._static * unit_phasor(phase))
         parts = np.zeros(self._static.shape, dtype=np.complex128)
         for parity, part in present.items():
             parts[parity] = part

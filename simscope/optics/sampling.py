@@ -36,6 +36,7 @@ from simscope.optics.field import (
 )
 from simscope.optics.interfaces import Objective
 from simscope.optics.modulator import Roughness
+from simscope.optics.phasors import unit_phasor
 from simscope.optics.pixels import SampleGrid
 from simscope.optics.transform import Scratch, Transform, parity_parts
 
@@ -209,17 +210,17 @@ def _check_values(demand: Demand, field: PupilField) -> FloatArray:
     kx, ky = quadrants(nodes)
     static = static_phasor(demand.optics, objective, kx, ky)
     energy, _ = plane_energy(field, z_nm, passed(static))
-    phasor = nodes.weight * plane_phasor(field, z_nm, focus_nm)
-    phasor /= np.sqrt(energy)[:, None, None]
-    weighted = (np.ascontiguousarray(phasor.real), np.ascontiguousarray(phasor.imag))
-    values = []
+    scale = 1.0 / np.sqrt(energy)[:, None, None]
+    real, imaginary = plane_phasor(field, z_nm, focus_nm)
+    weighted = (scale * real, scale * imaginary)
+    values, scratch = [], Scratch(np)
     for wavefront_nm in demand.wavefronts_nm:
         aberrated = static
         if wavefront_nm:
-            aberrated = static * np.exp(1j * _phase_rad(wavefront_nm, objective, kx, ky))
+            aberrated = static * unit_phasor(_phase_rad(wavefront_nm, objective, kx, ky))
         parts = parity_parts(aberrated)
-        (total,) = transform.light(field, field.free_form, parts, weighted, Scratch(np))
-        values.append(transform.pixels(total).reshape(z_nm.size, -1))
+        (total,) = transform.light(field, field.free_form, parts, weighted, scratch)
+        values.append(transform.pixels(total, scratch).reshape(z_nm.size, -1))
     return np.concatenate(values)
 
 

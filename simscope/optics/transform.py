@@ -6,16 +6,19 @@ landing on any sample grid. Nothing is periodic, so nothing wraps around, and no
 to squares. Nodes and samples come in mirror pairs, so sines and cosines (standing waves) of even
 and odd parts do the work of complex exponentials at a quarter of the cost.
 
-At (sy y, sx x) a field is u - i sx v with u = ee - sx sy oo and v = eo + sx sy oe; ee, eo, oe and
-oo are its standing waves (first letter: even or odd in y). The light of two fields, Re(F conj(G)),
-is summed in four parts: for each sign of sx sy one even in sx and one odd.
+At (sy y, sx x) a field is ee - i sx eo - i sy oe - sx sy oo, with ee, eo, oe and oo its standing
+waves (first letter: even or odd in y). The light of two fields, Re(F conj(G)), has such parts too:
+the product of the waves of parities p and q has the parity p + q, modulo 2.
 
 The array module is the caller's: NumPy, or CuPy on a GPU. With NumPy, ``kernels/pupil.py`` does in
-one sweep what ``_spread`` and ``_light`` say in array code.
+one sweep what ``_spread`` and ``_add_light`` say in array code.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 
 from simscope.kernels.pupil import add_interference, spread, unfold_light
 from simscope.optics.field import PupilField
+from simscope.optics.phasors import cosine_sine
 from simscope.optics.pixels import SampleGrid
 from simscope.optics.quadrature import PupilNodes
 
@@ -54,10 +58,11 @@ class Scratch:
 
     def array(self, name: Any, shape: tuple[int, ...]) -> Array:
         """The array of that name, its contents left from the last use."""
+        size = math.prod(shape)
         known = self._arrays.get(name)
-        if known is None or known.shape != shape:
-            known = self._arrays[name] = self._xp.empty(shape)
-        return known
+        if known is None or known.size < size:
+            known = self._arrays[name] = self._xp.empty(size)
+        return known[:size].reshape(shape)
 
 
 class Transform:
@@ -77,11 +82,22 @@ class Transform:
         self.waves_y = xp.asarray(np.ascontiguousarray(waves_y.transpose(0, 2, 1)))
         self.waves_x = xp.asarray(standing_waves(wavenumber_per_nm * nodes.kx, grid_x))
         self.weights_y, self.weights_x = xp.asarray(grid_y.weights), xp.asarray(grid_x.weights)
+        self._idle: list[Scratch] = []
 
     @property
     def half(self) -> tuple[int, int]:
         """Samples (y, x) on the positive sides."""
         return int(self.waves_y.shape[1]), int(self.waves_x.shape[3])
+
+    @contextmanager
+    def scratch(self) -> Iterator[Scratch]:
+        """Context in which one thread has a scratch of its own, kept for the next one."""
+        try:
+            own = self._idle.pop()
+        except IndexError:
+            own = Scratch(self.xp)
+        yield own
+        self._idle.append(own)
 
     def planes_at_once(self, components: int) -> int:
         """Planes whose fields stay in the cache, for ``components`` kept at a time."""
@@ -102,7 +118,7 @@ class Transform:
         ``weighted`` and ``parts`` as in ``waves``.
         """
         amplitude = self.xp.asarray(field.amplitude)
-        totals = self.totals(len(forms), weighted[0].shape[0])
+        totals = self.totals(len(forms), weighted[0].shape[0], scratch)
         waves: dict[int, Waves] = {}
         lone = not (forms * (1.0 - np.eye(forms.shape[1]))).any()
         for i, j in zip(*(map(int, k) for k in np.triu_indices(len(field.parity))), strict=True):
@@ -168,61 +184,60 @@ class Transform:
 
     def add_light(self, first: Waves, second: Waves, shares: list[tuple[Array, float]]) -> None:
         """Add Re(first * conj(second)) times each share to its total, see ``totals``."""
-        if self.xp is np and len(shares) == 1:
+        if len(shares) == 1:
             ((total, share),) = shares
-            add_interference(
-                _all_parities(first), _all_parities(second), first is second, share, total
-            )
+            self._add_light(first, second, share, total)
             return
-        light = self._light(first, second)
+        light = self.xp.zeros(shares[0][0].shape)
+        self._add_light(first, second, 1.0, light)
         for total, share in shares:
             total += share * light
 
-    def _light(self, first: Waves, second: Waves) -> Array:
-        """Re(first * conj(second)) at the samples, laid out like a total."""
-        half_y, _, planes, half_x = next(iter(first.values())).shape
-        light = self.xp.zeros((2, 2, half_y, planes, half_x))
+    def _add_light(self, first: Waves, second: Waves, share: float, total: Array) -> None:
+        """Add Re(first * conj(second)) times ``share`` to ``total``, laid out as in ``totals``."""
         if self.xp is np:
-            same = first is second
-            add_interference(_all_parities(first), _all_parities(second), same, 1.0, light)
-            return light
-        for diagonal, sign in enumerate((1.0, -1.0)):
-            u, v = _pair(first, sign)
-            p, q = _pair(second, sign)
-            light[diagonal, 0] = (u * p.conj() + v * q.conj()).real
-            light[diagonal, 1] = (v * p.conj() - u * q.conj()).imag
-        return light
+            flat = total.reshape(*total.shape[:2], -1)
+            add_interference(_in_order(first), _in_order(second), first is second, share, flat)
+            return
+        for p, q in product(first, second):
+            together = SIDES.index((p[0] ^ q[0], p[1] ^ q[1]))
+            f, g = (waves[k][:, 0] + 1j * waves[k][:, 1] for waves, k in ((first, p), (second, q)))
+            total[together] += share * ((-1j) ** (sum(p) - sum(q)) * f * g.conj()).real
 
-    def totals(self, count: int, planes: int) -> list[Array]:
-        """Empty light of ``count`` images of ``planes``, (2, 2, half y, planes, half x) each.
+    def totals(self, count: int, planes: int, scratch: Scratch) -> list[Array]:
+        """Empty light of ``count`` images of ``planes``, (4, half y, planes, half x) each.
 
-        The first axis is the sign of y times x, 1 negative; the second the part even and odd in x.
+        The first axis is the light's own parity, in the order ``SIDES``.
         """
         half_y, half_x = self.half
-        return [self.xp.zeros((2, 2, half_y, planes, half_x)) for _ in range(count)]
+        totals = scratch.array("totals", (count, 4, half_y, planes, half_x))
+        totals[:] = 0.0
+        return list(totals)
 
-    def pixels(self, total: Array) -> Array:
+    def pixels(self, total: Array, scratch: Scratch) -> Array:
         """Pixel integrals (planes, y, x) of light summed up, see ``totals``."""
-        samples = self._whole(total)
-        return self.xp.matmul(self.weights_y, self.xp.matmul(samples, self.weights_x.T))
+        samples = self._whole(total, scratch)
+        planes, samples_y, _ = samples.shape
+        along = scratch.array("pixels along", (planes, samples_y, self.weights_x.shape[0]))
+        self.xp.matmul(samples, self.weights_x.T, out=along)
+        return self.xp.matmul(self.weights_y, along)
 
-    def _whole(self, total: Array) -> Array:
+    def _whole(self, total: Array, scratch: Scratch) -> Array:
         """Light at the whole sample grid, (planes, y, x)."""
         if self.xp is np:
-            samples = np.empty((total.shape[3], *self.samples))
+            samples = scratch.array("samples", (total.shape[2], *self.samples))
             unfold_light(total, samples)
             return samples
-        quadrants = self.xp.empty(total.shape)
-        quadrants[0, 0], quadrants[1, 1] = total[0, 0] + total[0, 1], total[0, 0] - total[0, 1]
-        quadrants[1, 0], quadrants[0, 1] = total[1, 0] + total[1, 1], total[1, 0] - total[1, 1]
+        ee, eo, oe, oo = total
+        signed = [ee + sx * eo + sy * oe + sx * sy * oo for sy, sx in product((1, -1), (1, -1))]
+        quadrants = self.xp.stack(signed).reshape(2, 2, *total.shape[1:])
         return unfold(quadrants, self.samples, self.xp)
 
 
 def standing_waves(k_per_nm: NDArray[np.float64], grid: SampleGrid) -> NDArray[np.float64]:
     """Cosines (0) and sines (1) of pupil coordinates at the samples x >= 0, (2, ..., half)."""
     positive = grid.positions_nm[grid.positions_nm.size // 2 :]
-    phase = k_per_nm[..., None] * positive
-    return np.array((np.cos(phase), np.sin(phase)))
+    return cosine_sine(k_per_nm[..., None] * positive)
 
 
 def parity_parts(quadrants: Array, xp: Any = np) -> Parts:
@@ -242,19 +257,12 @@ def parity_parts(quadrants: Array, xp: Any = np) -> Parts:
     return {parity: part for parity, part in parts.items() if largest[parity] > floor}
 
 
-def _pair(waves: Waves, sign: float) -> tuple[Array, Array]:
-    """u and v of a field where sx sy = ``sign``, complex (half y, planes, half x)."""
-    field = {parity: wave[:, 0] + 1j * wave[:, 1] for parity, wave in waves.items()}
-    none = 0.0 * next(iter(field.values()))
-    ee, eo, oe, oo = (field.get(parity, none) for parity in SIDES)
-    return ee - sign * oo, eo + sign * oe
-
-
-def _all_parities(waves: Waves) -> tuple[Array, Array, Array, Array]:
-    """The four parities in order, an empty array for those that vanish."""
-    none = np.zeros((0, 0, 0, 0))
-    ee, eo, oe, oo = (waves.get(parity, none) for parity in SIDES)
-    return ee, eo, oe, oo
+def _in_order(waves: Waves) -> tuple[Array, ...]:
+    """The four parities as (half y, 2 (re, im), planes * half x), empty for those that vanish."""
+    none = np.zeros((0, 0, 0))
+    return tuple(
+        waves[side].reshape(*waves[side].shape[:2], -1) if side in waves else none for side in SIDES
+    )
 
 
 def unfold(quadrants: Array, samples: tuple[int, int], xp: Any = np) -> Array:
