@@ -215,11 +215,20 @@ def static_phasor(
 
     Pupil points in units of NA. Raises OpticsError if a coefficient is still to be drawn.
     """
-    phase = np.zeros(np.broadcast_shapes(kx.shape, ky.shape))
-    for index, coefficient_nm in constant_wavefront_nm(optics).items():
-        path_nm = coefficient_nm * mode_values(index, kx, ky, objective.na)
-        phase += objective.wavenumber_per_nm * path_nm
+    phase = wavefront_phase_rad(constant_wavefront_nm(optics), objective, kx, ky)
     return pupil_transmission(optics, objective, kx, ky) * unit_phasor(phase)
+
+
+def wavefront_phase_rad(
+    wavefront_nm: Mapping[int, float], objective: Objective, kx: FloatArray, ky: FloatArray
+) -> FloatArray:
+    """Phase of a wavefront (OSA index -> RMS nm) at pupil points [rad], of ``kx`` and ``ky``."""
+    phase = np.zeros(np.broadcast_shapes(kx.shape, ky.shape))
+    rho, theta = _polar(kx, ky, objective.na) if wavefront_nm else (phase, phase)
+    for index, coefficient_nm in wavefront_nm.items():
+        scale = objective.wavenumber_per_nm * coefficient_nm
+        phase += scale * zernike(*osa_to_nm(index), rho, theta)
+    return phase
 
 
 def quadrants(nodes: PupilNodes) -> tuple[FloatArray, FloatArray]:
@@ -232,8 +241,12 @@ def quadrants(nodes: PupilNodes) -> tuple[FloatArray, FloatArray]:
 
 def mode_values(index: int, kx: FloatArray, ky: FloatArray, na: float) -> FloatArray:
     """Orthonormal Zernike mode of OSA ``index`` at pupil points in units of NA [1]."""
-    n, m = osa_to_nm(index)
-    return zernike(n, m, np.hypot(kx, ky) / na, np.arctan2(ky, kx) * np.ones_like(kx))
+    return zernike(*osa_to_nm(index), *_polar(kx, ky, na))
+
+
+def _polar(kx: FloatArray, ky: FloatArray, na: float) -> tuple[FloatArray, FloatArray]:
+    """Pupil radius over its edge [1] and angle from kx towards ky [rad] of pupil points [NA]."""
+    return np.hypot(kx, ky) / na, np.arctan2(ky, kx)
 
 
 def constant_wavefront_nm(optics: Any) -> dict[int, float]:

@@ -39,7 +39,6 @@ from simscope.optics.field import (
     plane_energy,
     plane_phasor,
     quadrants,
-    static_phasor,
 )
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
@@ -111,7 +110,7 @@ class PupilModel:
         self._sampled = sampled_field(self._demand(window))
         self.field = self._sampled.field
         self._k = quadrants(self.field.nodes)
-        self._static = static_phasor(optics, self.objective, *self._k)
+        self._static = self._sampled.static
         self._passed = passed(self._static)
         self._modes = {i: mode_values(i, *self._k, self.objective.na) for i in self.modes}
         self.transform = Transform(

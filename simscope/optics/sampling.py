@@ -26,21 +26,22 @@ from simscope.errors import OpticsError
 from simscope.optics import interfaces
 from simscope.optics.field import (
     PupilField,
-    mode_values,
     passed,
     plane_energy,
     plane_phasor,
     pupil_field,
     quadrants,
     static_phasor,
+    wavefront_phase_rad,
 )
 from simscope.optics.interfaces import Objective
 from simscope.optics.modulator import Roughness
 from simscope.optics.phasors import unit_phasor
 from simscope.optics.pixels import SampleGrid
-from simscope.optics.transform import Scratch, Transform, parity_parts
+from simscope.optics.transform import Transform, parity_parts
 
 FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
 
 MOST_NODES = 320
 """Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
@@ -88,9 +89,14 @@ class Demand:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A pupil field with enough nodes, and the error [share of the peak] found for it."""
+    """A pupil field with enough nodes, and the error [share of the peak] found for it.
+
+    ``static``: phasor of masks, maps and constant wavefront in the quadrants, (2, 2, rows,
+    columns).
+    """
 
     field: PupilField
+    static: ComplexArray
     error: float
 
 
@@ -99,25 +105,26 @@ def sampled_field(demand: Demand) -> Sampled:
 
     Raises OpticsError if more than ``MOST_NODES`` would be needed.
     """
-    known: dict[tuple[int, Roughness], FloatArray] = {}
+    known: dict[tuple[int, Roughness], tuple[FloatArray, ComplexArray]] = {}
     # more nodes in every piece of a cut pupil, however small, lest equal rules seem exact
     cut = demand.roughness
     more = cut if cut.smooth else replace(cut, nodes_a_piece=cut.nodes_a_piece + 1)
 
-    def values(count: int, roughness: Roughness) -> FloatArray:
+    def tried(count: int, roughness: Roughness) -> tuple[FloatArray, ComplexArray]:
         if (count, roughness) not in known:
             field = _field(replace(demand, roughness=roughness), count)
-            known[count, roughness] = _check_values(demand, field)
+            static = static_phasor(demand.optics, demand.objective, *quadrants(field.nodes))
+            known[count, roughness] = _check_values(demand, field, static), static
         return known[count, roughness]
 
     count, error = first_guess(demand), math.inf
     while count <= MOST_NODES:
         finer_count = math.ceil(1.2 * count) + 2
-        finer = values(finer_count, more)
-        differences = np.abs(finer - values(count, cut)).max(axis=1) / finer.max(axis=1)
+        (finer, _), (values, static) = tried(finer_count, more), tried(count, cut)
+        differences = np.abs(finer - values).max(axis=1) / finer.max(axis=1)
         error = float(differences.max())
         if error < CHECKED_SHARE * demand.accuracy:
-            return Sampled(_field(demand, count), error)
+            return Sampled(_field(demand, count), static, error)
         # rough pupils converge slowly and cost much: no use in small steps
         far = error > 30 * demand.accuracy or not demand.roughness.smooth
         count = finer_count if far else math.ceil(1.05 * count)
@@ -184,43 +191,34 @@ def steepest_static_rad_per_na(demand: Demand) -> float:
     slope_x, slope_y = (np.angle(moved * here.conj()) / step for moved in (right, up))
     steepest = 0.0
     for wavefront_nm in demand.wavefronts_nm:
-        phase, right_phase, up_phase = (_phase_rad(wavefront_nm, objective, *p) for p in places)
+        phase, right_phase, up_phase = (
+            wavefront_phase_rad(wavefront_nm, objective, *p) for p in places
+        )
         along, across = slope_x + (right_phase - phase) / step, slope_y + (up_phase - phase) / step
         steepest = max(steepest, float(np.hypot(along, across).max()))
     return steepest
 
 
-def _phase_rad(
-    wavefront_nm: Mapping[int, float], objective: Objective, kx: FloatArray, ky: FloatArray
-) -> FloatArray:
-    """Phase of a wavefront at pupil points [rad], broadcast of ``kx`` and ``ky``."""
-    phase = np.zeros(np.broadcast_shapes(kx.shape, ky.shape))
-    for index, coefficient_nm in wavefront_nm.items():
-        scale = objective.wavenumber_per_nm * coefficient_nm
-        phase += scale * mode_values(index, kx, ky, objective.na)
-    return phase
-
-
-def _check_values(demand: Demand, field: PupilField) -> FloatArray:
+def _check_values(demand: Demand, field: PupilField, static: ComplexArray) -> FloatArray:
     """Intensities at the check points [1/nm^2], (wavefronts * corners, points)."""
     objective, nodes = demand.objective, field.nodes
     z_nm, focus_nm = demand.corners_nm
     grid_y, grid_x = (_check_grid(half_nm) for half_nm in demand.half_nm)
     transform = Transform(nodes, objective.wavenumber_per_nm, grid_y, grid_x)
     kx, ky = quadrants(nodes)
-    static = static_phasor(demand.optics, objective, kx, ky)
     energy, _ = plane_energy(field, z_nm, passed(static))
     scale = 1.0 / np.sqrt(energy)[:, None, None]
     real, imaginary = plane_phasor(field, z_nm, focus_nm)
     weighted = (scale * real, scale * imaginary)
-    values, scratch = [], Scratch(np)
+    values = []
     for wavefront_nm in demand.wavefronts_nm:
         aberrated = static
         if wavefront_nm:
-            aberrated = static * unit_phasor(_phase_rad(wavefront_nm, objective, kx, ky))
+            aberrated = static * unit_phasor(wavefront_phase_rad(wavefront_nm, objective, kx, ky))
         parts = parity_parts(aberrated)
-        (total,) = transform.light(field, field.free_form, parts, weighted, scratch)
-        values.append(transform.pixels(total, scratch).reshape(z_nm.size, -1))
+        with transform.scratch() as scratch:
+            (total,) = transform.light(field, field.free_form, parts, weighted, scratch)
+            values.append(transform.pixels(total, scratch).reshape(z_nm.size, -1))
     return np.concatenate(values)
 
 

@@ -48,6 +48,9 @@ PLANE_BUDGET_BYTES = 1_300_000
 
 MOST_PLANES = 16
 
+KEPT_BYTES = 32_000_000
+"""Largest scratch that is kept between images."""
+
 
 class Scratch:
     """Arrays to be written again and again by one thread: fresh memory costs more than the sums."""
@@ -63,6 +66,15 @@ class Scratch:
         if known is None or known.size < size:
             known = self._arrays[name] = self._xp.empty(size)
         return known[:size].reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays."""
+        return sum(int(array.nbytes) for array in self._arrays.values())
+
+
+_IDLE: list[Scratch] = []
+"""Scratches of NumPy that no thread is using: a list's pop and append are atomic."""
 
 
 class Transform:
@@ -82,7 +94,7 @@ class Transform:
         self.waves_y = xp.asarray(np.ascontiguousarray(waves_y.transpose(0, 2, 1)))
         self.waves_x = xp.asarray(standing_waves(wavenumber_per_nm * nodes.kx, grid_x))
         self.weights_y, self.weights_x = xp.asarray(grid_y.weights), xp.asarray(grid_x.weights)
-        self._idle: list[Scratch] = []
+        self._idle = _IDLE if xp is np else []
 
     @property
     def half(self) -> tuple[int, int]:
@@ -91,13 +103,14 @@ class Transform:
 
     @contextmanager
     def scratch(self) -> Iterator[Scratch]:
-        """Context in which one thread has a scratch of its own, kept for the next one."""
+        """Context in which one thread has a scratch of its own, kept for whoever is next."""
         try:
             own = self._idle.pop()
         except IndexError:
             own = Scratch(self.xp)
         yield own
-        self._idle.append(own)
+        if own.nbytes <= KEPT_BYTES:
+            self._idle.append(own)
 
     def planes_at_once(self, components: int) -> int:
         """Planes whose fields stay in the cache, for ``components`` kept at a time."""

@@ -15,6 +15,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simscope.optics.phasors import cosine_sine
 from simscope.recipe.zernike_names import (
     check_mode,
     fringe_to_nm,
@@ -58,7 +59,8 @@ def zernike(n: int, m: int, rho: ArrayLike, theta: ArrayLike) -> NDArray[np.floa
     angle = np.asarray(theta, dtype=np.float64)
     if m == 0:
         return math.sqrt(n + 1.0) * radial * np.ones_like(angle)
-    wave = np.cos(m * angle) if m > 0 else np.sin(-m * angle)
+    cosine, sine = cosine_sine(abs(m) * angle)
+    wave = cosine if m > 0 else sine
     return math.sqrt(2.0 * (n + 1.0)) * radial * wave
 
 
