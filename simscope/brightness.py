@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
 
 from simscope import optics as opticses
 from simscope import sample as samples_of
@@ -114,6 +113,8 @@ class PassedLight:
     AT_ONCE = 64
 
     def __init__(self, recipe: Recipe, z_nm: tuple[float, float]) -> None:
+        from scipy.interpolate import CubicSpline  # slow to import
+
         analyser = recipe.optics.analyser
         assert analyser is not None
         focus = recipe.acquisition.focus_nm

@@ -397,20 +397,18 @@ def psf(
     shown_z = mask_heights(chosen, z_range) if recipe is None or z_range is not None else None
     heights = z_nm if z_nm or focus_nm else shown_z
     inputs = [] if recipe is None else [recipe]
+    view: Any = {"sample": sample, "seed": seed, "z_nm": heights, "focus_nm": focus_nm}
+    numbers: dict[str, Any] = {}
+    lines: list[str] = []
     if crlb:
         curve = show.recipe_bound_curve(
-            chosen, photons=photons, background_photons=background,
-            sample=sample, seed=seed, z_nm=heights, focus_nm=focus_nm,
-        )  # fmt: skip
-        written = show.save_figure(show.crlb_figure(curve), target, force=force, inputs=inputs)
-        numbers = {"out": str(written), **curve.to_dict()}
-        answer(numbers, [*curve.rows(), f"wrote {written}"], as_json)
-        return
-    figure = show.recipe_psf_figure(
-        chosen, sample=sample, seed=seed, z_nm=heights, focus_nm=focus_nm, side_um=side_um
-    )
+            chosen, photons=photons, background_photons=background, **view
+        )
+        figure, numbers, lines = show.crlb_figure(curve), curve.to_dict(), curve.rows()
+    else:
+        figure = show.recipe_psf_figure(chosen, side_um=side_um, **view)
     written = show.save_figure(figure, target, force=force, inputs=inputs)
-    answer({"out": str(written)}, [f"wrote {written}"], as_json)
+    answer({"out": str(written), **numbers}, [*lines, f"wrote {written}"], as_json)
 
 
 @command(

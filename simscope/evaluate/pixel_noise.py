@@ -23,10 +23,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.interpolate import CubicSpline
-from scipy.signal import oaconvolve
 from scipy.special import i0e, i1e
-from scipy.stats import poisson
 
 from simscope.errors import EvaluationError
 from simscope.evaluate.tables import Floats
@@ -48,6 +45,8 @@ def exact_variance(mean_e: Floats, read_e: float, *, multiplied: bool = False) -
     (``multiplied``) over its gain. Interpolated between 32 exact values: good to 2e-5, and to 1e-4
     for an EMCCD. Raises EvaluationError for means of 0 or fewer without read noise.
     """
+    from scipy.interpolate import CubicSpline  # slow to import, as are signal and stats below
+
     approximate = (2.0 if multiplied else 1.0) * mean_e + read_e**2
     if not np.all((approximate > 0) & np.isfinite(approximate) & (mean_e >= 0)):
         raise EvaluationError(
@@ -74,6 +73,8 @@ def _readout_information(mean_e: float, read_e: float) -> float:
 
     The density is a row of Gaussians: steps of a quarter of their width integrate it to rounding.
     """
+    from scipy.stats import poisson
+
     per_electron = max(1, math.ceil(4.0 / read_e))
     spread = FAR * math.sqrt(mean_e) + 12.0
     first, last = max(0, math.floor(mean_e - spread)), math.ceil(mean_e + spread)
@@ -88,6 +89,8 @@ def _readout_information(mean_e: float, read_e: float) -> float:
 
 def _multiplied_information(mean_e: float, read_e: float) -> float:
     """J [1/e^2] behind an electron-multiplying register, output in units of the gain."""
+    from scipy.signal import oaconvolve
+
     width = max(read_e, LEAST_READ_E)
     step = width / 8.0
     output = np.arange(0.0, mean_e + 12.0 * math.sqrt(2.0 * mean_e) + 35.0, step)

@@ -123,15 +123,20 @@ def psf_crlb(
         efficiency, variance = _detection(camera, mean, exposure_ms * 1e-3, noise)
         # without background, pixels darker than the model's error would weigh it by 1/mean
         darkest = np.where(level == 0, optics.accuracy * variance.max(axis=(1, 2)), 0.0)
-        seen = variance > darkest[:, None, None]
-        information += fisher_information(
-            (efficiency * effects * seen[:, None]).reshape(*effects.shape[:2], -1),
-            np.where(seen, variance, 1.0).reshape(len(light), -1),
-        )
+        information += _seen_information(efficiency * effects, variance, darkest)
     bounds = np.zeros(len(light), [(name, np.float64) for name in parameters])
     for name, bound in zip(parameters, bound_or_infinity(information).T, strict=True):
         bounds[name] = bound
     return bounds
+
+
+def _seen_information(effects: Floats, variance: Floats, darkest: Floats) -> Floats:
+    """Fisher information (n, p, p) of the pixels whose variance [e^2] exceeds ``darkest`` (n,)."""
+    seen = variance > darkest[:, None, None]
+    return fisher_information(
+        (effects * seen[:, None]).reshape(*effects.shape[:2], -1),
+        np.where(seen, variance, 1.0).reshape(len(variance), -1),
+    )
 
 
 def _check_parameters(parameters: Sequence[str], dipole: Any) -> None:
