@@ -11,6 +11,7 @@ from scipy.special import jn_zeros
 
 from simscope.errors import OpticsError
 from simscope.optics import PupilModel, psf, pupil_phase
+from simscope.optics.pixels import pixel_filter, pixel_spacing_nm
 from simscope.recipe import (
     FileMask,
     Optics,
@@ -310,3 +311,17 @@ def test_a_model_refuses_what_it_was_not_sampled_for():
         model.images(wavefront_nm={5: 11.0})
     with pytest.raises(OpticsError, match="one column"):
         model.stacks(coefficients_nm=[[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("blur_nm", [0.0, 60.0])
+@pytest.mark.parametrize("accuracy", [1e-2, 1e-5, 1e-9])
+@pytest.mark.parametrize("pixel_nm", [10.0, 65.0, 400.0])
+def test_pixel_filters_never_blow_up_what_lies_beyond_the_band(pixel_nm, accuracy, blur_nm):
+    band_per_nm = 2 * 1.4 / 600
+    spacing_nm = pixel_spacing_nm(pixel_nm, band_per_nm)
+    # a pixel on a sample and one between two, and samples far finer than the band asks for
+    for spacing, offset in ((spacing_nm, 0.0), (spacing_nm, 0.5), (spacing_nm / 4, 0.0)):
+        taps = pixel_filter(pixel_nm, spacing, band_per_nm, accuracy, blur_nm, offset) / pixel_nm
+        turns = np.outer(np.linspace(0.0, np.pi, 300), np.arange(taps.size))
+        # unbounded, the shortest filters on fine samples reach thousands; a constant's response is 1
+        assert np.abs(np.exp(1j * turns) @ taps).max() < 2.0

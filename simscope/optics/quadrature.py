@@ -19,6 +19,9 @@ from simscope.optics.interfaces import Objective
 
 FloatArray = NDArray[np.float64]
 
+NEAR_IMMERSION = 0.97
+"""Aperture per index of the immersion beyond which the outermost light is taken to be hard."""
+
 
 @dataclass(frozen=True)
 class PupilNodes:
@@ -96,9 +99,18 @@ def _outer_chords(start: float, end: float, count: int) -> tuple[FloatArray, Flo
     return start + (end - start) * squared**2, (end - start) * step
 
 
-def _outside(start: float, end: float, count: int) -> int:
+def outer_share(objective: Objective) -> float:
+    """Least share of a chord's nodes that go beyond the critical circle.
+
+    More for apertures next to the immersion's index, at which the light has another branch point.
+    Measured: a third then takes a fifth fewer nodes than a quarter, elsewhere it takes more.
+    """
+    return 1 / 3 if objective.na > NEAR_IMMERSION * objective.n_immersion else 1 / 4
+
+
+def _outside(start: float, end: float, count: int, share: float) -> int:
     """How many of ``count`` nodes on [0, ``end``] to spend beyond ``start``."""
-    least = count // 4 + 2
+    least = int(share * count) + 2
     return min(max(round(count * (1.0 - start / end)), least), count - least)
 
 
@@ -108,9 +120,10 @@ def _inner(end: float, count: int, singular_centre: bool) -> tuple[FloatArray, F
 
 
 def _chord(
-    na: float, critical: float, ky: float, count: int, singular_centre: bool
+    objective: Objective, ky: float, count: int, singular_centre: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Rule along the half chord at ``ky``, split where it crosses the critical circle."""
+    na, critical = objective.na, objective.n_sample
     end = math.sqrt((na - ky) * (na + ky))
     crossing_squared = (critical - ky) * (critical + ky)
     if critical >= na:
@@ -118,7 +131,7 @@ def _chord(
     if crossing_squared <= 0:
         return _past_branch(crossing_squared, end, count)
     crossing = math.sqrt(crossing_squared)
-    outside = _outside(crossing, end, count)
+    outside = _outside(crossing, end, count, outer_share(objective))
     return _join(
         _inner(crossing, count - outside, singular_centre),
         _past_branch(crossing_squared, end, outside),
@@ -140,12 +153,12 @@ def pupil_nodes(objective: Objective, count: int, *, singular_centre: bool = Fal
     if critical >= na:
         ky, row_weight = _inner(na, count, singular_centre)
     else:
-        outside = _outside(critical, na, count)
+        outside = _outside(critical, na, count, outer_share(objective))
         ky, row_weight = _join(
             _inner(critical, count - outside, singular_centre),
             _outer_chords(critical, na, outside),
         )
-    chords = [_chord(na, critical, row, count, singular_centre) for row in ky]
+    chords = [_chord(objective, row, count, singular_centre) for row in ky]
     kx = np.array([chord[0] for chord in chords])
     column_weight = np.array([chord[1] for chord in chords])
     return PupilNodes(kx, ky[:, None], row_weight[:, None] * column_weight)

@@ -49,6 +49,10 @@ MOST_NODES = 320
 CHECKED_SHARE = 0.25
 """Share of the accuracy that the change from more nodes must stay below."""
 
+LEAST_STEP = 3
+"""Nodes to add at least: a third of them go beyond the critical circle, and the error waits there.
+"""
+
 CHECK_POINTS = 11
 """Check points along each half axis, denser towards the middle."""
 
@@ -117,17 +121,23 @@ def sampled_field(demand: Demand) -> Sampled:
             known[count, roughness] = _check_values(demand, field, static), static
         return known[count, roughness]
 
-    count, error = first_guess(demand), math.inf
+    count, step, error = first_guess(demand), 0, math.inf
+    per_digit = _rule(demand)[1]
     while count <= MOST_NODES:
         finer_count = math.ceil(1.2 * count) + 2
         (finer, _), (values, static) = tried(finer_count, more), tried(count, cut)
         differences = np.abs(finer - values).max(axis=1) / finer.max(axis=1)
-        error = float(differences.max())
+        before, error = error, float(differences.max())
         if error < CHECKED_SHARE * demand.accuracy:
             return Sampled(_field(demand, count), static, error)
+        if step and error < before:
+            per_digit = max(per_digit, step / math.log10(before / error))
+        step = finer_count - count
         # rough pupils converge slowly and cost much: no use in small steps
-        far = error > 30 * demand.accuracy or not demand.roughness.smooth
-        count = finer_count if far else math.ceil(1.05 * count)
+        if cut.smooth and error < 1.0:
+            missing = math.log10(error / (CHECKED_SHARE * demand.accuracy))
+            step = min(step, max(LEAST_STEP, math.ceil(per_digit * missing)))
+        count += step
     raise OpticsError(
         f"{2 * MOST_NODES} nodes across the pupil change the image by {error:.1e} of its "
         f"peak, a quarter of accuracy={demand.accuracy:g} is asked: use a smoother mask, a "
@@ -149,9 +159,13 @@ def _cached_field(
 
 def first_guess(demand: Demand) -> int:
     """Nodes per half chord that the steepest phase along a pupil radius asks for."""
-    per_rad, per_digit, least = SPLIT if demand.objective.supercritical else WHOLE
+    per_rad, per_digit, least = _rule(demand)
     digits = -math.log10(demand.accuracy)
     return math.ceil(per_rad * steepest_phase_rad(demand) + per_digit * digits + least)
+
+
+def _rule(demand: Demand) -> tuple[float, float, float]:
+    return SPLIT if demand.objective.supercritical else WHOLE
 
 
 def steepest_phase_rad(demand: Demand) -> float:
