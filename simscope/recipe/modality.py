@@ -34,6 +34,8 @@ class _Excited(Model):
 
 
 class _Pinholed(_Excited):
+    """Light is detected through a pinhole."""
+
     pinhole_airy_units: float = number(
         "pinhole diameter in Airy units of 1.22 wavelength_nm / na",
         unit="1",

@@ -284,10 +284,13 @@ def _airy_nm(optics: Any) -> float:
 
 
 def _detection_band(optics: Any) -> float:
+    """Highest spatial frequency of the detection PSF [cycles/nm]."""
     return float(2.0 * optics.na / shortest_wavelength_nm(optics))
 
 
 class _Confocal:
+    """Excitation times the detection PSF averaged over the pinhole."""
+
     def __init__(
         self, optics: Any, shape: tuple[int, int], spacing_nm: float, reach: Reach, accuracy: float,
         build: Build,
@@ -313,6 +316,8 @@ class _Confocal:
 
 
 class _TwoPhoton:
+    """Excitation squared; all light is detected, wherever it lands."""
+
     def __init__(
         self, optics: Any, shape: tuple[int, int], spacing_nm: float, reach: Reach, accuracy: float,
         build: Build,
@@ -326,6 +331,8 @@ class _TwoPhoton:
 
 
 class _Sted:
+    """Confocal signal times exp(-saturation * depletion), which is the donut and its residue."""
+
     def __init__(
         self, optics: Any, shape: tuple[int, int], spacing_nm: float, reach: Reach, accuracy: float,
         build: Build,
@@ -351,6 +358,8 @@ class _Sted:
 
 
 class _ImageScanning:
+    """Sum over the detector's elements of their confocal signals, each shifted back."""
+
     def __init__(
         self, optics: Any, shape: tuple[int, int], spacing_nm: float, reach: Reach, accuracy: float,
         build: Build,
@@ -415,4 +424,5 @@ def _element(
 
 
 def _element_area_nm2(array: str, pitch_nm: float) -> float:
+    """Area of a square or hexagonal element [nm^2]."""
     return pitch_nm**2 * (1.0 if array == "square" else math.sqrt(0.75))
