@@ -18,6 +18,10 @@ HIGHEST_MODE = 230
 """Highest OSA index of a Zernike mode, as in recipes."""
 
 
+FARTHEST_NM = 1e6
+"""Heights and objective travels beyond this are taken for a mistake in the unit."""
+
+
 def check_supported(optics: Any) -> None:
     """Return nothing; raise OpticsError for what is no optics."""
     if not hasattr(optics, "model") or not hasattr(optics, "method"):
@@ -32,6 +36,7 @@ def check_heights(objective: Objective, z_nm: FloatArray, radius_nm: float = 0.0
     """
     if not np.isfinite(z_nm).all():
         raise OpticsError("an emitter height z_nm is not finite: give plain numbers")
+    check_distance("z_nm", z_nm)
     lowest = float(z_nm.min(initial=0.0))
     if objective.has_interface and radius_nm and float(z_nm.min(initial=np.inf)) < radius_nm:
         raise OpticsError(
@@ -42,6 +47,16 @@ def check_heights(objective: Objective, z_nm: FloatArray, radius_nm: float = 0.0
         raise OpticsError(
             f"z_nm={lowest:g} lies below the coverslip (n_sample={objective.n_sample:g}, "
             f"n_immersion={objective.n_immersion:g}): emitters need z_nm >= 0"
+        )
+
+
+def check_distance(name: str, values_nm: FloatArray) -> None:
+    """Return nothing; raise OpticsError for axial distances no objective can span."""
+    farthest = float(np.abs(values_nm).max(initial=0.0))
+    if farthest > FARTHEST_NM:
+        raise OpticsError(
+            f"{name}={farthest:g} lies beyond {FARTHEST_NM:g} nm from the coverslip: give "
+            "distances in nm"
         )
 
 

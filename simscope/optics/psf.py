@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simscope.errors import OpticsError
+from simscope.errors import OpticsError, SimscopeWarning
 from simscope.optics.checks import (
+    check_distance,
     check_heights,
     check_numbers,
     check_supported,
@@ -27,6 +29,9 @@ from simscope.optics.pixels import Window
 from simscope.optics.threads import single_blas_thread
 
 FloatArray = NDArray[np.float64]
+
+WARN_LEFT_OUT = 0.2
+"""Share of the light outside the window from which a warning tells of it."""
 
 
 def psf(
@@ -54,6 +59,7 @@ def psf(
     multiplies each plane by what is collected from its height and orientation, relative to a freely
     rotating dipole far from the coverslip.
     ``field_nm``: place (x, y) from the field's centre, where ``optics.field_dependence`` matters.
+    Warns where more than 20 % of the light falls outside the window at either end of the range.
     Error below ``optics.accuracy`` of each plane's peak (1e-4 at best on a pixelated modulator).
     Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
     """
@@ -61,6 +67,7 @@ def psf(
     check_window(shape, pixel_nm)
     z, focus = check_numbers(z_nm=z_nm, focus_nm=focus_nm)
     check_heights(objective_of(optics), z, 0.5 * optics.bead_diameter_nm)
+    check_distance("focus_nm", focus)
     for name, value in (("x_nm", x_nm), ("y_nm", y_nm)):
         if not is_number(value):
             raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
@@ -68,20 +75,43 @@ def psf(
     optics = optics_at(optics, *field_nm)
     moment = dipole_moments(dipole)
     with single_blas_thread():
-        images = [
+        models = [
             image_model(
                 seen,
                 Window(shape, pixel_nm, blur_nm=optics.blur_nm),
                 Reach.over(z, focus, x_nm, y_nm),
                 wavefront_nm=wavefront_nm,
                 moment=moment,
-            ).images(z, focus, x_nm, y_nm)
+            )
             for seen in channels(optics)
         ]
+        images = [model.images(z, focus, x_nm, y_nm) for model in models]
+        if optics.analyser is None or len(models) == 2:
+            _warn_of_light_left_out(models[0], images, z, focus)
     out = images[0] if len(images) == 1 else np.stack(images)
     if optics.collection == "relative":
         out *= relative_collection(optics, z, moment)[:, None, None]
     return out
+
+
+def _warn_of_light_left_out(
+    model: Any, channels: list[FloatArray], z: FloatArray, focus: FloatArray
+) -> None:
+    """Record a warning if the window misses much of the light least or most out of focus."""
+    ends = [int(np.argmin(z - focus)), int(np.argmax(z - focus))]
+    held = np.array([sum(float(channel[k].sum()) for channel in channels) for k in ends])
+    given = model.energies(z[ends], focus[ends]) if hasattr(model, "energies") else np.ones(2)
+    lost = 1.0 - held / np.maximum(given, np.finfo(np.float64).tiny)
+    worst = int(np.argmax(lost))
+    if lost[worst] > WARN_LEFT_OUT:
+        height, width = channels[0].shape[1:]
+        warnings.warn(
+            f"{100 * lost[worst]:.0f} % of the light at z_nm={z[ends[worst]]:g}, "
+            f"focus_nm={focus[ends[worst]]:g} falls outside the window of {height}x{width} "
+            "pixels: give a larger shape if it matters",
+            SimscopeWarning,
+            stacklevel=3,
+        )
 
 
 def pupil_phase(optics: Any, n: int = 256) -> tuple[FloatArray, float]:
