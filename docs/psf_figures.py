@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import simscope as ss
 from simscope.recipe import ConeDipole, FixedDipole
-from simscope.show import style
+from simscope.show import crlb_figure, recipe_bound_curve, style
 
 IMAGES = Path(__file__).parent / "images"
 OIL_WATER = ss.Optics(na=1.4, wavelength_nm=600, n_sample=1.33)
@@ -82,7 +82,7 @@ def focus() -> Figure:
     left.set_ylabel("focal shift [µm]")
     left.set_title("oil objective, sample in water")
     left.legend()
-    index = np.linspace(1.33, 1.518, 40)
+    index = np.linspace(1.33, 1.518, 160)
     for z, colour in zip((2000.0, 5000.0, 10000.0), style.SERIES, strict=False):
         ratio = [
             ss.optics.best_focus(OIL_WATER.model_copy(update={"n_sample": float(n)}), z)[0] / z
@@ -100,7 +100,7 @@ def focus() -> Figure:
 def dipoles() -> Figure:
     """Images of dipoles by orientation, through an analyser, and what is collected."""
     figure = style.new_figure(9.4, 5.0)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.0))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.1, 1.0))
     shown = {
         "along the axis": FixedDipole(polar_deg=0, azimuth_deg=0),
         "tilted by 45°": FixedDipole(polar_deg=45, azimuth_deg=0),
@@ -125,7 +125,7 @@ def dipoles() -> Figure:
     for title, dipole in list(shown.items())[::2]:
         left.plot(z_nm, ss.optics.collected_fraction(OIL_WATER, z_nm, dipole), label=title)
     left.set_xlabel("height above the coverslip [nm]")
-    left.set_ylabel("collected share of the light")
+    left.set_ylabel("collected share")
     left.legend()
     angle = np.linspace(0, 180, 37)
     for azimuth, colour in zip((0, 45, 90), style.SERIES, strict=False):
@@ -137,7 +137,8 @@ def dipoles() -> Figure:
         right.plot(angle, passed, color=colour, label=f"dipole at {azimuth}°")
     right.set_xlabel("angle of the analyser [°]")
     right.set_ylabel("share that passes")
-    right.legend()
+    right.set_ylim(0, 1.25)
+    right.legend(ncols=3, loc="upper center")
     return figure
 
 
@@ -171,16 +172,28 @@ def field() -> Figure:
     panels = figure.subplots(3, 3)
     for row, y_um in enumerate((-50, 0, 50)):
         for column, x_um in enumerate((-50, 0, 50)):
-            image = ss.psf(optics, 0.0, 300.0, (31, 31), 50.0, field_nm=(1e3 * x_um, 1e3 * y_um))[0]
+            image = ss.psf(optics, 0.0, 300.0, (41, 41), 50.0, field_nm=(1e3 * x_um, 1e3 * y_um))[0]
             axes = panels[row, column]
             style.bare(axes)
-            axes.imshow(image, cmap=style.LIGHT, vmin=0, extent=(0, 1.55, 1.55, 0))
+            axes.imshow(image, cmap=style.LIGHT, vmin=0, extent=(0, 2.05, 2.05, 0))
             axes.set_title(f"({x_um}, {y_um}) µm", fontsize=8)
-    style.scale_bar(panels[0, 0], 1.55, 1.55)
+    style.scale_bar(panels[0, 0], 2.05, 2.05)
     return figure
 
 
-FIGURES = {"symmetric": symmetric, "focus": focus, "dipoles": dipoles, "field": field}
+def bound() -> Figure:
+    """Bounds of the packaged Tetrapod recipe over its depth."""
+    recipe = ss.load_recipe("smlm-3d-tetrapod")
+    return crlb_figure(recipe_bound_curve(recipe, photons=5000, background_photons=10))
+
+
+FIGURES = {
+    "symmetric": symmetric,
+    "focus": focus,
+    "dipoles": dipoles,
+    "field": field,
+    "crlb": bound,
+}
 
 
 def main() -> None:
