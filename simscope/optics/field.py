@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -62,6 +63,14 @@ class PupilField:
     def free_form(self) -> FloatArray:
         """Quadratic form of a freely rotating dipole's light, (1, components, components)."""
         return np.diag(self.free)[None]
+
+    @cached_property
+    def free_density(self) -> FloatArray:
+        """Energy of a freely rotating dipole's light in the four mirrored nodes, (rows, columns).
+
+        With the quadrature's weights, in the coverslip's plane.
+        """
+        return 4.0 * self.nodes.weight * np.tensordot(self.free, np.abs(self.amplitude) ** 2, 1)
 
 
 DIPOLE_PARITY: tuple[Parity, ...] = ((0, 0), (1, 1), (0, 0), (0, 1), (1, 0))
@@ -176,13 +185,13 @@ def plane_energy(
     ``passed``: share of the energy that a mask passes at each node, mean of the quadrants. By
     Parseval's theorem an image divided by wavelength^2 times this sums to 1 over the plane.
     """
-    shining = np.tensordot(field.free, np.abs(field.amplitude) ** 2, axes=1)
-    density = 4.0 * field.nodes.weight * passed * shining
+    density = passed * field.free_density
     rate = -2.0 * field.objective.wavenumber_per_nm * field.sample_root.imag
     evanescent = rate < 0.0
-    fading = density[evanescent] * np.exp(z_nm[:, None] * rate[evanescent])
-    constant = density[~evanescent].sum()
-    return constant + fading.sum(axis=1), (fading * rate[evanescent]).sum(axis=1)
+    fading, rate = density[evanescent], rate[evanescent]
+    left = np.exp(z_nm[:, None] * rate)
+    energy = density[~evanescent].sum() + np.einsum("zn,n->z", left, fading)
+    return energy, np.einsum("zn,n->z", left, fading * rate)
 
 
 def passed(static: ComplexArray) -> FloatArray:

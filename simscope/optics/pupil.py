@@ -161,9 +161,9 @@ class PupilModel:
         """
         columns = self._columns(z_nm, focus_nm, x_nm, y_nm)
         forms = self.field.free_form
-        images = self._evaluate(columns, wavefront_nm, partial(self._form_totals, forms), 1)
+        images = self._evaluate(columns, wavefront_nm, partial(self._form_totals, forms), 1)[:, 0]
         # the exact value is never negative; the filter's error can be where it is dark
-        return self.transform.xp.maximum(images[:, 0], 0.0)
+        return self.transform.xp.maximum(images, 0.0, out=images)
 
     def basis_images(
         self,
@@ -248,10 +248,12 @@ class PupilModel:
                 energy, _ = plane_energy(self.field, z[members], self._passed)
                 scale = 1.0 / (self.objective.wavelength_nm**2 * energy)
                 if nodes.weights is None:
-                    out[members] = xp.asarray(scale)[:, None, None, None] * raw
+                    stack = xp.asarray(scale)[:, None, None, None] * raw
                 else:
-                    weights = xp.asarray(scale[:, None] * nodes.weights)
-                    out[members] = xp.tensordot(weights, raw, axes=1)
+                    stack = xp.tensordot(xp.asarray(scale[:, None] * nodes.weights), raw, axes=1)
+                if members.size == z.size:
+                    return stack
+                out[members] = stack
         return out
 
     def _axial_nodes(self, z_nm: FloatArray, focus_nm: FloatArray) -> AxialNodes:
