@@ -177,19 +177,12 @@ class DipoleModel:
 def oriented(model: Any, optics: Any, moment: ArrayLike | None) -> Any:
     """The model's images for a dipole of second moments ``moment`` through the optics' analyser.
 
-    The model itself for a free dipole (None) without analyser. Raises OpticsError where the model
-    knows no polarisation, or the analyser has two channels, which are two images.
+    The model itself for a free dipole (None) without analyser. Raises OpticsError where the
+    analyser has two channels, which are two images. Models that know no polarisation raise theirs
+    when they are asked for images.
     """
-    free = moment is None or is_free(moment)
-    if free and optics.analyser is None:
+    if (moment is None or is_free(moment)) and optics.analyser is None:
         return model
-    if not hasattr(model, "basis_images"):
-        wanted = "an analyser" if free else "an oriented dipole"
-        raise OpticsError(
-            f"{wanted} needs a model that knows polarisation, and model={optics.model!r}, or the "
-            "measured PSF in its place, does not: use model: vectorial without measured, "
-            "or a free dipole without analyser"
-        )
     return DipoleModel(
         model, FREE_MOMENTS if moment is None else moment, analyser_angle_deg(optics)
     )

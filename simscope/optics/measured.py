@@ -75,12 +75,6 @@ class MeasuredModel:
         self.calibration.planes_at(np.array([corners.min(), corners.max()]))
 
     @property
-    def calibrated_px(self) -> tuple[int, int]:
-        """Rows and columns of the calibration's window, in its own pixels."""
-        _, rows, columns = self.calibration.volume.cells
-        return rows + 1, columns + 1
-
-    @property
     def heights_nm(self) -> tuple[float, float]:
         """Lowest and highest ``z_nm - focus_nm`` the calibration holds [nm]."""
         return self.calibration.heights_nm

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simscope.errors import OpticsError, SimscopeWarning
-from simscope.optics.arrays import read_npy, read_tiff
+from simscope.optics.arrays import existing_file, read_npy, read_tiff
 from simscope.optics.measured_spline import SplineVolume, smoothing_matrix
 from simscope.recipe.measured import MeasuredPsf
 
@@ -122,10 +122,7 @@ def load_calibration(measured: MeasuredPsf) -> Calibration:
     not finite, or lacks a number that the recipe does not give either; SimscopeWarning for noise
     below zero and for images cut off at the edge of their window.
     """
-    path = Path(measured.path).expanduser()
-    if not path.is_file():
-        raise OpticsError(f"measured PSF {measured.path!r} does not exist: check measured.path")
-    state = path.stat()
+    state = existing_file(measured.path, "measured PSF", "measured").stat()
     return _load(measured, state.st_mtime_ns, state.st_size)
 
 

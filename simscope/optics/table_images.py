@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.errors import OpticsError
 from simscope.optics.dipoles import FREE_MOMENTS, analyser_angle_deg, image_weights, moments
 from simscope.optics.model import Reach, image_model
 from simscope.optics.pixels import Window
@@ -64,7 +63,7 @@ class TableImages:
     def model(self, shape: tuple[int, int], z_nm: FloatArray, per_pixel: int | None) -> Any:
         """Model ten times more exact than the table is to be; the z range may run on below 0."""
         request = self.request
-        model: Any = image_model(
+        return image_model(
             self.optics,
             Window(shape, request.pixel_nm, per_pixel, blur_nm=self.optics.blur_nm),
             Reach(
@@ -74,12 +73,6 @@ class TableImages:
             ),
             accuracy=0.1 * request.accuracy,
         )
-        if request.dipoles and not hasattr(model, "basis_images"):
-            raise OpticsError(
-                "these optics have no basis images of a dipole: use model: vectorial without "
-                "measured PSF, spectrum, bead or a modality beyond widefield, or free dipoles"
-            )
-        return model
 
     def images(
         self, model: Any, z_nm: FloatArray, x_nm: FloatArray | float = 0.0,
