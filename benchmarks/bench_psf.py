@@ -27,6 +27,7 @@ from types import ModuleType
 
 import numba
 import numpy as np
+from run import interleaved
 
 import simscope as ss
 from simscope.optics import PupilModel, build_table
@@ -64,21 +65,9 @@ def peer(name: str) -> ModuleType | None:
         return None
 
 
-def interleaved(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of every round of every work, taken in turns after one warm-up each."""
-    for work in works.values():
-        work()
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            begin = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - begin)
-    return {name: np.array(values) for name, values in times.items()}
-
-
-def milliseconds(times: np.ndarray) -> str:
-    low, middle, high = np.percentile(1e3 * times, [25, 50, 75])
+def milliseconds(times: list[float]) -> str:
+    """Median and quartiles."""
+    low, middle, high = np.percentile(1e3 * np.array(times), [25, 50, 75])
     return f"{middle:.4g} ms ({low:.4g} to {high:.4g})"
 
 
@@ -180,7 +169,7 @@ def compared(
     ours = next(iter(times.values()))
     rows = []
     for work, taken in times.items():
-        low, middle, high = np.percentile(taken / ours, [25, 50, 75])
+        low, middle, high = np.percentile(np.divide(taken, ours), [25, 50, 75])
         ratio = "1" if taken is ours else f"{middle:.3g} ({low:.3g} to {high:.3g})"
         rows.append((name, work, milliseconds(taken), ratio))
     return rows
