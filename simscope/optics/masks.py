@@ -85,10 +85,14 @@ def design_phase(mask: Any, kx: FloatArray, ky: FloatArray, *, objective: Object
     if mask.kind not in PHASES:
         hint = did_you_mean(mask.kind, PHASES)
         raise OpticsError(f"mask kind {mask.kind!r} is unknown: {hint} kinds are {sorted(PHASES)}")
-    wavelength = mask.design_wavelength_nm or objective.wavelength_nm
-    design = dataclasses.replace(objective, wavelength_nm=float(wavelength))
     x, y = np.broadcast_arrays(kx / objective.na, ky / objective.na)
-    return PHASES[mask.kind](mask, design, x, y)
+    return PHASES[mask.kind](mask, at_design(mask, objective), x, y)
+
+
+def at_design(mask: Any, objective: Objective) -> Objective:
+    """The objective at the wavelength that ``mask`` is made for, which fixes the mask's shape."""
+    wavelength = mask.design_wavelength_nm or objective.wavelength_nm
+    return dataclasses.replace(objective, wavelength_nm=float(wavelength))
 
 
 def defocus_waves(objective: Objective, z_range_nm: float) -> float:
@@ -162,8 +166,12 @@ def _double_helix(mask: Any, objective: Objective, x: FloatArray, y: FloatArray)
 
 
 def helix_rings(mask: Any, objective: Objective) -> int:
-    """Rings of the double helix: the waves of defocus in its range, so it turns by half at most."""
-    return max(2, math.ceil(defocus_waves(objective, mask.z_range_nm) - 1e-9))
+    """Rings of the double helix: the waves of defocus in its range, so it turns by half at most.
+
+    Etched once, at the design wavelength: other wavelengths see the same rings.
+    """
+    waves = defocus_waves(at_design(mask, objective), mask.z_range_nm)
+    return max(2, math.ceil(waves - 1e-9))
 
 
 def helix_radii_na(mask: Any, objective: Objective) -> tuple[float, ...]:
@@ -174,9 +182,12 @@ def helix_radii_na(mask: Any, objective: Objective) -> tuple[float, ...]:
 
 
 def helix_turn_per_nm(mask: Any, objective: Objective) -> float:
-    """Angle by which the double helix turns per height, from x towards y [rad/nm]."""
+    """Angle by which the double helix turns per height, from x towards y [rad/nm].
+
+    The same at all wavelengths: the phases of charge and defocus both fall as 1/wavelength.
+    """
     per_ring = defocus_depth(objective) / helix_rings(mask, objective)
-    return 0.5 * objective.wavenumber_per_nm * per_ring
+    return 0.5 * at_design(mask, objective).wavenumber_per_nm * per_ring
 
 
 def _vortex(mask: Any, objective: Objective, x: FloatArray, y: FloatArray) -> FloatArray:
