@@ -1,13 +1,25 @@
 """Recipes say what they mean, refuse what they do not, and survive YAML."""
 
+import copy
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simscope.errors import RecipeError
-from simscope.recipe import Optics, Recipe, load_recipe, packaged_recipes, recipe_schema
+from simscope.errors import RecipeError, SimscopeError
+from simscope.optics import array_mask, make_wavefront_map
+from simscope.recipe import (
+    Acquisition,
+    ConeDipole,
+    FixedDipole,
+    Optics,
+    Recipe,
+    load_recipe,
+    packaged_recipes,
+    recipe_schema,
+)
 from simscope.recipe.distributions import KINDS
 
 
@@ -226,3 +238,69 @@ def test_any_distribution_survives_yaml(kind, low, span):
     }.get(kind, [low, low + span])
     recipe = load_recipe("psf-zernike").replace("structure.x_nm", {kind: arguments})
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+CONSTRUCTED = {
+    "na above the oil": (
+        lambda: Optics(na=1.6),
+        "na=1.6 exceeds n_immersion=1.518: no such ray passes; lower na or raise n_immersion",
+    ),
+    "na equal to the oil": (lambda: Optics(na=1.518), "na=1.518 is not below n_immersion=1.518"),
+    "a complex index": (lambda: Optics(n_sample=1.33 + 0.01j), "n_sample: (1.33+0.01j) is not a"),
+    "two wavelengths": (lambda: Optics(wavelength_nm=[500, 600]), "wavelength_nm: [500, 600]"),
+    "two coefficients": (
+        lambda: Optics(wavefront={"coefficients_nm": {5: [1, 2]}}), "coefficients_nm.5: [1, 2]"
+    ),
+    "a misspelt mask": (lambda: Optics(mask={"kind": "tetrapodd"}), "did you mean 'tetrapod'?"),
+    "a misspelt key": (lambda: Optics(wavelenth_nm=500), "did you mean 'wavelength_nm'?"),
+    "a key named as a kind": (
+        lambda: Optics(
+            modality={"kind": "ism", "excitation_wavelength_nm": 488, "array": "round"}
+        ),
+        "modality.array: ",
+    ),
+    "a steep dipole": (lambda: FixedDipole(polar_deg=200), "polar_deg=200 is above the limit 180"),
+    "a cone without angle": (lambda: ConeDipole(), "half_angle_deg or rotational_constraint"),
+    "half a stack": (
+        lambda: Acquisition(shape=(8, 8), focus_nm={"start_nm": 0, "stop_nm": 1}),
+        "focus_nm.planes: is missing",
+    ),
+    "an empty array": (
+        lambda: array_mask(np.full((64, 64), np.nan), 0.1), "nan is not finite"
+    ),
+    "a map that is not square": (
+        lambda: make_wavefront_map(np.zeros((4, 5)), 0.1), "as many rows as columns"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONSTRUCTED)
+def test_what_is_constructed_wrongly_is_told_in_one_line(case):
+    construct, words = CONSTRUCTED[case]
+    with pytest.raises(SimscopeError) as error:
+        construct()
+    said = str(error.value)
+    assert isinstance(error.value, RecipeError)
+    assert words in said
+    assert "\n" not in said
+    assert "pydantic" not in said
+    assert len(said) < 300
+
+
+def test_the_same_problem_of_many_values_is_told_once_with_their_number():
+    with pytest.raises(RecipeError, match=r"^values\.0\.0: nan .* and 4095 more like it$"):
+        array_mask(np.full((64, 64), np.nan), 0.1)
+
+
+def test_recipes_and_constructors_refuse_in_the_same_words():
+    with pytest.raises(RecipeError) as direct:
+        Optics(na=1.6)
+    with pytest.raises(RecipeError) as replaced:
+        load_recipe("smlm-2d-dense").replace("optics.na", 1.6)
+    assert str(replaced.value) == f"optics: {direct.value}"
+
+
+def test_records_are_copied_and_numbers_of_numpy_are_numbers():
+    optics = Optics(na=np.float32(1.25), n_sample=np.array(1.33), wavelength_nm=np.int64(600))
+    assert copy.deepcopy(optics) == copy.copy(optics) == optics == Optics(na=1.25)
+    assert Optics.model_validate(optics.model_dump()) == optics

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from simscope.errors import TrainingError
+from simscope.errors import RecipeError, TrainingError
 from simscope.recipe import Model
 
 
@@ -52,9 +52,6 @@ def checked_plan(plan: dict[str, Any]) -> Plan:
         raise TrainingError("neither steps nor minutes given: say how long to train")
     try:
         return Plan(**plan)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (got {problem['input']!r})"
-            for problem in error.errors()
-        )
+    except RecipeError as error:
+        problems = "; ".join(str(error).splitlines())
         raise TrainingError(f"plan of the training: {problems}") from None

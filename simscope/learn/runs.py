@@ -85,7 +85,7 @@ def make_task(name: str, recipe: Recipe, config: dict[str, Any] | None = None) -
         raise TrainingError(f"no network {name!r}: choose {' or '.join(NETWORKS)}")
     task, model = NETWORKS[name]
     try:
-        checked = model.model_validate(config or {})
+        checked = model(**(config or {}))
     except ValueError as error:
         raise TrainingError(f"config of {name}: {error}") from None
     made: Task = task(recipe, checked)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from simscope.recipe.base import Model, PerSample, number
 
@@ -24,6 +24,13 @@ class FocusStack(Model):
         return np.linspace(self.start_nm, self.stop_nm, self.planes)
 
 
+def _focus_is(value: Any) -> str:
+    """Which of the two a focus is written as."""
+    keys = value if isinstance(value, dict) else ()
+    stack = isinstance(value, FocusStack) or any(key in FocusStack.model_fields for key in keys)
+    return "FocusStack" if stack else "number"
+
+
 class Acquisition(Model):
     """One sample: a frame, a movie of frames, or a focus stack."""
 
@@ -33,7 +40,10 @@ class Acquisition(Model):
     interval_ms: float | None = number(
         "time from frame to frame; the exposure if absent", unit="ms", default=None, gt=0, le=1e7
     )
-    focus_nm: PerSample | FocusStack = Field(
+    focus_nm: Annotated[
+        Annotated[PerSample, Tag("number")] | Annotated[FocusStack, Tag("FocusStack")],
+        Discriminator(_focus_is),
+    ] = Field(
         0.0,
         description="objective displacement towards the sample, 0 where the paraxial focus lies "
         "on the coverslip; a number, a distribution per sample, or a stack [nm]",

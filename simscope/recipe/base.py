@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -11,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from simscope.errors import did_you_mean
 from simscope.recipe.distributions import Distribution, distribution_schema, parse_distribution
+from simscope.recipe.problems import Explained, learn_kinds, shortened
 
 Scope = Literal["dataset", "sample", "emitter"]
 
@@ -24,12 +26,18 @@ class Per:
 
 def parse_number(value: Any) -> Any:
     """A float or a distribution from what stands in a recipe."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
+    if isinstance(value, Distribution):
+        return value
+    if isinstance(value, dict):
+        return parse_distribution(value)
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(
-            f"{value!r} is not a number: give a number "
+            f"{shortened(value)} is not a number: give a number "
             "or a distribution such as {uniform: [0, 1]}"
         )
-    return parse_distribution(value) if isinstance(value, dict) else value
+    return float(value)
 
 
 Number = Annotated[
@@ -57,12 +65,20 @@ def number(
     return Field(default, description=f"{description} [{unit}]", json_schema_extra=extra)
 
 
-class Model(BaseModel):
-    """Frozen record that forbids unknown keys and checks limits of numbers and distributions."""
+class Model(BaseModel, metaclass=Explained):
+    """Frozen record that forbids unknown keys and checks limits of numbers and distributions.
+
+    Where one is constructed, what is wrong with it is a RecipeError.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=False
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Note the kinds of its groups."""
+        learn_kinds(cls)
 
     @model_validator(mode="before")
     @classmethod
@@ -93,7 +109,9 @@ def _refuse_wrong_kind(name: str, value: Any, annotation: Any) -> None:
     for part in value if isinstance(value, list | tuple) else [value]:
         for kind, shown in ((bool, "true or false"), (str, "text")):
             if isinstance(part, kind) and not _allows(annotation, kind):
-                raise ValueError(f"{name}={value!r} is {shown} where a number or a group belongs")
+                raise ValueError(
+                    f"{name}={shortened(value)} is {shown} where a number or a group belongs"
+                )
     if isinstance(value, set | frozenset):
         raise ValueError(f"{name}={value!r} is a set, which has no order: give a list")
 

@@ -125,8 +125,9 @@ class Optics(Model):
             value = getattr(self, name)
             index = None if value is None else _lowest(value)
             if index is not None and na >= index:
+                verdict = "exceeds" if na > index else "is not below"
                 raise ValueError(
-                    f"na={na:g} exceeds {name}={index:g}: no such ray passes; "
+                    f"na={na:g} {verdict} {name}={index:g}: no such ray passes; "
                     f"lower na or raise {name}"
                 )
         problem = impossible_light(self.modality, na, _highest(self.wavelength_nm))

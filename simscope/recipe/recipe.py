@@ -17,13 +17,10 @@ from simscope.recipe.base import Model, Per, Scope, unknown_key
 from simscope.recipe.camera import Camera
 from simscope.recipe.dipoles import Dipole, FreeDipole
 from simscope.recipe.distributions import Distribution
-from simscope.recipe.field_dependence import FieldDependence
 from simscope.recipe.illumination import Illumination, UniformIllumination
-from simscope.recipe.masks import Mask
-from simscope.recipe.modality import Modality
 from simscope.recipe.optics import Optics
+from simscope.recipe.problems import describe
 from simscope.recipe.sample import Background, Photophysics, Structure, UniformBackground
-from simscope.recipe.spectrum import Spectrum
 from simscope.recipe.text import parse_yaml, to_yaml
 from simscope.recipe.wavefront import ZernikeWavefront
 
@@ -96,7 +93,8 @@ class Recipe(Model):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise RecipeError(f"{source}: {describe(error)}") from None
+            where = f"{source}: " if source else ""
+            raise RecipeError(f"{where}{describe(error)}") from None
 
     @classmethod
     def from_yaml(cls, text: str, *, source: str = "recipe") -> Recipe:
@@ -124,7 +122,7 @@ class Recipe(Model):
         data = self.written()
         for path, value in changes.items():
             self._put(data, path, value)
-        return type(self).from_dict(data, source=f"replace({', '.join(map(repr, changes))})")
+        return type(self).from_dict(data, source="")  # the paths that follow say where
 
     def _put(self, data: dict[str, Any], path: str, value: Any) -> None:
         """Put a value into the written recipe at a dotted path."""
@@ -209,62 +207,6 @@ def _require_part(model: Any, part: str, where: str) -> None:
 
 def _existing_key(group: dict[Any, Any], part: str) -> Any:
     return next((key for key in group if str(key) == part), part)
-
-
-def describe(error: ValidationError) -> str:
-    """One line a problem: path, what is wrong, what to do."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"] if not _is_tag(part))
-        message = problem["msg"].removeprefix("Value error, ")
-        value = problem.get("input")
-        if problem["type"] == "missing":
-            message = "is missing: add it"
-        elif problem["type"].startswith("union_tag"):
-            message = _about_kind(problem, path)
-        elif not problem["type"].startswith("value_error") and not isinstance(value, dict):
-            message = f"{message} (got {value!r})"
-        lines.append(f"{path}: {message}" if path else message)
-    return "\n".join(dict.fromkeys(lines))
-
-
-def _about_kind(problem: Any, path: str) -> str:
-    """What to do about a group whose ``kind`` is missing or unknown."""
-    given = problem.get("input")
-    known = ", ".join(KINDS_OF.get(path.rsplit(".", 1)[-1], ()))
-    if not isinstance(given, dict):
-        return f"{given!r} is not a group of keys: give kind and its keys; kinds are {known}"
-    if "kind" not in given:
-        return f"kind is missing: add one of {known}"
-    hint = did_you_mean(given["kind"], known.split(", "))
-    return f"unknown kind {given['kind']!r}: {hint + ' ' if hint else ''}kinds are {known}"
-
-
-def _is_tag(part: Any) -> bool:
-    text = str(part)
-    return text in _TAGS or "[" in text or text in ("float", "int", "str")
-
-
-def _kinds(annotation: Any) -> tuple[str, ...]:
-    """Every ``kind`` of the models in a union."""
-    if isinstance(annotation, type) and issubclass(annotation, Model):
-        return (annotation.model_fields["kind"].default,)
-    return tuple(kind for part in get_args(annotation) for kind in _kinds(part))
-
-
-KINDS_OF = {
-    "camera": _kinds(Camera),
-    "structure": _kinds(Structure),
-    "photophysics": _kinds(Photophysics),
-    "background": _kinds(Background),
-    "dipoles": _kinds(Dipole),
-    "field_dependence": _kinds(FieldDependence),
-    "illumination": _kinds(Illumination),
-    "mask": _kinds(Mask),
-    "modality": _kinds(Modality),
-    "spectrum": _kinds(Spectrum),
-}
-_TAGS = {"FocusStack", *(kind for kinds in KINDS_OF.values() for kind in kinds)}
 
 
 def packaged_recipes() -> list[str]:
