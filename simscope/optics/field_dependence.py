@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.ndimage
+import scipy  # its parts load on first use
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError, SimscopeWarning

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
+import scipy  # its parts load on first use
 from numpy.typing import NDArray
 
 from simscope.errors import OpticsError

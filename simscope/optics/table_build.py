@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import numba
 import numpy as np
-import scipy.ndimage
+import scipy  # its parts load on first use
 from numpy.typing import NDArray
 
 from simscope.errors import OpticsError, SimscopeWarning
