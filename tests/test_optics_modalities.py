@@ -402,6 +402,8 @@ def test_sub_pixel_windows_hold_the_same_pixels(modality):
         ({**TWO_PHOTON, "excitation_wavelength_nm": 1300}, "too little energy"),
         ({**STED, "depletion_wavelength_nm": 500}, "would excite"),
         ({**SHEET, "sheet_na": 0.1}, "one of waist_nm and sheet_na"),
+        ({**SHEET, "waist_nm": 388}, "waist_nm=388 .* at least 389 nm"),
+        ({**SHEET, "waist_nm": None, "sheet_na": 0.41}, "sheet_na=0.41 is above the limit 0.4"),
         ({**ISM, "across": 4}, "even"),
         ({**ISM, "reassignment": 1.5}, "outside"),
     ],

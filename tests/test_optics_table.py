@@ -301,7 +301,7 @@ def test_tables_of_measured_psfs_end_with_the_measurement(tmp_path):
 
 @slow_without_jit
 def test_light_a_sheet_does_not_excite_is_not_counted_as_left_out(table):
-    sheet = {"kind": "light_sheet", "excitation_wavelength_nm": 550.0, "waist_nm": 300.0}
+    sheet = {"kind": "light_sheet", "excitation_wavelength_nm": 550.0, "waist_nm": 450.0}
     optics = Optics(**(WATER.model_dump(exclude_none=True) | {"modality": sheet}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SimscopeWarning)

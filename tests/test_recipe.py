@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simscope.errors import RecipeError, SimscopeError
+from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.optics import array_mask, make_wavefront_map
 from simscope.recipe import (
     Acquisition,
@@ -268,6 +268,11 @@ CONSTRUCTED = {
     "an empty array": (
         lambda: array_mask(np.full((64, 64), np.nan), 0.1), "nan is not finite"
     ),
+    "a complex array": (
+        lambda: array_mask(np.ones((4, 4)) * 1j, 0.1), "values are complex: give the phase"
+    ),
+    "words for an array": (lambda: array_mask("x", 0.1), "values='x' is text"),
+    "rows of two lengths": (lambda: array_mask([[1, 2], [3]], 0.1), "no square of numbers"),
     "a map that is not square": (
         lambda: make_wavefront_map(np.zeros((4, 5)), 0.1), "as many rows as columns"
     ),
@@ -304,3 +309,22 @@ def test_records_are_copied_and_numbers_of_numpy_are_numbers():
     optics = Optics(na=np.float32(1.25), n_sample=np.array(1.33), wavelength_nm=np.int64(600))
     assert copy.deepcopy(optics) == copy.copy(optics) == optics == Optics(na=1.25)
     assert Optics.model_validate(optics.model_dump()) == optics
+
+
+@pytest.mark.parametrize(
+    ("optics", "words"),
+    [
+        ({"coverslip_um": 0.17}, "coverslip_um=0.17 is in um: give 170 if mm"),
+        ({"working_distance_um": 0.15}, "working_distance_um=0.15 is in um: give 150 if mm"),
+        ({"mask": {"kind": "tetrapod", "z_range_nm": 3}}, "z_range_nm=3 .*: give 3000 if um"),
+        ({"slm": {"pixels_across": 100}}, "no mask to show"),
+    ],
+)
+def test_a_value_that_changes_nothing_or_mistakes_its_unit_is_warned_of(optics, words):
+    with pytest.warns(SimscopeWarning, match=words):
+        Optics(**optics)
+
+
+def test_rows_of_arrays_are_an_array():
+    rows = [np.array([0.0, 1.0]), np.array([2.0, 3.0])]
+    assert array_mask(rows, 1.0).values == ((0.0, 1.0), (2.0, 3.0))

@@ -275,10 +275,10 @@ def array_mask(
     """Mask for a recipe from an array of phases [rad], ``[row = ky, col = kx]``, lossless in YAML.
 
     One pixel spans ``na_per_pixel``; the middle of the array lies on the optical axis. Raises
-    ValueError unless it is a finite square of at most 256 pixels across.
+    RecipeError unless it is a finite real square of at most 256 pixels across.
     """
     return ArrayMask(
-        values=np.asarray(values, dtype=np.float64),
+        values=values,
         na_per_pixel=na_per_pixel,
         design_wavelength_nm=design_wavelength_nm,
     )

@@ -171,11 +171,11 @@ def make_wavefront_map(
 ) -> WavefrontMap:
     """Wavefront map for a recipe from an unwrapped array in nm, rad or waves, lossless in YAML.
 
-    ``[row = ky, col = kx]``, one pixel spans ``na_per_pixel``. Raises ValueError unless it is a
-    finite square of at most 256 pixels across.
+    ``[row = ky, col = kx]``, one pixel spans ``na_per_pixel``. Raises RecipeError unless it is
+    a finite real square of at most 256 pixels across.
     """
     return WavefrontMap(
-        values=np.asarray(values, dtype=np.float64),
+        values=values,
         na_per_pixel=na_per_pixel,
         unit=unit,
         design_wavelength_nm=design_wavelength_nm,
@@ -185,10 +185,10 @@ def make_wavefront_map(
 def make_amplitude_map(values: ArrayLike, na_per_pixel: float) -> AmplitudeMap:
     """Amplitude map for a recipe from an array, 0 or more, lossless in YAML.
 
-    ``[row = ky, col = kx]``, one pixel spans ``na_per_pixel``. Raises ValueError unless it is a
-    finite square of at most 256 pixels across.
+    ``[row = ky, col = kx]``, one pixel spans ``na_per_pixel``. Raises RecipeError unless it is
+    a finite real square of at most 256 pixels across.
     """
     return AmplitudeMap(
-        values=np.asarray(values, dtype=np.float64),
+        values=values,
         na_per_pixel=na_per_pixel,
     )

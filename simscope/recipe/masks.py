@@ -6,14 +6,20 @@ sample, along z, over which the mask is made to tell heights apart.
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from simscope.errors import SimscopeWarning
 from simscope.recipe.base import Model, number
 
 MOST_VALUES_ACROSS = 256
 """Rows of an array that may stand in a recipe; larger ones belong into files."""
+
+
+SHORTEST_RANGE_NM = 100.0
+"""Axial range below which a mask changes hardly anything, and its unit may be mistaken."""
 
 
 class MaskModel(Model):
@@ -27,6 +33,18 @@ class MaskModel(Model):
         ge=100,
         le=3000,
     )
+
+    @model_validator(mode="after")
+    def _range_in_nm(self) -> MaskModel:
+        range_nm = getattr(self, "z_range_nm", None)
+        if range_nm is not None and range_nm < SHORTEST_RANGE_NM:
+            warnings.warn(
+                f"z_range_nm={range_nm:g} of a mask is in nm and too short to change the image "
+                f"visibly: give {1000.0 * range_nm:g} if um were meant",
+                SimscopeWarning,
+                stacklevel=2,
+            )
+        return self
 
 
 class TetrapodMask(MaskModel):
@@ -160,8 +178,15 @@ class FileMask(MaskModel):
 
 
 def parse_rows(values: Any) -> Any:
-    """Rows of plain numbers from nested lists or an array; raises ValueError for other shapes."""
+    """Rows of plain numbers from nested lists or an array; raises ValueError for anything else."""
+    kind = getattr(getattr(values, "dtype", None), "kind", "f")
+    if kind == "c":
+        raise ValueError("values are complex: give the phase, np.angle(...), or the modulus, abs()")
+    if kind not in "fiu":
+        raise ValueError(f"values hold {values.dtype}: give plain numbers")
     rows = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(rows, list | tuple):
+        rows = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
     square = isinstance(rows, list | tuple) and all(
         isinstance(row, list | tuple) and len(row) == len(rows) for row in rows
     )

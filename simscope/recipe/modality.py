@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +11,9 @@ from simscope.recipe.base import Model, number
 
 AIRY_DISC = 1.22
 """Diameter of the Airy disc, one Airy unit, in units of emission wavelength over NA."""
+
+HIGHEST_SHEET_NA = 0.4
+"""NA up to which a light sheet is the paraxial beam it is computed as."""
 
 
 class Widefield(Model):
@@ -76,7 +80,7 @@ class LightSheet(Model):
         unit="1",
         default=None,
         gt=0,
-        lt=1,
+        le=HIGHEST_SHEET_NA,
     )
     offset_nm: float = number(
         "distance of the field from the waist along the sheet's propagation",
@@ -97,6 +101,12 @@ class LightSheet(Model):
     def _one_thickness(self) -> LightSheet:
         if (self.waist_nm is None) == (self.sheet_na is None):
             raise ValueError("give the sheet's thickness by one of waist_nm and sheet_na")
+        thinnest_nm = self.excitation_wavelength_nm / (math.pi * HIGHEST_SHEET_NA)
+        if self.waist_nm is not None and self.waist_nm < thinnest_nm:
+            raise ValueError(
+                f"waist_nm={self.waist_nm:g} takes a sheet NA above {HIGHEST_SHEET_NA:g}, where "
+                f"sheets are no Gaussian beams: give at least {math.ceil(thinnest_nm)} nm"
+            )
         return self
 
 

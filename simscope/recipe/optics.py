@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from simscope.errors import SimscopeWarning
 from simscope.recipe.analyser import Analyser
 from simscope.recipe.base import Model, PerDataset, number
 from simscope.recipe.distributions import Distribution
@@ -15,6 +17,9 @@ from simscope.recipe.measured import MeasuredPsf, measured_conflict
 from simscope.recipe.modality import Modality, Widefield, impossible_light
 from simscope.recipe.spectrum import Spectrum
 from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
+
+THINNEST_GLASS_UM = 10.0
+"""Thickness of glass and immersion below which millimetres may have been given for um."""
 
 
 class Optics(Model):
@@ -136,6 +141,17 @@ class Optics(Model):
         return self
 
     @model_validator(mode="after")
+    def _nothing_mistaken(self) -> Optics:
+        for name in ("coverslip_um", "coverslip_design_um", "working_distance_um"):
+            value = getattr(self, name)
+            thin_um = THINNEST_GLASS_UM if value is None else _highest(value)
+            if 0 < thin_um < THINNEST_GLASS_UM:
+                _warn(f"{name}={thin_um:g} is in um: give {1000 * thin_um:g} if mm were meant")
+        if self.slm is not None and self.mask is None:
+            _warn("optics.slm has no mask to show and changes nothing: give optics.mask as well")
+        return self
+
+    @model_validator(mode="after")
     def _measured_alone(self) -> Optics:
         conflict = measured_conflict(self) if self.measured is not None else None
         if conflict is not None:
@@ -153,6 +169,10 @@ class Optics(Model):
             if getattr(self, design) is None:
                 filled[design] = getattr(self, actual)
         return self.model_copy(update=filled)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SimscopeWarning, stacklevel=3)
 
 
 def _highest(value: float | Distribution) -> float:

@@ -9,11 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from simscope.errors import RecipeError, did_you_mean
 
-if TYPE_CHECKING:
-    from pydantic._internal._model_construction import ModelMetaclass
-else:
-    ModelMetaclass = type(BaseModel)
-
 KINDS_OF: dict[str, tuple[str, ...]] = {}
 """Kinds a group may be of, by the name of its key; every class adds its own as it is made."""
 
@@ -21,18 +16,22 @@ LONGEST_VALUE = 80
 """Characters of a value that a message repeats."""
 
 
-class Explained(ModelMetaclass):
-    """Class of records that raise RecipeError, not pydantic's error, where they are constructed.
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass as Explained
+else:
 
-    pydantic builds the records inside a record without this call, so their paths are kept whole.
-    """
+    class Explained(type(BaseModel)):
+        """Class of records that raise RecipeError, not pydantic's error, where constructed.
 
-    def __call__(self, *args: Any, **values: Any) -> Any:
-        """A record; RecipeError says in one line a problem why there is none."""
-        try:
-            return super().__call__(*args, **values)
-        except ValidationError as error:
-            raise RecipeError(describe(error)) from None
+        pydantic builds the records inside a record without this call, so their paths stay whole.
+        """
+
+        def __call__(self, *args: Any, **values: Any) -> Any:
+            """A record; RecipeError says in one line a problem why there is none."""
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise RecipeError(describe(error)) from None
 
 
 def learn_kinds(model: type[BaseModel]) -> None:
