@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from simscope import optics as opticses
 from simscope import sample as samples_of
+from simscope.blas import single_blas_thread
 from simscope.errors import RecipeError
-from simscope.optics.threads import single_blas_thread
 from simscope.recipe import (
     BeadStructure,
     Distribution,

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "kernels": -1,
+    "blas": 0,
     "errors": 0,
     "keys": 0,
     "recipe": 0,

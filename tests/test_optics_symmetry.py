@@ -13,9 +13,9 @@ from reference import gaussian_share
 from reference_pupil import aberrated_pixels
 from threadpoolctl import threadpool_info
 
+from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError
 from simscope.optics import PupilModel
-from simscope.optics.threads import single_blas_thread
 from simscope.recipe import Optics
 
 OIL_WATER = Optics(na=1.4, wavelength_nm=600, n_sample=1.33)

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from simscope.blas import single_blas_thread
 from simscope.camera import noise_model
 from simscope.camera.settings import Camera, em_gain, setting
 from simscope.errors import EvaluationError, OpticsError, did_you_mean
@@ -27,7 +28,13 @@ from simscope.evaluate.information import bound_or_infinity, fisher_information
 from simscope.evaluate.pixel_noise import exact_variance
 from simscope.evaluate.tables import Floats
 from simscope.optics import Reach, Window, image_model, objective_of
-from simscope.optics.checks import check_heights, check_numbers, check_supported, check_window
+from simscope.optics.checks import (
+    check_distance,
+    check_heights,
+    check_numbers,
+    check_supported,
+    check_window,
+)
 from simscope.optics.dipoles import (
     FREE_MOMENTS,
     DipoleModel,
@@ -38,7 +45,6 @@ from simscope.optics.dipoles import (
     orientation_rad,
 )
 from simscope.optics.slopes import image_slopes
-from simscope.optics.threads import single_blas_thread
 from simscope.recipe.dipoles import ConeDipole, FixedDipole, constraint_of_half_angle
 
 POSITION = ("x_nm", "y_nm", "z_nm")
@@ -107,12 +113,14 @@ def psf_crlb(
     """
     _check_parameters(parameters, dipole)
     check_supported(optics)
-    check_window(shape, pixel_nm)
     *places, light, level = check_numbers(
         z_nm=z_nm, focus_nm=focus_nm, x_nm=x_nm, y_nm=y_nm,
         photons=photons, background_photons=background_photons,
     )  # fmt: skip
     check_heights(objective_of(optics), places[0], 0.5 * optics.bead_diameter_nm)
+    check_distance("focus_nm", places[1])
+    farthest_nm = float(np.hypot(places[2], places[3]).max())
+    check_window(shape, pixel_nm, farthest_nm, images=4 * len(light))
     if np.any(light <= 0) or np.any(level < 0):
         raise EvaluationError("photons of 0 or fewer, or background below 0: give expected photons")
     window = Window(shape, pixel_nm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.optics.checks import (
     check_distance,
@@ -26,7 +28,6 @@ from simscope.optics.field_dependence import optics_at
 from simscope.optics.interfaces import objective_of
 from simscope.optics.model import Reach, image_model
 from simscope.optics.pixels import Window
-from simscope.optics.threads import single_blas_thread
 
 FloatArray = NDArray[np.float64]
 
@@ -64,13 +65,13 @@ def psf(
     Raises OpticsError for impossible optics, heights below the coverslip, unresolvable masks.
     """
     check_supported(optics)
-    check_window(shape, pixel_nm)
     z, focus = check_numbers(z_nm=z_nm, focus_nm=focus_nm)
     check_heights(objective_of(optics), z, 0.5 * optics.bead_diameter_nm)
     check_distance("focus_nm", focus)
     for name, value in (("x_nm", x_nm), ("y_nm", y_nm)):
         if not is_number(value):
             raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
+    check_window(shape, pixel_nm, math.hypot(x_nm, y_nm), images=z.size)
     check_wavefront(wavefront_nm)
     optics = optics_at(optics, *field_nm)
     moment = dipole_moments(dipole)

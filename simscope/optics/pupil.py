@@ -26,6 +26,7 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import ArrayLike, NDArray
 
+from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
 from simscope.optics.axial import AxialNodes, axial_nodes
@@ -45,7 +46,6 @@ from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
 from simscope.optics.phasors import unit_phasor
 from simscope.optics.pixels import Window
 from simscope.optics.sampling import Demand, sampled_field
-from simscope.optics.threads import single_blas_thread
 from simscope.optics.transform import Parts, Scratch, Transform, parity_parts, unfold
 from simscope.optics.zernike import osa_to_nm
 

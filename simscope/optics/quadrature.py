@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simscope.optics.interfaces import Objective
+from simscope.optics.legendre import legendre_between, legendre_rule
 
 FloatArray = NDArray[np.float64]
 
@@ -41,16 +41,9 @@ class PupilNodes:
         return np.hypot(self.kx, self.ky)
 
 
-@lru_cache(maxsize=256)
-def _legendre(count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Legendre nodes and weights on [-1, 1], each (count,)."""
-    return np.polynomial.legendre.leggauss(count)
-
-
 def gauss(count: int) -> tuple[FloatArray, FloatArray]:
     """Gauss-Legendre nodes and weights on [0, 1], each (count,)."""
-    node, weight = _legendre(count)
-    return 0.5 * (node + 1.0), 0.5 * weight
+    return legendre_between(0.0, 1.0, count)
 
 
 def _toward_edge(length: float, count: int) -> tuple[FloatArray, FloatArray]:
@@ -58,7 +51,7 @@ def _toward_edge(length: float, count: int) -> tuple[FloatArray, FloatArray]:
 
     Substitutes q = length sin(t), which turns sqrt(length^2 - q^2) into length cos(t).
     """
-    node, weight = _legendre(2 * count)
+    node, weight = legendre_rule(2 * count)
     angle = 0.5 * np.pi * node[count:]
     step = 0.5 * np.pi * weight[count:] * np.cos(angle)
     return length * np.sin(angle), length * step

@@ -30,6 +30,7 @@ import numpy as np
 import scipy  # its parts load on first use
 from numpy.typing import NDArray
 
+from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.kernels.splat import padded_window
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
@@ -52,7 +53,6 @@ from simscope.optics.table_images import (
     TableRequest,
     automatic_window,
 )
-from simscope.optics.threads import single_blas_thread
 
 FloatArray = NDArray[np.float64]
 Progress = Callable[[int, int], None]

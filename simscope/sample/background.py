@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 from scipy import special
-from threadpoolctl import threadpool_limits
 
+from simscope.blas import single_blas_thread
 from simscope.keys import Key
 from simscope.recipe import Recipe, SmoothBackground
 from simscope.recipe.draws import per_sample
@@ -48,7 +48,7 @@ def _smooth_field(
     )
     unit = [weights / np.linalg.norm(weights, axis=1, keepdims=True) for weights in across]
     normal = special.ndtri(uniform)
-    with threadpool_limits(1, "blas"):  # one sample at a time: the same bits in any batch
+    with single_blas_thread():  # one sample at a time: the same bits in any batch
         return np.stack([unit[0] @ nodes @ unit[1].T for nodes in normal])
 
 
