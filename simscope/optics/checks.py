@@ -17,9 +17,14 @@ FloatArray = NDArray[np.float64]
 HIGHEST_MODE = 230
 """Highest OSA index of a Zernike mode, as in recipes."""
 
-
 FARTHEST_NM = 1e6
 """Heights and objective travels beyond this are taken for a mistake in the unit."""
+
+WIDEST_NM = 5e5
+"""Distance of the window's corner from the emitter beyond which the unit is taken for a mistake."""
+
+MOST_BYTES = 16e9
+"""Memory of images beyond which a call is refused."""
 
 
 def check_supported(optics: Any) -> None:
@@ -60,14 +65,42 @@ def check_distance(name: str, values_nm: FloatArray) -> None:
         )
 
 
-def check_window(shape: tuple[int, int], pixel_nm: float) -> None:
-    """Return nothing; raise OpticsError unless shape and pixel describe a window."""
+def check_reach(z_nm: ArrayLike, focus_nm: ArrayLike, lateral_nm: float) -> None:
+    """Return nothing; raise OpticsError for ranges that are not finite, or too far."""
+    ranges = {"z_nm": z_nm, "focus_nm": focus_nm, "a shift": lateral_nm}
+    for name, values in ranges.items():
+        if not np.isfinite(values).all():
+            raise OpticsError(f"{name} is not finite: give plain numbers")
+    check_distance("z_nm", np.asarray(z_nm, np.float64))
+    check_distance("focus_nm", np.asarray(focus_nm, np.float64))
+
+
+def check_window(
+    shape: tuple[int, int], pixel_nm: float, shift_nm: float = 0.0, *, images: int = 1
+) -> None:
+    """Return nothing; raise OpticsError unless shape and pixel describe a window.
+
+    ``shift_nm``: of the emitter from its middle; ``images``: how many of them are wanted at once.
+    """
     sides = tuple(shape) if isinstance(shape, Sequence | np.ndarray) else ()
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sides)
     if len(sides) != 2 or not whole or min(sides) < 1:
         raise OpticsError(f"shape={shape!r}: give (y, x) in whole pixels, both at least 1")
     if not is_number(pixel_nm) or pixel_nm <= 0:
         raise OpticsError(f"pixel_nm={pixel_nm!r}: a pixel needs a size above 0, in nm")
+    needed = 8 * images * int(sides[0]) * int(sides[1])
+    if needed > MOST_BYTES:
+        raise OpticsError(
+            f"{images} image(s) of shape={sides[0]}x{sides[1]} take {needed / 1e9:.3g} GB, more "
+            f"than {MOST_BYTES / 1e9:g}: give a smaller shape, or fewer heights at a time"
+        )
+    corner_nm = 0.5 * pixel_nm * math.hypot(*sides) + shift_nm
+    if corner_nm > WIDEST_NM:
+        raise OpticsError(
+            f"shape={sides[0]}x{sides[1]} of pixel_nm={pixel_nm:g}, the emitter {shift_nm:g} nm "
+            f"from its middle, reaches {corner_nm:.3g} nm from the emitter, more than "
+            f"{WIDEST_NM:g}: give a smaller shape, pixel or shift, in nm"
+        )
 
 
 def is_number(value: Any) -> bool:

@@ -96,9 +96,10 @@ def emitted_power(objective: Objective, z_nm: FloatArray) -> FloatArray:
     """
     n_s, n_g = objective.n_sample, _neighbour(objective)
     phase = 2.0 * objective.wavenumber_per_nm * n_s * float(np.abs(z_nm).max(initial=0.0))
-    q, weight = _emitted_nodes(n_s, n_g, NODES + math.ceil(0.5 * phase))
+    if n_s == n_g:
+        return _six(np.ones((z_nm.size, 2)))
+    q, weight, axial_index = _emitted_nodes(n_s, n_g, NODES + math.ceil(0.5 * phase))
     reflected_s, reflected_p = _reflection(n_s, n_g, q)
-    axial_index = interfaces.root(n_s, q)
     along = 1.5 * weight * q**2 / (n_s**3 * axial_index) * reflected_p
     tilted = reflected_s - (axial_index / n_s) ** 2 * reflected_p
     transverse = 0.75 * weight / (n_s * axial_index) * tilted
@@ -215,19 +216,20 @@ def _collected_nodes(objective: Objective) -> tuple[FloatArray, FloatArray]:
     )
 
 
-def _emitted_nodes(n_s: float, n_g: float, count: int) -> tuple[FloatArray, FloatArray]:
-    """Nodes in q on [0, larger index] and weights of q dq, split at the smaller index.
+def _emitted_nodes(
+    n_s: float, n_g: float, count: int
+) -> tuple[FloatArray, FloatArray, NDArray[np.complex128]]:
+    """Nodes in q on [0, larger index], weights of q dq, and axial index in the sample.
 
-    Both axial indices are polynomials of sines and cosines of the substituted angle.
+    Split at the smaller index. Both axial indices are polynomials of sines and cosines of the
+    substituted angle, which gives that of the sample to all digits, next to 0 too.
     """
     low, high = min(n_s, n_g), max(n_s, n_g)
-    q, weight = _below_critical(low, low, count)
-    if high == low:
-        return q, weight
     angle, step = legendre_between(0.0, 0.5 * math.pi, count)
-    squared = high**2 - low**2
-    beyond = np.sqrt(low**2 + squared * np.sin(angle) ** 2)
-    return (
-        np.concatenate((q, beyond)),
-        np.concatenate((weight, squared * np.sin(angle) * np.cos(angle) * step)),
-    )
+    sine, cosine = np.sin(angle), np.cos(angle)
+    squared = (high - low) * (high + low)
+    below = np.sqrt((n_s - low) * (n_s + low) + (low * cosine) ** 2)
+    beyond = math.sqrt(squared) * (1j * sine if n_s == low else cosine)
+    q = np.concatenate((low * sine, np.sqrt(low**2 + squared * sine**2)))
+    weight = np.concatenate((low**2 * sine * cosine * step, squared * sine * cosine * step))
+    return q, weight, np.concatenate((below, beyond))

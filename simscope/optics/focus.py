@@ -20,6 +20,7 @@ Fails where the optics are not symmetric about the axis: a mask or astigmatism h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Any, Literal
@@ -121,9 +122,8 @@ def _brightest(optics: Any, z_nm: FloatArray) -> FloatArray:
 
 def _climb(wave: ComplexArray, rate: ComplexArray, scan_nm: FloatArray) -> float:
     """Where abs(sum(wave exp(rate focus)))^2 is highest [nm], from the best of equidistant foci."""
-    amplitude = np.exp(scan_nm[:, None] * rate) @ wave
-    focus_nm = float(scan_nm[np.abs(amplitude).argmax()])
     step_nm = float(scan_nm[1] - scan_nm[0])
+    focus_nm = float(scan_nm[np.abs(_on_axis(wave, rate, scan_nm)).argmax()])
     for _ in range(NEWTON_STEPS):
         moved = wave * np.exp(rate * focus_nm)
         value, slope, bend = moved.sum(), moved @ rate, moved @ rate**2
@@ -135,6 +135,19 @@ def _climb(wave: ComplexArray, rate: ComplexArray, scan_nm: FloatArray) -> float
             )
         focus_nm += float(np.clip(-first / second, -step_nm, step_nm))
     return focus_nm
+
+
+def _on_axis(wave: ComplexArray, rate: ComplexArray, scan_nm: FloatArray) -> ComplexArray:
+    """Sums of wave exp(rate focus) at equidistant foci, (foci,).
+
+    A focus is a far step and a near one: phasors of both and their product serve all foci.
+    """
+    side = math.ceil(math.sqrt(scan_nm.size))
+    step_nm = scan_nm[1] - scan_nm[0]
+    far = np.exp(np.outer(scan_nm[::side], rate))
+    near = np.exp(np.outer(step_nm * np.arange(side), rate))
+    sums: ComplexArray = ((far * wave) @ near.T).ravel()[: scan_nm.size]
+    return sums
 
 
 def _scan(optics: Any, z_nm: float) -> FloatArray:

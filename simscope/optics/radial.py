@@ -30,7 +30,7 @@ from simscope.kernels.radial import (
     mirrored_images,
     pixel_weights,
 )
-from simscope.optics.checks import check_supported, check_window
+from simscope.optics.checks import check_reach, check_supported, check_window
 from simscope.optics.interfaces import objective_of
 from simscope.optics.legendre import legendre_rule
 from simscope.optics.pixels import Window
@@ -65,7 +65,8 @@ class RadialModel:
         self, optics: Any, window: Window, reach: Any, accuracy: float | None = None
     ) -> None:
         check_supported(optics)
-        check_window(window.shape, window.pixel_nm)
+        check_window(window.shape, window.pixel_nm / (window.per_pixel or 1), reach.lateral_nm)
+        check_reach(reach.z_nm, reach.focus_nm, reach.lateral_nm)
         check_symmetric(optics)
         self.optics, self.window, self.reach = optics, window, reach
         self.objective = objective_of(optics)
@@ -74,9 +75,6 @@ class RadialModel:
             raise OpticsError(
                 f"accuracy={self.accuracy:g} lies outside [1e-12, 0.5]: ask for 1e-6, say"
             )
-        ranges = np.array([*reach.z_nm, *reach.focus_nm, reach.lateral_nm], dtype=np.float64)
-        if not np.isfinite(ranges).all():
-            raise OpticsError("a height, focus or shift is not finite: give numbers")
 
     @property
     def error_estimate(self) -> float:
