@@ -152,15 +152,25 @@ def test_matched_media_reflect_nothing_totally():
         evanescent_depth_nm(70.0, 488.0, 1.33, 1.33)
 
 
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_far_from_the_coverslip_its_own_reflection_no_longer_acts(name):
+    optics = Optics(**SITUATIONS[name])
+    far = far_collected_power(objective_of(optics))
+    # the reflected field falls as 1 / (2 k n z), 1 / 28000 at a millimetre
+    assert collected_fraction(optics, 1e6) == pytest.approx(far, rel=4e-5)
+    assert relative_collection(optics, [1e5, 1e6]) == pytest.approx(1.0, rel=4e-4)
+
+
 @pytest.mark.parametrize(
     ("optics", "z", "dipole", "words"),
     [
         (OIL_WATER, -1.0, None, "below the coverslip"),
         (Optics(**SITUATIONS["water/water"]), -1.0, None, "inside the coverslip"),
+        (OIL_WATER, [0.0, 1e7], None, "z_nm=1e.07 lies beyond"),
         (OIL_WATER, math.nan, None, "not finite"),
         (OIL_WATER, 0.0, FixedDipole(), "still to be drawn"),
     ],
-    ids=["below", "in the glass", "nan", "undrawn"],
+    ids=["below", "in the glass", "far", "nan", "undrawn"],
 )
 def test_impossible_questions_are_refused(optics, z, dipole, words):
     with pytest.raises(OpticsError, match=words):

@@ -107,7 +107,16 @@ def test_arrays_go_in_and_come_out_in_their_order():
         assert best_focus(OIL_WATER, height)[0] == pytest.approx(value, abs=1e-3)
 
 
+def test_a_millimetre_deep_the_peak_still_follows_its_caustic():
+    # all lengths scaled by ten scale the rays: far beyond the wavelength so does the focus
+    deep, deeper = best_focus(OIL_WATER, [1e5, 1e6])
+    assert deeper == pytest.approx(10.0 * deep, rel=0.03)
+    assert (deep < best_focus(OIL_WATER, 1e5, "rms")).all()
+
+
 def test_what_has_no_focus_is_refused():
+    with pytest.raises(OpticsError, match="lies beyond 1e.06"):
+        best_focus(OIL_WATER, 1e7)
     with pytest.raises(OpticsError, match="mask"):
         best_focus(OIL_WATER.model_copy(update={"mask": TetrapodMask()}), 0.0)
     with pytest.raises(OpticsError, match="below the coverslip"):

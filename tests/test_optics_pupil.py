@@ -10,7 +10,7 @@ from reference import pixel_mean, radial_psf
 from scipy.special import jn_zeros
 
 from simscope.errors import OpticsError
-from simscope.optics import PupilModel, psf, pupil_phase
+from simscope.optics import PupilModel, Reach, Window, image_model, psf, pupil_phase
 from simscope.optics.pixels import pixel_filter, pixel_spacing_nm
 from simscope.recipe import (
     FileMask,
@@ -292,6 +292,32 @@ def test_emitters_inside_the_coverslip_are_refused_only_where_there_is_an_interf
 def test_arguments_that_mean_nothing_are_refused(call):
     with pytest.raises(OpticsError):
         call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"z_nm": 1e7}, "z_nm=1e.07 lies beyond 1e.06"),
+        ({"focus_nm": [0.0, -1e7]}, "focus_nm=-?1e.07 lies beyond"),
+        ({"x_nm": 1e7}, "reaches 1e.07 nm from the emitter, more than 500000"),
+        ({"pixel_nm": 1e5}, "pixel_nm=100000.* more than 500000"),
+        ({"shape": (10**9, 10**9)}, "8e.09 GB, more than 16: give a smaller shape"),
+        ({"shape": (10**30, 1)}, "GB"),
+        ({"shape": (100_000, 100_000)}, "80 GB"),
+        ({"shape": (3000, 3000), "z_nm": np.zeros(400)}, "400 image.* 28.8 GB.* fewer heights"),
+    ],
+)
+def test_what_would_take_forever_is_refused_with_number_limit_and_remedy(arguments, words):
+    with pytest.raises(OpticsError, match=words):
+        psf(OIL_WATER, **arguments)
+
+
+@pytest.mark.parametrize("method", ["radial", "pupil"])
+def test_models_refuse_ranges_no_objective_spans(method):
+    optics = OIL_WATER.model_copy(update={"method": method})
+    for reach in (Reach(z_nm=(0.0, 1e7)), Reach(focus_nm=(0.0, 1e7)), Reach(lateral_nm=1e7)):
+        with pytest.raises(OpticsError, match="1e.07"):
+            image_model(optics, Window((5, 5), 100.0), reach)
 
 
 def test_a_recipe_in_place_of_its_optics_is_told_apart():

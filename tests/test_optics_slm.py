@@ -168,6 +168,17 @@ def test_constant_amplitude_changes_nothing_and_an_opening_narrows_the_pupil():
     assert stopped.max() < 0.5 * plain.max()
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e300])
+def test_amplitudes_count_by_their_shape_alone(scale):
+    kx, ky = grid(21, 0.12)
+    values = np.exp(-(kx**2) - 2.0 * ky**2)
+    images = [
+        psf(water(amplitude_map=make_amplitude_map(v, 0.12)), shape=(9, 9))
+        for v in (values, scale * values)
+    ]
+    assert difference(*images) < 1e-12
+
+
 def test_maps_from_files_and_inline_are_one(tmp_path):
     values = np.random.default_rng(1).uniform(0.5, 1.0, (21, 21)).astype(np.float32)
     np.save(tmp_path / "map.npy", values)

@@ -22,6 +22,9 @@ from simscope.optics.interfaces import Objective
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
+DARKEST = 1e-100
+"""Amplitude below which, as a share of the map's highest, no light can be told from none."""
+
 
 def load_array(path: str | Path, variable: str | None = None, *, what: str = "mask") -> FloatArray:
     """Square float64 array ``[row = ky, col = kx]`` from a .npy, .mat or .tif file.
@@ -110,7 +113,10 @@ def wavefront_map_nm(source: Any, objective: Objective, kx: FloatArray, ky: Floa
 
 
 def amplitude_map(source: Any, objective: Objective, kx: FloatArray, ky: FloatArray) -> Any:
-    """Amplitude transmission of an amplitude map [1] at pupil points in NA; 1 without a map."""
+    """Amplitude transmission of an amplitude map at pupil points in NA, 1 where it is highest.
+
+    Only its shape matters, as images are normalised. 1 without a map.
+    """
     if source is None:
         return 1.0
     values = source_values(source, "amplitude_map")
@@ -120,7 +126,10 @@ def amplitude_map(source: Any, objective: Objective, kx: FloatArray, ky: FloatAr
             "mask or wavefront_map as phases"
         )
     check_cover(values, source.na_per_pixel, objective.na, "amplitude_map")
-    amplitude = at_points(values, source.na_per_pixel, kx, ky, order=1)
-    if not np.any(amplitude > 0):
+    # numbers next to the smallest or largest would vanish or overflow when squared
+    highest = float(values.max())
+    shape = values / highest if highest > 0 else values
+    amplitude = at_points(shape, source.na_per_pixel, kx, ky, order=1)
+    if not np.any(amplitude > DARKEST):
         raise OpticsError("amplitude_map is 0 over the whole pupil: no light passes; open it")
     return amplitude

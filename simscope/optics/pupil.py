@@ -30,7 +30,7 @@ from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError
 from simscope.kernels.pupil import stack_intensity
 from simscope.optics.axial import AxialNodes, axial_nodes
-from simscope.optics.checks import check_supported, check_window
+from simscope.optics.checks import check_reach, check_supported, check_window
 from simscope.optics.field import (
     basis_forms,
     decay,
@@ -89,7 +89,8 @@ class PupilModel:
         xp: Any = np,
     ) -> None:
         check_supported(optics)
-        check_window(shape, pixel_nm)
+        check_window(shape, pixel_nm / (per_pixel or 1), reach_nm)
+        check_reach(z_nm, focus_nm, reach_nm)
         self.optics = optics
         self.objective = objective_of(optics)
         self.roughness = pupil_roughness(optics, self.objective)
@@ -99,9 +100,8 @@ class PupilModel:
         self.hardest_wavefronts_nm = _hardest_wavefronts_nm(
             dict(wavefront_limit_nm or {}), any_direction=any_direction
         )
-        ranges = np.array([*z_nm, *focus_nm, reach_nm, float(self._strongest_nm)])
-        if not np.isfinite(ranges).all():
-            raise OpticsError("a height, focus, shift or wavefront is not finite: give numbers")
+        if not math.isfinite(self._strongest_nm):
+            raise OpticsError("wavefront_limit_nm holds values that are not finite: give numbers")
         self._ranges = (np.asarray(z_nm, float), np.asarray(focus_nm, float), float(reach_nm))
         window = Window(shape, pixel_nm, per_pixel, points, blur_nm)
         self.grid_y, self.grid_x = window.grids(
