@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simscope.recipe import Recipe
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, ENDED = 130, 143
 EXTRAS = {"torch": "train", "matplotlib": "view"}
 
 app = typer.Typer(
@@ -43,13 +43,18 @@ def main() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Let a request to end do what Ctrl-C does, so that nothing incomplete stays."""
-    raise KeyboardInterrupt
+    raise EndRequest
+
+
+class EndRequest(KeyboardInterrupt):
+    """Somebody asked the program to end (SIGTERM)."""
 
 
 def command(*, examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: make a function a command, with examples in its help and clear failures.
 
-    Bad input or a refusing disk ends with one message and exit code 2, Ctrl-C with 130.
+    Bad input or a refusing disk ends with one message and exit code 2, Ctrl-C with 130, SIGTERM
+    with 143.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -83,8 +88,9 @@ def failures_explained() -> Iterator[None]:
         stop(f"{missing} is not installed: pip install 'simscope[{EXTRAS[missing]}]'", BAD_INPUT)
     except MemoryError:
         stop("not enough memory: make the images or the number of emitters smaller", BAD_INPUT)
-    except KeyboardInterrupt:
-        stop("interrupted; nothing incomplete was left behind", INTERRUPTED)
+    except KeyboardInterrupt as request:
+        code = ENDED if isinstance(request, EndRequest) else INTERRUPTED
+        stop("interrupted; nothing incomplete was left behind", code)
 
 
 def stop(message: str, code: int) -> None:
@@ -276,6 +282,7 @@ def check(
 
 
 MASK_RECIPE = "smlm-3d-tetrapod"
+BOUND_PHOTONS, BOUND_BACKGROUND = 5000.0, 10.0
 
 
 def mask_list() -> tuple[dict[str, Any], list[str]]:
@@ -303,6 +310,8 @@ def with_mask(
     from simscope.recipe.text import parse_yaml
 
     given: Any = None if mask is None else parse_yaml(mask, "--mask")
+    if mask is not None and not isinstance(given, str | dict):
+        raise RecipeError(f"--mask {mask!r} names no mask: see simscope psf --list-masks")
     if isinstance(given, dict):
         anchor_files(given, Path.cwd())
     group = {"kind": given} if isinstance(given, str) else given
@@ -320,6 +329,20 @@ def with_mask(
     plain = masked.optics.model_copy(update={"mask": None})
     (focus_nm,) = best_focus(plain, 0.5 * made_for)
     return masked.replace("acquisition.focus_nm", round(float(focus_nm)))
+
+
+def require_sense(
+    crlb: bool, *, side_um: float | None, photons: float | None, background: float | None
+) -> None:
+    """Refuse options that the picture asked for, of the PSF or its bound, does not use."""
+    if crlb and side_um is not None:
+        raise RecipeError(
+            f"--side-um {side_um:g} goes with pictures of the PSF, and --crlb uses all pixels of "
+            "the frame: leave it out, or --set acquisition.shape=[33,33]"
+        )
+    for name, value in (("photons", photons), ("background", background)):
+        if not crlb and value is not None:
+            raise RecipeError(f"--{name} {value:g} goes with --crlb: add it, or leave this out")
 
 
 def mask_heights(recipe: Recipe, z_range: float | None) -> tuple[float, float] | None:
@@ -352,11 +375,13 @@ def psf(
         bool, typer.Option("--crlb", help="Cramér-Rao bound of x, y, z against height instead.")
     ] = False,
     photons: Annotated[
-        float, typer.Option(help="Photons of the emitter at the camera, with --crlb.")
-    ] = 5000.0,
+        float | None,
+        typer.Option(help="With --crlb: photons of the emitter at the camera, 5000 if absent."),
+    ] = None,
     background: Annotated[
-        float, typer.Option(help="Background photons per pixel, with --crlb.")
-    ] = 10.0,
+        float | None,
+        typer.Option(help="With --crlb: background photons per pixel, 10 if absent."),
+    ] = None,
     mask: Annotated[
         str | None, typer.Option(help="Phase mask: its kind, or its group of keys as YAML.")
     ] = None,
@@ -373,7 +398,9 @@ def psf(
     focus_nm: Annotated[
         tuple[float, float] | None, typer.Option(help="Objective positions.")
     ] = None,
-    side_um: Annotated[float | None, typer.Option(help="Side of the pictures.")] = None,
+    side_um: Annotated[
+        float | None, typer.Option(help="Side of the pictures, without --crlb.")
+    ] = None,
     sample: Annotated[int, typer.Option(help="Sample whose drawn aberrations are shown.")] = 0,
     seed: Seed = 0,
     settings: Settings = None,
@@ -385,24 +412,30 @@ def psf(
         answer(*mask_list(), as_json)
         return
     from simscope import show
+    from simscope.dataset import output_target
 
+    light = {"photons": photons, "background": background}
+    require_sense(crlb, side_um=side_um, **light)
+    target, inputs = out or Path("crlb.png" if crlb else "psf.png"), [recipe] if recipe else []
+    show.require_picture_name(target)
+    output_target(target, force=force, inputs=inputs)
     chosen = load(recipe or MASK_RECIPE)
     if mask is not None or z_range is not None:
         chosen = with_mask(chosen, mask, z_range, fit_focus=recipe is None)
     chosen = changed(chosen, settings)
     for path, value in (("optics.na", na), ("optics.wavelength_nm", wavelength_nm)):
         chosen = chosen if value is None else chosen.replace(path, value)
-    target = out or Path("crlb.png" if crlb else "psf.png")
-    show.require_picture_name(target)
     shown_z = mask_heights(chosen, z_range) if recipe is None or z_range is not None else None
     heights = z_nm if z_nm or focus_nm else shown_z
-    inputs = [] if recipe is None else [recipe]
     view: Any = {"sample": sample, "seed": seed, "z_nm": heights, "focus_nm": focus_nm}
     numbers: dict[str, Any] = {}
     lines: list[str] = []
     if crlb:
         curve = show.recipe_bound_curve(
-            chosen, photons=photons, background_photons=background, **view
+            chosen,
+            photons=BOUND_PHOTONS if photons is None else photons,
+            background_photons=BOUND_BACKGROUND if background is None else background,
+            **view,
         )
         figure, numbers, lines = show.crlb_figure(curve), curve.to_dict(), curve.rows()
     else:
@@ -465,9 +498,10 @@ def show(
 ) -> None:
     """Contact sheet of a dataset, truth overlaid."""
     from simscope import show as pictures
-    from simscope.dataset import open_dataset
+    from simscope.dataset import open_dataset, output_target
 
     pictures.require_picture_name(out)
+    output_target(out, force=force, inputs=[data])
     with open_dataset(data) as opened:
         figure = pictures.contact_sheet(opened, samples=sample, truth=truth)
     written = pictures.save_figure(figure, out, force=force, inputs=[data])

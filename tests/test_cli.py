@@ -186,11 +186,13 @@ BAD_INPUT = {
     "a misspelt recipe": (("check", "smlm-2d-dens"), "did you mean 'smlm-2d-dense'"),
     "a misspelt key": (("check", "smlm-2d-dense", "--set", "camera.qu=1"), "did you mean 'qe'"),
     "a setting without value": (("check", "smlm-2d-dense", "--set", "camera.qe"), "path=value"),
-    "na above the oil": (("check", "smlm-2d-dense", "--set", "optics.na=1.6"), "na=1.6 exceeds"),
+    "na above the oil": (
+        ("check", "smlm-2d-dense", "--set", "optics.na=1.6"), "simscope: optics: na=1.6 exceeds"
+    ),
     "a negative seed": (("check", "smlm-2d-dense", "--seed", "-1"), "seed=-1"),
     "a missing dataset": (("show", "none.h5", "--out", "a.png"), "check the path"),
     "a missing table": (("evaluate", "none.csv", "none.h5"), "check the path"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
@@ -305,6 +307,13 @@ def test_emitters_beside_the_frame_are_no_misses(folder, tmp_path):
 
 
 REFUSED = {
+    "the side of a bound": (("psf", "--crlb", "--side-um", "3"), "--side-um 3 goes with pictures"),
+    "photons of a picture": (("psf", "--photons", "100"), "--photons 100 goes with --crlb"),
+    "background of a picture": (("psf", "--background", "0"), "--background 0 goes with --crlb"),
+    "an empty mask": (("psf", "--mask", ""), "--mask '' names no mask"),
+    "a missing folder": (("psf", "--out", "none/psf.png"), "folder none does not exist"),
+    "photons of nothing": (("psf", "--crlb", "--photons", "0"), "photons=0 "),
+    "photons of a supernova": (("psf", "--crlb", "--photons", "1e300"), "photons=1e+300 "),
     "a missing training file": (
         ("train", "deepstorm", "no.h5", "--out", "run"), "no dataset no.h5"
     ),
@@ -323,6 +332,20 @@ def test_what_makes_no_sense_is_refused_at_once(case, tmp_path, monkeypatch):
     words, message = REFUSED[case]
     assert message in complaint(*words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_noticed_before_computing(folder, tmp_path, monkeypatch):
+    from simscope import show
+
+    def computed(*args, **kwargs):
+        raise AssertionError("computed first")
+
+    monkeypatch.setattr(show, "recipe_psf_figure", computed)
+    monkeypatch.setattr(show, "contact_sheet", computed)
+    assert "does not exist" in complaint("psf", "--out", tmp_path / "none" / "a.png")
+    assert "does not exist" in complaint(
+        "show", folder / "a.h5", "--out", tmp_path / "no" / "a.png"
+    )
 
 
 def test_a_refused_run_shows_no_progress_bar(folder, tmp_path):
@@ -350,7 +373,7 @@ def test_a_request_to_end_leaves_nothing(folder, tmp_path):
         time.sleep(0.02)
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=60)
-    assert (run.returncode, "interrupted" in said) == (130, True)
+    assert (run.returncode, "interrupted" in said) == (143, True)
     assert not list(tmp_path.iterdir())
 
 

@@ -319,5 +319,5 @@ class TestCommand:
         pytest.importorskip("matplotlib", reason="pictures need simscope[view]")
         result = command(tmp_path, "--photons", "-5")
         assert result.exit_code == 2
-        assert "photons of 0 or fewer" in result.stderr
+        assert "photons=-5 is no light" in result.stderr
         assert not (tmp_path / "crlb.png").exists()

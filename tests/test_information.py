@@ -384,8 +384,6 @@ class TestPsfBounds:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"photons": 0.0}, EvaluationError, "photons of 0"),
-            ({"background_photons": -1.0}, EvaluationError, "background below 0"),
             ({"parameters": ("x_n",)}, EvaluationError, "did you mean 'x_nm'"),
             ({"parameters": ()}, EvaluationError, "at least one"),
             ({"parameters": ("polar_deg",)}, EvaluationError, "no orientation"),
@@ -394,6 +392,10 @@ class TestPsfBounds:
             ({"z_nm": math.nan}, OpticsError, "not finite"),
             ({"camera": CCD(qe={"uniform": [0.4, 0.6]})}, CameraError, "qe"),
             ({"dipole": FixedDipole()}, OpticsError, "still to be drawn"),
+            ({"camera": "scmos"}, EvaluationError, "camera='scmos' is no camera"),
+            ({"photons": 0}, EvaluationError, "photons=0 is no light"),
+            ({"photons": 1e300}, EvaluationError, "photons=1e.300 is above 1e.15"),
+            ({"background_photons": -1}, EvaluationError, "background_photons=-1 is no light"),
         ],
     )
     def test_what_has_no_bound_is_refused(self, arguments, error, message):

@@ -45,6 +45,7 @@ from simscope.optics.dipoles import (
     orientation_rad,
 )
 from simscope.optics.slopes import image_slopes
+from simscope.recipe.camera import CCD, EMCCD, SCMOS
 from simscope.recipe.dipoles import ConeDipole, FixedDipole, constraint_of_half_angle
 
 POSITION = ("x_nm", "y_nm", "z_nm")
@@ -57,6 +58,9 @@ ORIENTATION_RANGES = {
 ORIENTATION = tuple(ORIENTATION_RANGES)
 PARAMETERS = (*POSITION, "photons", "background", *ORIENTATION)
 STANDARD = (*POSITION, "photons", "background")
+
+MOST_PHOTONS = 1e15
+"""Photons beyond which a number is taken for a mistake."""
 
 
 def psf_crlb(
@@ -121,8 +125,7 @@ def psf_crlb(
     check_distance("focus_nm", places[1])
     farthest_nm = float(np.hypot(places[2], places[3]).max())
     check_window(shape, pixel_nm, farthest_nm, images=4 * len(light))
-    if np.any(light <= 0) or np.any(level < 0):
-        raise EvaluationError("photons of 0 or fewer, or background below 0: give expected photons")
+    _check_light(light, level)
     window = Window(shape, pixel_nm)
     information: Floats = np.zeros((len(light), len(parameters), len(parameters)))
     for channel in channels(optics):
@@ -145,6 +148,21 @@ def _seen_information(effects: Floats, variance: Floats, darkest: Floats) -> Flo
         (effects * seen[:, None]).reshape(*effects.shape[:2], -1),
         np.where(seen, variance, 1.0).reshape(len(variance), -1),
     )
+
+
+def _check_light(photons: Floats, background: Floats) -> None:
+    for name, low, high in (
+        ("photons", photons.min(), photons.max()),
+        ("background_photons", background.min(), background.max()),
+    ):
+        if low < 0 or (name == "photons" and low == 0):
+            least = "above 0" if name == "photons" else "0 or more"
+            raise EvaluationError(f"{name}={low:g} is no light: give expected photons, {least}")
+        if high > MOST_PHOTONS:
+            raise EvaluationError(
+                f"{name}={high:g} is above {MOST_PHOTONS:g}, more than a pixel can count: give "
+                "expected photons of one image"
+            )
 
 
 def _check_parameters(parameters: Sequence[str], dipole: Any) -> None:
@@ -255,6 +273,11 @@ def _detection(
         raise EvaluationError(f"noise={noise!r} is unknown: choose moments or exact")
     if camera is None:
         return 1.0, mean_photons
+    if not isinstance(camera, CCD | EMCCD | SCMOS):
+        raise EvaluationError(
+            f"camera={camera!r} is no camera: give CCD(), EMCCD() or SCMOS() of simscope.recipe "
+            "with its numbers, or None"
+        )
     detected = noise_model(camera, None, mean_photons, exposure_s=exposure_s)
     efficiency = float(setting(camera, "qe"))
     if noise == "moments":
