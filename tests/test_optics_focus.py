@@ -115,7 +115,7 @@ def test_a_millimetre_deep_the_peak_still_follows_its_caustic():
 
 
 def test_what_has_no_focus_is_refused():
-    with pytest.raises(OpticsError, match="lies beyond 1e.06"):
+    with pytest.raises(OpticsError, match=r"lies beyond 1e.06"):
         best_focus(OIL_WATER, 1e7)
     with pytest.raises(OpticsError, match="mask"):
         best_focus(OIL_WATER.model_copy(update={"mask": TetrapodMask()}), 0.0)
