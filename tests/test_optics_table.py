@@ -446,3 +446,12 @@ def test_processes_that_build_the_same_table_at_once_share_one_file(tmp_path):
         one, two = pool.map(build_in_a_process, [tmp_path, tmp_path])
     assert one == two
     assert [f.suffix for f in tmp_path.iterdir()] == [".npz"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"focus_nm": "0"}, {"pixel_nm": True}, {"z_max_nm": None}, {"accuracy": [1e-3]}]
+)
+def test_what_is_no_number_makes_no_table(given):
+    (name,) = given
+    with pytest.raises(OpticsError, match=f"^{name}=.* is no plain number"):
+        build_table(WATER, **(DEEP | given))

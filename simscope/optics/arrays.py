@@ -17,6 +17,8 @@ from simscope.errors import OpticsError
 def existing_file(path: str | Path, what: str, setting: str) -> Path:
     """The path with ``~`` expanded; raises OpticsError unless a file is there."""
     file = Path(path).expanduser()
+    if file.is_dir():
+        raise OpticsError(f"{what} file {str(path)!r} is a folder: name a file in {setting}.path")
     if not file.is_file():
         raise OpticsError(f"{what} file {str(path)!r} does not exist: check {setting}.path")
     return file
@@ -27,9 +29,10 @@ def read_npy(file: Path, what: str) -> NDArray[Any]:
     try:
         values = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
+        # numpy's own words advise to unpickle, which runs whatever the file holds
         raise OpticsError(
-            f"{what} file {str(file)!r} cannot be read as a .npy array of numbers "
-            f"({_one_line(error)}): write it with np.save"
+            f"{what} file {str(file)!r} is no .npy array of plain numbers, or damaged: write it "
+            "with np.save"
         ) from error
     if not isinstance(values, np.ndarray):
         raise OpticsError(f"{what} file {str(file)!r} is an .npz archive: save one array as .npy")

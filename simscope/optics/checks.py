@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
 from simscope.optics.interfaces import Objective
+from simscope.recipe.problems import shortened
 
 FloatArray = NDArray[np.float64]
 
@@ -111,14 +112,14 @@ def is_number(value: Any) -> bool:
 
 def check_numbers(**columns: ArrayLike) -> list[FloatArray]:
     """Finite float64 arrays, (n,) each, of values that broadcast against each other."""
+    arrays = [_real_numbers(name, value) for name, value in columns.items()]
     try:
-        arrays = [np.atleast_1d(np.asarray(value, np.float64)) for value in columns.values()]
         together = np.broadcast_arrays(*arrays)
-    except (TypeError, ValueError) as error:
-        raise OpticsError(
-            f"{' and '.join(columns)} are no numbers of matching lengths ({error}): give scalars "
-            "or lists of one length"
-        ) from error
+    except ValueError:
+        given = ", ".join(
+            f"{name} of shape {a.shape}" for name, a in zip(columns, arrays, strict=True)
+        )
+        raise OpticsError(f"{given} do not match: give scalars or lists of one length") from None
     if together[0].ndim != 1 or together[0].size == 0:
         shape = together[0].shape
         raise OpticsError(
@@ -130,6 +131,36 @@ def check_numbers(**columns: ArrayLike) -> list[FloatArray]:
     return list(together)
 
 
+def _real_numbers(name: str, values: ArrayLike) -> FloatArray:
+    """Float64 array (n,) of what a caller gave; OpticsError unless it holds real numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.asarray("rows of several lengths")
+    if array.dtype.kind not in "fiu":
+        raise OpticsError(
+            f"{name}={shortened(values)} is no plain number: give one, or a list of them"
+        )
+    return np.atleast_1d(array.astype(np.float64))
+
+
+def check_plain(**values: Any) -> None:
+    """Return nothing; raise OpticsError unless every value is one finite real number."""
+    for name, value in values.items():
+        if not is_number(value):
+            fault = "not finite" if isinstance(value, float) else "no plain number"
+            raise OpticsError(f"{name}={shortened(value)} is {fault}: give a plain number")
+
+
+def check_place(name: str, place_nm: Any) -> None:
+    """Return nothing; raise OpticsError unless it is a place (x, y) in the field."""
+    pair = tuple(place_nm) if isinstance(place_nm, Sequence | np.ndarray) else ()
+    if len(pair) != 2 or not all(map(is_number, pair)):
+        raise OpticsError(
+            f"{name}={shortened(place_nm)} is no place: give (x, y) in nm from the field's centre"
+        )
+
+
 def check_wavefront(wavefront_nm: Mapping[int, float] | None) -> None:
     """Return nothing; raise OpticsError unless it is a dict of OSA index -> RMS nm."""
     if wavefront_nm is None:
@@ -137,7 +168,8 @@ def check_wavefront(wavefront_nm: Mapping[int, float] | None) -> None:
     if not isinstance(wavefront_nm, Mapping):
         raise OpticsError(f"wavefront_nm={wavefront_nm!r}: give a dict of OSA index -> RMS nm")
     for index, value in wavefront_nm.items():
-        if not isinstance(index, int | np.integer) or not 0 <= index <= HIGHEST_MODE:
+        whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
+        if not whole or not 0 <= index <= HIGHEST_MODE:
             raise OpticsError(f"OSA index {index!r} is no whole number in [0, {HIGHEST_MODE}]")
         if not is_number(value):
             raise OpticsError(f"wavefront_nm[{index}]={value!r} is no finite number of nm")

@@ -16,6 +16,7 @@ from simscope.optics.checks import (
     check_distance,
     check_heights,
     check_numbers,
+    check_place,
     check_supported,
     check_wavefront,
     check_window,
@@ -73,6 +74,7 @@ def psf(
             raise OpticsError(f"{name}={value!r} is no finite number: give one shift in nm")
     check_window(shape, pixel_nm, math.hypot(x_nm, y_nm), images=z.size)
     check_wavefront(wavefront_nm)
+    check_place("field_nm", field_nm)
     optics = optics_at(optics, *field_nm)
     moment = dipole_moments(dipole)
     with single_blas_thread():

@@ -268,9 +268,9 @@ def _resolved_nodes(
                 return rule
         rule, before = finer, values
     raise OpticsError(
-        f"{NODE_COUNTS[-1]} wavelengths change the image by {change:.1e} of its peak, a quarter of "
-        f"accuracy={accuracy:g} is asked: use a narrower filter, a smaller window or range, or a "
-        "larger accuracy"
+        f"{NODE_COUNTS[-1]} wavelengths change the image by {change:.1e} of its peak, more "
+        f"than the {0.25 * accuracy:.1e} that keep to the accuracy asked for: use a narrower "
+        "filter, a smaller window or range, or a larger accuracy"
     )
 
 

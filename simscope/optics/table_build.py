@@ -34,7 +34,7 @@ from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.kernels.splat import padded_window
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
-from simscope.optics.checks import check_heights, check_supported
+from simscope.optics.checks import check_heights, check_plain, check_supported
 from simscope.optics.interfaces import objective_of
 from simscope.optics.modalities import band_limit_per_nm
 from simscope.optics.pixels import samples_per_pixel
@@ -105,9 +105,14 @@ def build_table(
     of the filters, numba's number if None, of no influence on the result. ``progress`` is called
     with planes done and planes in all. Raises OpticsError if the accuracy is not reached, memory
     does not suffice or more than 20 % of the light falls outside (unless ``accept_energy_loss``);
-    warns above 5 %.
+    warns above 5 %. ``optics.collection`` plays no part: images hold the light collected, and how
+    much that is belongs to the photons (``simscope.optics.CollectedLight``), as in recipes.
     """
     check_supported(optics)
+    check_plain(
+        focus_nm=focus_nm, z_min_nm=z_min_nm, z_max_nm=z_max_nm, pixel_nm=pixel_nm,
+        accuracy=accuracy, max_window_px=max_window_px,
+    )  # fmt: skip
     request = TableRequest(
         float(focus_nm), float(z_min_nm), float(z_max_nm), float(pixel_nm), window_px,
         int(max_window_px), float(accuracy), bool(dipoles),
@@ -136,8 +141,6 @@ def _check_request(optics: Any, request: TableRequest) -> None:
     check_heights(objective_of(optics), ends, 0.5 * optics.bead_diameter_nm)
     if z_max < z_min:
         raise OpticsError(f"z_max_nm={z_max:g} lies below z_min_nm={z_min:g}: swap them")
-    if not math.isfinite(request.focus_nm):
-        raise OpticsError(f"focus_nm={request.focus_nm} is not finite: give a plain number")
     if not 1e-6 <= request.accuracy <= 0.1:
         raise OpticsError(f"accuracy={request.accuracy:g} lies outside [1e-6, 0.1] for tables")
     widest = request.max_window_px if request.window_px == "auto" else request.window_px
@@ -166,9 +169,10 @@ def judge_energy(left_out: float, where: str, window_px: int, *, accepted: bool)
     )
     if left_out > REFUSE_LEFT_OUT and not accepted:
         raise OpticsError(
-            f"{what}, more than {100 * REFUSE_LEFT_OUT:g} %: raise rendering.max_window_px (or "
-            "rendering.window_px), shorten the height or focus range, or accept the loss with "
-            "rendering.accept_energy_loss: true"
+            f"{what}, more than {100 * REFUSE_LEFT_OUT:g} %: raise max_window_px or window_px "
+            "(rendering.max_window_px in a recipe), shorten the height or focus range, check that "
+            "pixels are in nm, or accept the loss with accept_energy_loss "
+            "(rendering.accept_energy_loss: true)"
         )
     warnings.warn(what, SimscopeWarning, stacklevel=3)
 

@@ -76,9 +76,11 @@ class FieldOfView:
             error = line.error(count)
             if error <= FIELD_SHARE * self.request.accuracy:
                 return count
+        allowed = FIELD_SHARE * self.request.accuracy
         raise OpticsError(
             f"{NODE_COUNTS[-1]} nodes along {'yx'[axis]} leave an error of {error:.1e} of the "
-            f"peak, accuracy={self.request.accuracy:g} is asked of the table: raise it, use a "
+            f"peak between them, {allowed:.1e} is allowed there so that the whole table keeps to "
+            f"accuracy={self.request.accuracy:g}: raise it, use a "
             "field that changes less over the frame, or one whose half_width_nm or maps cover the "
             "frame (at their edge aberrations stop changing, with a kink)"
         )

@@ -1,0 +1,55 @@
+"""What callers hand to the PSF models is judged before anything is computed."""
+
+import numpy as np
+import pytest
+
+import simscope as ss
+from simscope.errors import OpticsError
+from simscope.optics import best_focus
+from simscope.optics.masks import load_mask
+from simscope.recipe import Optics
+
+WRONG = {
+    "a word as height": ({"z_nm": "100"}, "z_nm='100' is no plain number"),
+    "truth as height": ({"z_nm": True}, "z_nm=True is no plain number"),
+    "words as foci": ({"focus_nm": ["0", "1"]}, "focus_nm=.* is no plain number"),
+    "a complex focus": ({"focus_nm": 1j}, "focus_nm=1j is no plain number"),
+    "rows of two lengths": ({"z_nm": [[1, 2], [3]]}, "z_nm=.* is no plain number"),
+    "heights and foci that do not match": (
+        {"z_nm": [0, 1, 2], "focus_nm": [0, 1]}, r"z_nm of shape \(3,\), focus_nm of shape \(2,\)"
+    ),
+    "truth as a mode": ({"wavefront_nm": {True: 1}}, "OSA index True"),
+    "half a place": ({"field_nm": (1,)}, r"field_nm=\(1,\) is no place"),
+    "no place": ({"field_nm": None}, "field_nm=None is no place"),
+    "a number as place": ({"field_nm": 5}, "field_nm=5 is no place"),
+    "a place in space": ({"field_nm": (1, 2, 3)}, "is no place"),
+    "letters as place": ({"field_nm": "ab"}, "field_nm='ab' is no place"),
+    "a place that is nowhere": ({"field_nm": (float("nan"), 0)}, "is no place"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_number_is_named_and_not_computed(case):
+    given, words = WRONG[case]
+    with pytest.raises(OpticsError, match=words):
+        ss.psf(Optics(), shape=(5, 5), **given)
+
+
+def test_a_word_has_no_best_focus():
+    with pytest.raises(OpticsError, match="z_nm='a' is no plain number"):
+        best_focus(Optics(), "a")
+
+
+def test_whole_numbers_and_single_precision_are_numbers():
+    heights = [0, np.float32(100.0), np.int64(200)]
+    images = ss.psf(Optics(), heights, shape=(5, 5), field_nm=np.zeros(2))
+    np.testing.assert_array_equal(images, ss.psf(Optics(), [0.0, 100.0, 200.0], shape=(5, 5)))
+
+
+def test_a_folder_is_no_mask_and_nobody_is_told_to_unpickle(tmp_path):
+    with pytest.raises(OpticsError, match=r"is a folder: name a file in mask\.path"):
+        load_mask(tmp_path)
+    (tmp_path / "mask.npy").write_text("not an array")
+    with pytest.raises(OpticsError, match=r"write it with np\.save") as refused:
+        load_mask(tmp_path / "mask.npy")
+    assert "pickle" not in str(refused.value)
