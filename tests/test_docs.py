@@ -1,6 +1,7 @@
 """The page of PSF models: its examples run as printed, one after another."""
 
 import re
+import runpy
 import warnings
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def test_examples_run_as_printed_in_one_session(tmp_path, monkeypatch):
     monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "tables"))
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.DOTALL)
     assert len(blocks) > 5
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks), "utf8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SimscopeWarning)
-        exec(compile("\n".join(blocks), str(PAGE), "exec"), {})  # noqa: S102
+        runpy.run_path(str(script))

@@ -55,8 +55,9 @@ def test_different_recipes_have_different_hashes():
 
 def test_a_recipe_is_frozen():
     recipe = load_recipe("smlm-2d-dense")
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(RecipeError, match=r"^Optics is frozen: make a new one with na=1\.2, or"):
         recipe.optics.na = 1.2
+    assert recipe.optics.na == load_recipe("smlm-2d-dense").optics.na
 
 
 BAD = [

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
 
-from simscope.errors import did_you_mean
+from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.distributions import Distribution, distribution_schema, parse_distribution
 from simscope.recipe.problems import Explained, learn_kinds, shortened
 
@@ -74,6 +74,15 @@ class Model(BaseModel, metaclass=Explained):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=False
     )
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuse, as records are frozen."""
+            raise RecipeError(
+                f"{type(self).__name__} is frozen: make a new one with {name}={shortened(value)}, "
+                "or change a recipe by recipe.replace(path, value)"
+            )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
