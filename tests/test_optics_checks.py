@@ -35,6 +35,11 @@ def test_what_is_no_number_is_named_and_not_computed(case):
         ss.psf(Optics(), shape=(5, 5), **given)
 
 
+def test_pixels_too_wide_for_the_pupil_model_are_named():
+    with pytest.raises(OpticsError, match=r"pixel_nm=20000 is too wide .* give smaller pixels"):
+        ss.psf(Optics(method="pupil"), shape=(5, 5), pixel_nm=2e4)
+
+
 def test_a_word_has_no_best_focus():
     with pytest.raises(OpticsError, match="z_nm='a' is no plain number"):
         best_focus(Optics(), "a")

@@ -92,8 +92,8 @@ def line_filter(
         if np.abs(waves @ weights - wanted).max() < accuracy:
             return {int(o) + centre: float(w) for o, w in zip(offsets, weights, strict=True)}
     raise OpticsError(
-        f"no filter of {LONGEST_REACH} samples averages over {reach_nm:g} nm to "
-        f"accuracy={accuracy:.1g}: ask for a lower accuracy (a larger number)"
+        f"no filter of {LONGEST_REACH} samples averages over {reach_nm:g} nm to the accuracy "
+        "asked for: use a smaller bead or pinhole, or a larger accuracy"
     )
 
 

@@ -131,8 +131,8 @@ def pixel_filter(
             weights.flags.writeable = False
             return weights
     raise OpticsError(
-        f"no filter of {2 * LONGEST_FILTER + 1} taps integrates pixels of {pixel_nm:g} nm to "
-        f"accuracy={accuracy:g}: ask for a lower accuracy (a larger number)"
+        f"pixel_nm={pixel_nm:g} is too wide to integrate over to the accuracy asked for, with "
+        f"filters of up to {2 * LONGEST_FILTER + 1} samples: give smaller pixels and add them up"
     )
 
 
