@@ -11,8 +11,16 @@ import scipy.io
 import scipy.ndimage
 from reference import published_convention_image
 
-from simscope.errors import OpticsError
-from simscope.optics import PupilModel, array_mask, at_wavelength, mask_phase, objective_of, psf
+from simscope.errors import OpticsError, SimscopeWarning
+from simscope.optics import (
+    PupilModel,
+    array_mask,
+    at_wavelength,
+    make_wavefront_map,
+    mask_phase,
+    objective_of,
+    psf,
+)
 from simscope.optics.maps import array_phasor
 from simscope.optics.masks import (
     cubic_alpha_rad,
@@ -450,8 +458,19 @@ def square_grid_image(optics, z_nm, pixels, pixel_nm):
 
 
 def test_masks_too_steep_to_resolve_are_refused_with_the_numbers():
-    with pytest.raises(OpticsError, match="nodes across the pupil change the image by"):
-        psf(water(mask=CubicMask(alpha_rad=1000.0)), 500.0, shape=(9, 9))
+    with pytest.raises(OpticsError, match=r"turns by .* rad .* asks for about \d+ nodes"):
+        psf(water(na=1.2, mask=CubicMask(alpha_rad=1000.0)), 500_000.0, shape=(9, 9))
+    noise = np.random.default_rng(9).normal(0.0, 1e6, (41, 41))
+    with pytest.raises(OpticsError, match="use a smoother mask or wavefront"):
+        psf(water(wavefront_map=make_wavefront_map(noise, 0.06)), shape=(9, 9))
+
+
+def test_much_work_is_announced(monkeypatch):
+    # takes a moment; from 250 000 nodes on it takes seconds
+    monkeypatch.setattr("simscope.optics.sampling.MANY_NODES", 1_000)
+    noise = array_mask(np.random.default_rng(8).uniform(-3.0, 3.0, (41, 41)), 0.06)
+    with pytest.warns(SimscopeWarning, match="million nodes"):
+        psf(water(mask=noise, accuracy=1e-2), shape=(5, 5))
 
 
 def test_arrays_of_noise_are_computed_to_the_accuracy_asked():

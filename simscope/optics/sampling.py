@@ -13,6 +13,7 @@ and may be refused.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.errors import OpticsError
+from simscope.errors import OpticsError, SimscopeWarning
 from simscope.optics import interfaces
 from simscope.optics.field import (
     PupilField,
@@ -43,8 +44,11 @@ from simscope.optics.transform import Transform, parity_parts
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
-MOST_NODES = 320
-"""Nodes across a half pupil at which a mask or wavefront counts as unresolvable."""
+MOST_NODES = 1000
+"""Nodes across a half pupil at which a mask, a wavefront or a window counts as unresolvable."""
+
+MANY_NODES = 250_000
+"""Nodes of a quadrant from which a warning tells of the work, seconds and more."""
 
 CHECKED_SHARE = 0.25
 """Share of the accuracy that the change from more nodes must stay below."""
@@ -121,27 +125,56 @@ def sampled_field(demand: Demand) -> Sampled:
             known[count, roughness] = _check_values(demand, field, static), static
         return known[count, roughness]
 
-    count, step, error = first_guess(demand), 0, math.inf
-    per_digit = _rule(demand)[1]
+    count, step, error = _possible_guess(demand), 0, math.inf
+    per_digit, warned = _rule(demand)[1], False
     while count <= MOST_NODES:
         finer_count = math.ceil(1.2 * count) + 2
         (finer, _), (values, static) = tried(finer_count, more), tried(count, cut)
+        if not warned and static[0, 0].size > MANY_NODES:
+            warned = True
+            _warn_of_work(static[0, 0].size)
         differences = np.abs(finer - values).max(axis=1) / finer.max(axis=1)
         before, error = error, float(differences.max())
         if error < CHECKED_SHARE * demand.accuracy:
             return Sampled(_field(demand, count), static, error)
         if step and error < before:
             per_digit = max(per_digit, step / math.log10(before / error))
-        step = finer_count - count
-        # rough pupils converge slowly and cost much: no use in small steps
+        previous, step = step, finer_count - count
+        missing = max(per_digit * math.log10(error / (CHECKED_SHARE * demand.accuracy)), 0.0)
         if cut.smooth and error < 1.0:
-            missing = math.log10(error / (CHECKED_SHARE * demand.accuracy))
-            step = min(step, max(LEAST_STEP, math.ceil(per_digit * missing)))
+            step = min(step, max(LEAST_STEP, math.ceil(missing)))
+        elif previous:
+            # rough pupils converge slowly and cost much: no use in small steps
+            step = max(step, min(math.ceil(missing), count // 2))
         count += step
     raise OpticsError(
-        f"{2 * MOST_NODES} nodes across the pupil change the image by {error:.1e} of its "
-        f"peak, a quarter of accuracy={demand.accuracy:g} is asked: use a smoother mask, a "
-        "smaller window or range, or a larger accuracy"
+        f"{2 * (count - step)} nodes across the pupil leave {error:.1e} of the image's peak to "
+        f"doubt, {CHECKED_SHARE * demand.accuracy:.1e} is asked, and no more than "
+        f"{2 * MOST_NODES} are tried: use a smoother mask, a smaller window or range, or a larger "
+        "optics.accuracy"
+    )
+
+
+def _possible_guess(demand: Demand) -> int:
+    """The first guess; OpticsError where it lies beyond ``MOST_NODES``."""
+    count = first_guess(demand)
+    if count > MOST_NODES:
+        raise OpticsError(
+            f"the light turns by {steepest_phase_rad(demand):.3g} rad along a pupil radius (mask, "
+            f"wavefront, height, focus and the window's corner at {max(demand.half_nm):.4g} nm "
+            f"together), which asks for about {2 * count} nodes across the pupil, more than the "
+            f"{2 * MOST_NODES} possible: use a smoother mask or wavefront, or a smaller window or "
+            "range"
+        )
+    return count
+
+
+def _warn_of_work(nodes: int) -> None:
+    warnings.warn(
+        f"the pupil takes {4e-6 * nodes:.2g} million nodes or more, so seconds to minutes: if that "
+        "is too long, bin the mask or map, raise optics.accuracy, or narrow window and range",
+        SimscopeWarning,
+        stacklevel=2,
     )
 
 
@@ -191,8 +224,13 @@ def steepest_phase_rad(demand: Demand) -> float:
 
 
 def steepest_static_rad_per_na(demand: Demand) -> float:
-    """Steepest slope of mask and wavefronts in the pupil [rad per NA], 0 where they jump."""
-    if not demand.roughness.smooth:
+    """Steepest slope of mask and wavefronts in the pupil [rad per NA].
+
+    0 where they jump or turn around the axis. Between the lines of an array the slope of the
+    phasor itself, which stays bounded where splines of it pass through 0.
+    """
+    roughness = demand.roughness
+    if roughness.jumps or roughness.singular_centre:
         return 0.0
     objective = demand.objective
     line = objective.na * np.linspace(-0.999, 0.999, GRADIENT_POINTS)
@@ -202,7 +240,10 @@ def steepest_static_rad_per_na(demand: Demand) -> float:
     step = 1e-4 * objective.na
     places = ((kx, ky), (kx + step, ky), (kx, ky + step))
     here, right, up = (static_phasor(demand.optics, objective, x, y) for x, y in places)
-    slope_x, slope_y = (np.angle(moved * here.conj()) / step for moved in (right, up))
+    if roughness.lines_na:
+        slope_x, slope_y = (np.abs(moved - here) / step for moved in (right, up))
+    else:
+        slope_x, slope_y = (np.angle(moved * here.conj()) / step for moved in (right, up))
     steepest = 0.0
     for wavefront_nm in demand.wavefronts_nm:
         phase, right_phase, up_phase = (
