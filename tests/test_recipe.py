@@ -266,6 +266,7 @@ CONSTRUCTED = {
         lambda: Acquisition(shape=(8, 8), focus_nm={"start_nm": 0, "stop_nm": 1}),
         "focus_nm.planes: is missing",
     ),
+    "a recipe of nothing but a bad name": (lambda: Recipe.model_validate({"nam": 1}), "'name'"),
     "an empty array": (
         lambda: array_mask(np.full((64, 64), np.nan), 0.1), "nan is not finite"
     ),
@@ -303,7 +304,10 @@ def test_recipes_and_constructors_refuse_in_the_same_words():
         Optics(na=1.6)
     with pytest.raises(RecipeError) as replaced:
         load_recipe("smlm-2d-dense").replace("optics.na", 1.6)
+    with pytest.raises(RecipeError) as validated:
+        Optics.model_validate({"na": 1.6})
     assert str(replaced.value) == f"optics: {direct.value}"
+    assert str(validated.value) == str(direct.value)
 
 
 def test_records_are_copied_and_numbers_of_numpy_are_numbers():

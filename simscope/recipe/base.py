@@ -7,12 +7,20 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.distributions import Distribution, distribution_schema, parse_distribution
-from simscope.recipe.problems import Explained, learn_kinds, shortened
+from simscope.recipe.problems import Explained, describe, learn_kinds, shortened
 
 Scope = Literal["dataset", "sample", "emitter"]
 
@@ -75,7 +83,15 @@ class Model(BaseModel, metaclass=Explained):
         frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=False
     )
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # for type checkers pydantic's own declarations stand
+
+        @classmethod
+        def model_validate(cls, obj: Any, **options: Any) -> Model:
+            """A record from nested dictionaries; errors as where one is constructed."""
+            try:
+                return super().model_validate(obj, **options)
+            except ValidationError as error:
+                raise RecipeError(describe(error)) from None
 
         def __setattr__(self, name: str, value: Any) -> None:
             """Refuse, as records are frozen."""

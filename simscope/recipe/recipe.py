@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.acquisition import Acquisition, Rendering
@@ -19,7 +19,6 @@ from simscope.recipe.dipoles import Dipole, FreeDipole
 from simscope.recipe.distributions import Distribution
 from simscope.recipe.illumination import Illumination, UniformIllumination
 from simscope.recipe.optics import Optics
-from simscope.recipe.problems import describe
 from simscope.recipe.sample import Background, Photophysics, Structure, UniformBackground
 from simscope.recipe.text import parse_yaml, to_yaml
 from simscope.recipe.wavefront import ZernikeWavefront
@@ -92,9 +91,9 @@ class Recipe(Model):
             )
         try:
             return cls.model_validate(data)
-        except ValidationError as error:
+        except RecipeError as error:
             where = f"{source}: " if source else ""
-            raise RecipeError(f"{where}{describe(error)}") from None
+            raise RecipeError(f"{where}{error}") from None
 
     @classmethod
     def from_yaml(cls, text: str, *, source: str = "recipe") -> Recipe:
