@@ -329,6 +329,20 @@ def test_a_light_sheet_dims_molecules_by_its_gaussian_profile():
     assert lit / plain == pytest.approx(np.broadcast_to(want[:, None, None], lit.shape))
 
 
+def test_a_light_sheet_lies_in_the_focal_plane_of_unlike_media():
+    # paraxially an oil objective moved by f focuses f n_sample / n_immersion deep
+    index = {"na": 0.5, "n_sample": 1.33, "n_immersion": 1.518}
+    focus = 3000.0
+    z = focus * 1.33 / 1.518 + np.array([-600.0, 0.0, 600.0])
+    lit, plain = (
+        ss.psf(Optics(modality=modality, **index), z_nm=z, focus_nm=focus)
+        for modality in (SHEET, {"kind": "widefield"})
+    )
+    dimmed = np.exp(-2 * (600.0 / 900.0) ** 2)
+    want = np.array([dimmed, 1.0, dimmed])[:, None, None]
+    assert lit / plain == pytest.approx(np.broadcast_to(want, lit.shape))
+
+
 def test_a_light_sheet_thickens_by_root_two_at_one_rayleigh_length():
     from simscope.optics.modalities.sheet import sheet_at
 
