@@ -7,6 +7,8 @@ axis after the other. ``stack`` as in ``reference.radial_psf``.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from reference import _path
 
@@ -69,3 +71,32 @@ def aberrated_pixels(stack, path_nm, x_nm, y_nm, pixel_nm, z_nm, focus_nm, scala
     y = np.atleast_1d(y_nm)[:, None, None] + dy
     values = aberrated_psf(stack, path_nm, x.ravel(), y.ravel(), z_nm, focus_nm, scalar)
     return (values.reshape(x.shape) * area).sum(axis=(1, 2))
+
+
+def modulated_psf(na, wavelength_nm, transmission, x_nm, y_nm):
+    """Scalar intensity [1/nm^2] in focus behind square modulator pixels over the pupil's width.
+
+    ``transmission[row = ky, col = kx]``: complex, of every pixel. Along kx the light of a pixel
+    is a sinc, exactly; along ky = NA sin(t) the chord ends at NA cos(t), and Gauss's rule runs
+    between all t at which a chord meets an edge or a corner of pixels.
+    """
+    size = len(transmission)
+    edges = np.linspace(-na, na, size + 1)
+    meets = np.sqrt(na**2 - edges**2)
+    cuts = np.unique(np.round(np.arcsin(np.concatenate((edges, meets, -meets)) / na), 12))
+    node, weight = np.polynomial.legendre.leggauss(12)
+    k = 2 * np.pi / wavelength_nm
+    field = np.zeros((len(y_nm), len(x_nm)), complex)
+    energy = 0.0
+    for low, high in pairwise(cuts):
+        half = 0.5 * (high - low)
+        for t, dt in zip(low + half * (node + 1), half * weight, strict=True):
+            ky, end, step = na * np.sin(t), na * np.cos(t), na * np.cos(t) * dt
+            shown = transmission[int((ky + na) / (2 * na) * size)]
+            left, right = np.clip(edges[:-1], -end, end), np.clip(edges[1:], -end, end)
+            width, middle = right - left, 0.5 * (left + right)
+            waves = width * np.sinc(k * np.outer(x_nm, width) / (2 * np.pi))
+            along = (waves * np.exp(-1j * k * np.outer(x_nm, middle))) @ shown
+            field += step * np.outer(np.exp(-1j * k * ky * y_nm), along)
+            energy += step * (width @ np.abs(shown) ** 2)
+    return np.abs(field) ** 2 / (wavelength_nm**2 * energy)

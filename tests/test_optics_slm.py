@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
+from reference_pupil import modulated_psf
 
 from simscope.errors import OpticsError
 from simscope.optics import (
+    PupilModel,
     array_mask,
     at_wavelength,
     make_amplitude_map,
@@ -57,6 +59,24 @@ def test_fine_pixels_and_many_levels_tend_to_the_ideal_mask():
     # light lost to a pixel's diffraction orders goes as the square of the phase step across it
     assert errors[0] > 2.5 * errors[1] > 6.0 * errors[2]
     assert errors[2] < 0.05
+
+
+@pytest.mark.parametrize(("across", "levels", "unmodulated"), [(24, 16, 0.1), (13, None, 0.0)])
+def test_modulators_agree_with_the_light_of_their_pixels_to_1e4(across, levels, unmodulated):
+    slm = {"pixels_across": across, "levels": levels, "unmodulated": unmodulated}
+    optics = water(
+        mask={"kind": "cubic", "alpha_rad": 9.0}, slm=slm, model="gibson_lanni", method="pupil"
+    )
+    model = PupilModel(optics, shape=(9, 11), pixel_nm=150.0, points=True)
+    middle = (np.arange(across) + 0.5) * 2.0 / across - 1.0
+    phase = 9.0 * (middle[:, None] ** 3 + middle**3)
+    if levels:
+        phase = 2 * np.pi / levels * np.round(phase * levels / (2 * np.pi))
+    shown = np.sqrt(1 - unmodulated) * np.exp(1j * phase) + np.sqrt(unmodulated)
+    y, x = ((np.arange(n) - n // 2) * 150.0 for n in (9, 11))
+    exact = modulated_psf(1.0, 600.0, shown, x, y)
+    # what is promised of pupils that jump between pixels
+    np.testing.assert_allclose(model.images(0.0)[0], exact, atol=1e-4 * exact.max())
 
 
 def test_modulator_shows_one_phase_a_pixel_of_its_levels():
