@@ -267,6 +267,9 @@ CONSTRUCTED = {
         "focus_nm.planes: is missing",
     ),
     "a recipe of nothing but a bad name": (lambda: Recipe.model_validate({"nam": 1}), "'name'"),
+    "a distribution upside down": (
+        lambda: KINDS["uniform"](low=3, high=1), "low=3 is above high=1: swap them"
+    ),
     "an empty array": (
         lambda: array_mask(np.full((64, 64), np.nan), 0.1), "nan is not finite"
     ),

@@ -16,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 from scipy import special
 
 from simscope.errors import did_you_mean
+from simscope.recipe.problems import Explained
 
 Floats = npt.NDArray[np.float64]
 
 
-class Distribution(BaseModel):
+class Distribution(BaseModel, metaclass=Explained):
     """A named distribution; written ``{name: {argument: value}}`` or ``{name: [values]}``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
