@@ -5,7 +5,7 @@ import pytest
 
 import simscope as ss
 from simscope.errors import OpticsError
-from simscope.optics import best_focus
+from simscope.optics import best_focus, optics_at
 from simscope.optics.masks import load_mask
 from simscope.recipe import Optics
 
@@ -33,6 +33,12 @@ def test_what_is_no_number_is_named_and_not_computed(case):
     given, words = WRONG[case]
     with pytest.raises(OpticsError, match=words):
         ss.psf(Optics(), shape=(5, 5), **given)
+
+
+@pytest.mark.parametrize("place", [("a", 0), (None, 0), (0, float("nan"))])
+def test_optics_are_asked_for_at_a_place(place):
+    with pytest.raises(OpticsError, match="is no place"):
+        optics_at(Optics(), *place)
 
 
 def test_pixels_too_wide_for_the_pupil_model_are_named():

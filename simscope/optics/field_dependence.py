@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError, SimscopeWarning
 from simscope.optics.arrays import existing_file, read_mat, read_npy
+from simscope.optics.checks import check_place
 from simscope.optics.field import with_wavefront
 from simscope.optics.zernike import nm_to_osa
 
@@ -146,6 +147,7 @@ def optics_at(optics: Any, x_nm: float, y_nm: float) -> Any:
     without field dependence come back as they are. Raises OpticsError if a wavefront coefficient
     is still to be drawn or a file cannot be used.
     """
+    check_place("field_nm", (x_nm, y_nm))
     if optics.field_dependence is None:
         return optics
     field = field_coefficients(optics.field_dependence, optics.wavelength_nm)
