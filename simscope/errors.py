@@ -42,6 +42,10 @@ class SimscopeWarning(UserWarning):
     """Something is recorded that a careful user would want to know; the result stands."""
 
 
+class WindowWarning(SimscopeWarning):
+    """Part of the light falls outside the window that was asked for."""
+
+
 def did_you_mean(word: object, known: Iterable[str], *, cutoff: float = 0.5) -> str:
     """``did you mean 'name'?`` for the known name nearest to a word, or nothing if none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=cutoff)

@@ -1,10 +1,12 @@
 """What callers hand to the PSF models is judged before anything is computed."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import simscope as ss
-from simscope.errors import OpticsError
+from simscope.errors import OpticsError, WindowWarning
 from simscope.optics import best_focus, optics_at
 from simscope.optics.masks import load_mask
 from simscope.recipe import Optics
@@ -64,3 +66,22 @@ def test_a_folder_is_no_mask_and_nobody_is_told_to_unpickle(tmp_path):
     with pytest.raises(OpticsError, match=r"write it with np\.save") as refused:
         load_mask(tmp_path / "mask.npy")
     assert "pickle" not in str(refused.value)
+
+
+def test_light_outside_the_window_is_told_with_its_share():
+    optics = Optics(n_sample=1.33)
+    with pytest.warns(WindowWarning, match=r"(\d+) % of the light at z_nm=3000") as told:
+        image = ss.psf(optics, [0, 3000], shape=(15, 15))
+    share = float(str(told[0].message).split(" %")[0])
+    # told in whole percent
+    assert abs(share - 100 * (1 - image[1].sum())) <= 0.5
+
+
+def test_a_window_that_holds_the_light_and_a_dim_section_bring_no_warning():
+    confocal = {"kind": "confocal", "excitation_wavelength_nm": 500, "pinhole_airy_units": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WindowWarning)
+        ss.psf(Optics(n_sample=1.518), 0, shape=(41, 41))
+        section = ss.psf(Optics(n_sample=1.518, modality=confocal), 0, 600, (61, 61), 60)
+    # it is the pinhole that takes the light out of focus, not the window
+    assert section.sum() < 0.8

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.blas import single_blas_thread
-from simscope.errors import OpticsError, SimscopeWarning
+from simscope.errors import OpticsError, WindowWarning
 from simscope.optics.checks import (
     check_distance,
     check_heights,
@@ -112,7 +112,7 @@ def _warn_of_light_left_out(
             f"{100 * lost[worst]:.0f} % of the light at z_nm={z[ends[worst]]:g}, "
             f"focus_nm={focus[ends[worst]]:g} falls outside the window of {height}x{width} "
             "pixels: give a larger shape if it matters",
-            SimscopeWarning,
+            WindowWarning,
             stacklevel=3,
         )
 

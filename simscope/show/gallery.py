@@ -8,10 +8,10 @@ from typing import Any, get_args
 import numpy as np
 from matplotlib.figure import Figure
 
-from simscope.optics import psf
 from simscope.recipe import MASKS, Model, Optics
 from simscope.recipe.modality import Modality
 from simscope.show import style
+from simscope.show.optics import cropped_psf
 
 DEPTHS = 5
 NOT_COMPUTED = ("file", "array")
@@ -109,7 +109,7 @@ def _draw(line: Any, row: Row) -> None:
     """Draw one row: the name, five heights, and a scale bar."""
     heights = np.linspace(-0.5 * row.range_nm, 0.5 * row.range_nm, DEPTHS)
     side = 2 * int(row.side_um * 500.0 / row.pixel_nm) + 1
-    images = psf(row.optics, heights, 0.0, (side, side), row.pixel_nm)
+    images = cropped_psf(row.optics, heights, 0.0, side, row.pixel_nm)
     for axes, image, height in zip(line, images, heights, strict=True):
         style.bare(axes)
         extent = (0, row.side_um, row.side_um, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simscope.acquire import MAX_SAMPLES
-from simscope.errors import OpticsError, SimscopeError
+from simscope.errors import OpticsError, SimscopeError, WindowWarning
 from simscope.keys import Key
 from simscope.optics import psf, pupil_phase
 from simscope.recipe import FocusStack, Optics, Recipe, ZernikeWavefront
@@ -175,7 +176,16 @@ def _stack(
 ) -> Floats:
     side = 2 * int(side_um * 500.0 / pixel_nm) + 1
     heights, positions = np.linspace(*z_nm, planes), np.linspace(*focus_nm, planes)
-    return psf(optics, heights, positions, (side, side), pixel_nm)
+    return cropped_psf(optics, heights, positions, side, pixel_nm)
+
+
+def cropped_psf(
+    optics: Optics, z_nm: npt.ArrayLike, focus_nm: npt.ArrayLike, side: int, pixel_nm: float
+) -> Floats:
+    """Images of ``side`` pixels, ``(z, y, x)``; a picture shows a part of the light by choice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WindowWarning)
+        return psf(optics, z_nm, focus_nm, (side, side), pixel_nm)
 
 
 def _montage(
