@@ -1,12 +1,12 @@
 """Uniform variates at arbitrary counters: one call for the emitters of many samples."""
 
 import numpy as np
-from numba import njit
 
+from simscope.kernels.compiled import compiled
 from simscope.kernels.variates import uniform
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def uniform_at(out, element, step, sample, draw, k0, k1):
     """Fill float64 ``out`` with variates at counters ``(element[i], step[i], sample[i], draw)``."""
     for i in range(out.size):

@@ -18,8 +18,9 @@ import math
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.numeric import fma, log64
 from simscope.kernels.philox import philox4x32
 from simscope.kernels.variates import unit_interval
@@ -32,7 +33,7 @@ BLOCK = 1024  # molecules a thread takes at a time, at least
 MOST_BLOCKS = 16  # each costs a counter per frame; no result depends on either
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def pick(weights, u):
     """Index drawn in proportion to the non-negative ``weights`` by one uniform ``u``."""
     total = 0.0
@@ -50,7 +51,7 @@ def pick(weights, u):
     return last
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def departure(now_s, rates, state, u):
     """Time [s] at which a molecule that entered ``state`` now leaves it; infinite if never."""
     total = 0.0
@@ -61,14 +62,14 @@ def departure(now_s, rates, state, u):
     return now_s - log64(u) / total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def transition_variates(molecule, transition, sample, k0, k1):
     """Two uniform variates of one transition: for the waiting time and for the destination."""
     a, b, c, d = philox4x32(np.uint32(molecule), transition, sample, DRAW, k0, k1)
     return unit_interval(a, b), unit_interval(c, d)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def start_molecules(state, next_s, transitions, initial, rates, sample, k0, k1):
     """Put every molecule into a state drawn from ``initial`` at time 0: its transition number 0.
 
@@ -82,7 +83,7 @@ def start_molecules(state, next_s, transitions, initial, rates, sample, k0, k1):
         transitions[i] = ONE_MORE
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def frame_at(time_s, interval_s):
     """Number k of the frame whose interval ``[k interval, (k + 1) interval)`` holds this time."""
     k = np.int64(time_s / interval_s)
@@ -93,7 +94,7 @@ def frame_at(time_s, interval_s):
     return k
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def overlap_s(frame, from_s, to_s, interval_s, exposure_s):
     """Length [s] of ``[from, to)`` inside the exposure of a frame; negative if they miss."""
     opens_s = frame * interval_s
@@ -101,7 +102,7 @@ def overlap_s(frame, from_s, to_s, interval_s, exposure_s):
     return min(to_s, closes_s) - max(from_s, opens_s)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_bright(from_s, to_s, window, rows, row_frame, row_on_s):
     """Number of rows after the bright time ``[from, to)`` is added to one molecule's rows.
 
@@ -121,7 +122,7 @@ def add_bright(from_s, to_s, window, rows, row_frame, row_on_s):
     return rows
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def follow(
     molecule, state, next_s, made, rates, bright, window, sample, k0, k1, row_frame, row_on_s
 ):
@@ -145,7 +146,7 @@ def follow(
         made = np.uint32(made + ONE_MORE)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def count_rows(
     start, end, state, next_s, transitions, rates, bright, window, sample, k0, k1, count
 ):
@@ -161,7 +162,7 @@ def count_rows(
             count[row_frame[r] - window[0]] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def write_rows(
     start, end, state, next_s, transitions, rates, bright, window, sample, k0, k1,
     place, molecule, frame, on_s,
@@ -185,7 +186,7 @@ def write_rows(
             place[row_frame[r] - window[0]] = at + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@threaded
 def count_blocks(edges, state, next_s, transitions, rates, bright, window, sample, k0, k1, counts):
     """Rows per block and frame, ``counts`` int64 (block, frame)."""
     for b in prange(edges.size - 1):
@@ -195,7 +196,7 @@ def count_blocks(edges, state, next_s, transitions, rates, bright, window, sampl
         )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@threaded
 def write_blocks(
     edges, state, next_s, transitions, rates, bright, window, sample, k0, k1,
     places, molecule, frame, on_s,

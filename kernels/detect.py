@@ -18,8 +18,9 @@ The register is Gamma(n, gain) by Marsaglia and Tsang, ACM TOMS 26, 363 (2000).
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.numeric import (
     HALF_32,
     LOG_32,
@@ -27,6 +28,7 @@ from simscope.kernels.numeric import (
     ZERO_32,
     f32,
     floats32,
+    floor,
     fma,
     log32,
     normal32,
@@ -52,7 +54,7 @@ SHIFT_8 = np.uint32(8)
 ONE_WORD = np.uint32(1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def log_remainder(y):
     """``log(1 + y) - y + y^2/2 - y^3/3`` of a float32 above -1, without cancellation near 0."""
     y2 = y * y
@@ -61,7 +63,7 @@ def log_remainder(y):
     return select((y > SERIES_FROM) & (y < SERIES_TO), series, direct)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def gamma_proposal(shape, normal_word, uniform_word):
     """Proposed Gamma(shape >= 1) variate and whether it must be drawn again (1) or stands (0).
 
@@ -77,7 +79,7 @@ def gamma_proposal(shape, normal_word, uniform_word):
     return d * root * root * root, np.int32(not stands)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def gamma_again(shape, element, step, sample, k0, k1):
     """First Gamma(shape) variate that stands among the retry draws of one pixel."""
     draw = RETRY_DRAW
@@ -91,7 +93,7 @@ def gamma_again(shape, element, step, sample, k0, k1):
         draw = np.uint32(draw + ONE_WORD)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def multiply_tile(electrons, normal_words, uniform_words, rejected, first, step, sample, k0, k1):
     """Replace each electron number n by a Gamma(n, 1) variate, 0 staying 0."""
     rejections = np.int32(0)
@@ -113,7 +115,7 @@ def multiply_tile(electrons, normal_words, uniform_words, rejected, first, step,
 # ---- steps over a tile --------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def words_for_two(shot, read, first, step, sample, k0, k1):
     """Random words of a tile that starts at an even pixel, two pixels a block."""
     block = first // 2
@@ -125,7 +127,7 @@ def words_for_two(shot, read, first, step, sample, k0, k1):
         read[2 * j + 1] = d
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def words_for_one(shot, read, normal, uniform, first, step, sample, k0, k1):
     """Random words of a tile, one block a pixel."""
     for i in range(shot.size):
@@ -136,14 +138,14 @@ def words_for_one(shot, read, normal, uniform, first, step, sample, k0, k1):
         uniform[i] = d
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def expected_electrons(photons, qe, dark_e, means):
     """Mean electrons of a tile: ``qe * photons + dark_e``."""
     for i in range(photons.size):
         means[i] = fma(qe, photons[i], dark_e)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def digitise(
     electrons,
     em_gain,
@@ -166,7 +168,7 @@ def digitise(
         charge = electrons[i] * em_gain
         held = min(charge, well_e)
         read = fma(read_noise[i] * read_e, normal32(words[i]), held)
-        value = f32(np.floor(fma(gain[i] * adu_per_e, read, level + offset_adu[i])))
+        value = floor(fma(gain[i] * adu_per_e, read, level + offset_adu[i]))
         saturated += np.int32((value > top) | (charge > well_e))
         cut += np.int32(value < ZERO_32)
         adu[i] = np.uint16(np.int32(min(max(value, ZERO_32), top)))
@@ -176,7 +178,7 @@ def digitise(
 # ---- a stripe of a frame ------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def detect_stripe(
     photons,
     gain,
@@ -242,7 +244,7 @@ def detect_stripe(
     return saturated, cut
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def detect_unit(
     unit, stripes, photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, clipped
 ):
@@ -271,7 +273,7 @@ def detect_unit(
     clipped[frame, stripe, 1] = cut
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def detect_serial(photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, clipped):
     """Counts of all frames on the calling thread; see :func:`detect_parallel`."""
     stripes = clipped.shape[1]
@@ -293,7 +295,7 @@ def detect_serial(photons, maps, multiplies, parameters, top, step, sample, k0, 
         )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@threaded
 def detect_parallel(photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, clipped):
     """Write the counts of all frames into ``adu``, on Numba's threads.
 

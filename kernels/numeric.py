@@ -15,8 +15,10 @@ erfinv function", GPU Computing Gems 2 (2010), table 5.
 import math
 
 import numpy as np
-from numba import njit
 from numba.extending import intrinsic, overload
+from numba.types import Float
+
+from simscope.kernels.compiled import compiled, inlined
 
 f32 = np.float32
 f64 = np.float64
@@ -27,7 +29,7 @@ def floats32(*values):
     return tuple(f32(value) for value in values)
 
 
-# The only two places that speak to the compiler's own instructions. Python twins first: they run
+# The only places that speak to the compiler's own instructions. Python twins first: they run
 # when compilation is switched off, the overloads run otherwise.
 
 
@@ -45,6 +47,16 @@ def select(condition, a, b):
     return a if condition else b
 
 
+def floor(x):
+    """Largest whole number not above ``x``, in the type of ``x``."""
+    return type(x)(math.floor(x)) if math.isfinite(x) else x
+
+
+def product(a, b):
+    """``a * b`` rounded by itself: no compiler may fuse it with a sum that follows."""
+    return a * b
+
+
 @intrinsic
 def _fma_instruction(typing_context, a, b, c):
     def generate(context, builder, signature, arguments):
@@ -59,6 +71,24 @@ def _select_instruction(typing_context, condition, a, b):
         return builder.select(*arguments)
 
     return a(condition, a, b), generate
+
+
+@intrinsic
+def _product_instruction(typing_context, a, b):
+    def generate(context, builder, signature, arguments):
+        return builder.fma(*arguments, arguments[0].type(0.0))
+
+    return a(a, a), generate
+
+
+@intrinsic
+def _floor_instruction(typing_context, x):
+    def generate(context, builder, signature, arguments):
+        kind = arguments[0].type
+        instruction = builder.module.declare_intrinsic("llvm.floor", [kind])
+        return builder.call(instruction, arguments)
+
+    return x(x), generate
 
 
 @overload(fma, jit_options={"forceinline": True, "error_model": "numpy"})
@@ -83,31 +113,53 @@ def _compiled_select(condition, a, b):
     return instruction
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@overload(product, jit_options={"forceinline": True, "error_model": "numpy"})
+def _compiled_product(a, b):
+    if a != b or not isinstance(a, Float):
+        return None
+
+    def instruction(a, b):
+        return _product_instruction(a, b)
+
+    return instruction
+
+
+@overload(floor, jit_options={"forceinline": True, "error_model": "numpy"})
+def _compiled_floor(x):
+    if not isinstance(x, Float):
+        return None
+
+    def instruction(x):
+        return _floor_instruction(x)
+
+    return instruction
+
+
+@inlined
 def bits_of_float32(x):
     """IEEE bit pattern of a float32, as int32."""
     return f32(x).view(np.int32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def float32_of_bits(bits):
     """The float32 with this int32 bit pattern."""
     return np.int32(bits).view(np.float32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def bits_of_float64(x):
     """IEEE bit pattern of a float64, as int64."""
     return f64(x).view(np.int64)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def float64_of_bits(bits):
     """The float64 with this int64 bit pattern."""
     return np.int64(bits).view(np.float64)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def polynomial(x, coefficients):
     """Value at ``x`` of the polynomial with these coefficients, highest power first (Horner)."""
     value = coefficients[0]
@@ -134,7 +186,7 @@ LOG_64 = (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def log64(x):
     """Natural logarithm of a positive normal float64, error below 1 ulp (fdlibm).
 
@@ -166,14 +218,14 @@ EXP_Q_64 = (
 EXP_LOWEST_64 = -708.0  # below it the result would leave the normal numbers
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def exp64(x):
     """Exponential of a float64 in [-708, 709], error below 2 ulp; 0 below -708 (Cephes).
 
     With x = n ln 2 + r: exp(r) = 1 + 2 r P(r^2) / (Q(r^2) - r P(r^2)).
     """
     within = max(x, EXP_LOWEST_64)
-    n = np.floor(fma(within, LOG2_E, 0.5))
+    n = floor(fma(within, LOG2_E, 0.5))
     r = fma(n, -LN2_EXP_LOW, fma(n, -LN2_EXP_HIGH, within))
     z = r * r
     p = polynomial(z, EXP_P_64)
@@ -244,7 +296,7 @@ QUANTILE_FAR_DENOMINATOR = (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def normal_quantile64(q):
     """Standard normal quantile at probability ``q + 1/2``, relative error 1e-15 (AS 241)."""
     if abs(q) <= 0.425:
@@ -292,7 +344,7 @@ EXP_32 = floats32(
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def log32(x):
     """Natural logarithm of a positive normal float32, error below 1 ulp (Cephes).
 
@@ -307,10 +359,10 @@ def log32(x):
     return fma(k, LN2_HIGH_32, f + fma(-HALF_32, z, small))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def exp32(x):
     """Exponential of a float32 in [-87, 88], error below 2 ulp (Cephes)."""
-    n = f32(np.floor(fma(x, LOG2_E_32, HALF_32)))
+    n = floor(fma(x, LOG2_E_32, HALF_32))
     r = fma(n, -LN2_LOW_32, fma(n, -LN2_HIGH_32, x))
     value = fma(polynomial(r, EXP_32) * r, r, r) + ONE_32
     power = float32_of_bits(np.int32(np.int32(np.int32(n) + EXPONENT_BIAS_32) << FRACTION_BITS_32))
@@ -343,7 +395,7 @@ CENTRE_SHIFT, TAIL_SHIFT, CENTRE_END = floats32(2.5, 3.0, 5.0)
 TWO_SQRT_2 = f32(2.8284271247461903)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def normal_quantile32(q, tail):
     """Standard normal quantile at probability ``q + 1/2``, float32 (Giles).
 
@@ -363,19 +415,19 @@ LARGEST_INT32 = np.int32(0x7FFFFFFF)
 WORD_UNIT, HALF_WORD_UNIT = floats32(2.0**-32, 2.0**-33)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def centred_word(word):
     """Random word as int32, ``word - 2^31``: the sign says which half of (0, 1) it lies in."""
     return np.uint32(word ^ HALF_RANGE).view(np.int32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def centred_uniform32(word):
     """Uniform float32 in (-1/2, 1/2): ``(word + 1/2) / 2^32 - 1/2``."""
     return fma(f32(centred_word(word)), WORD_UNIT, HALF_WORD_UNIT)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def tail_uniform32(word):
     """Distance of :func:`centred_uniform32` from the nearer end, without loss of digits."""
     signed = centred_word(word)
@@ -383,7 +435,7 @@ def tail_uniform32(word):
     return fma(f32(np.int32(LARGEST_INT32 - size)), WORD_UNIT, HALF_WORD_UNIT)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def normal32(word):
     """Standard normal float32 from one random word, by inversion (largest value 6.3)."""
     return normal_quantile32(centred_uniform32(word), tail_uniform32(word))

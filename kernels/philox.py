@@ -7,7 +7,8 @@ gives the same words.
 """
 
 import numpy as np
-from numba import njit
+
+from simscope.kernels.compiled import inlined
 
 ROUNDS = 10
 MULTIPLIER_0 = np.uint64(0xD2511F53)
@@ -18,19 +19,19 @@ LOW_WORD = np.uint64(0xFFFFFFFF)
 WORD_BITS = np.uint64(32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def low_word(x):
     """Low 32 bits of a uint64, as uint32."""
     return np.uint32(x & LOW_WORD)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def high_word(x):
     """High 32 bits of a uint64, as uint32."""
     return np.uint32(x >> WORD_BITS)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def philox_round(c0, c1, c2, c3, k0, k1):
     """Counter after one round: two 32x32-bit products, crossed and mixed with the key."""
     product_0 = MULTIPLIER_0 * np.uint64(c0)
@@ -43,7 +44,7 @@ def philox_round(c0, c1, c2, c3, k0, k1):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def philox4x32(c0, c1, c2, c3, k0, k1):
     """Four random uint32 words of counter ``(c0, c1, c2, c3)`` under key ``(k0, k1)``.
 

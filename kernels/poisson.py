@@ -20,8 +20,8 @@ binomial probabilities", 2000, for the first one). So the result is that of floa
 import math
 
 import numpy as np
-from numba import njit
 
+from simscope.kernels.compiled import compiled, inlined
 from simscope.kernels.numeric import (
     HALF_32,
     ONE_32,
@@ -31,6 +31,7 @@ from simscope.kernels.numeric import (
     exp64,
     f32,
     floats32,
+    floor,
     fma,
     log64,
     normal_quantile32,
@@ -59,7 +60,7 @@ EXPANSION_64 = (  # polynomials in w^2; the second, fourth and sixth are multipl
 EXPANSION_32 = tuple(floats32(*term) for term in EXPANSION_64)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def expansion(w, inverse_root, terms):
     """Correction ``Q - mean - sqrt(mean) w`` of the normal approximation, six terms."""
     w2 = w * w
@@ -78,7 +79,7 @@ ROUNDING_ROOT, ROUNDING_W, ROUNDING_1 = floats32(1.5e-6, 0.3, 2e-6)
 LAST_TAIL = f32(1e-5)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def high_mean_count(word, mean):
     """Count for a mean of at least 4 and whether it is uncertain (1) or proven (0).
 
@@ -90,10 +91,10 @@ def high_mean_count(word, mean):
     w = normal_quantile32(centred_uniform32(word), tail)
     root = f32(math.sqrt(mean))
     inverse_root = ONE_32 / root
-    whole_mean = f32(np.floor(mean))
+    whole_mean = floor(mean)
     shift = (mean - whole_mean) + expansion(w, inverse_root, EXPANSION_32)
     above = fma(root, w, shift)
-    whole = f32(np.floor(above))
+    whole = floor(above)
     fraction = above - whole
     w4 = (w * w) * (w * w)
     inverse_mean = inverse_root * inverse_root
@@ -109,7 +110,7 @@ LOW_INVERSES = floats32(*(1.0 / k for k in range(1, 13)))
 LOW_GUARD = f32(4e-6)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def low_mean_count(word, mean):
     """Count for a mean below 4 and whether it is uncertain (1) or proven (0).
 
@@ -137,7 +138,7 @@ ROUNDING_64 = 1e-14
 NEGLIGIBLE = 1e-20
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def deviance(n, mean):
     """``n log(n / mean) + mean - n`` without cancellation near ``n = mean`` (Loader 2000)."""
     v = (n - mean) / (n + mean)
@@ -154,14 +155,14 @@ def deviance(n, mean):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def probability_of(n, mean):
     """Poisson probability of ``n >= 16`` by the saddle-point form, relative error 1e-14."""
     stirling_error = polynomial(1.0 / (n * n), STIRLING) / n
     return exp64(-stirling_error - deviance(n, mean)) / math.sqrt(2.0 * math.pi * n)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def quantile_from_zero(u, mean):
     """Smallest n with F(n) >= u, adding the probabilities up from n = 0."""
     probability = exp64(-mean)
@@ -174,7 +175,7 @@ def quantile_from_zero(u, mean):
     return n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def quantile_from_guess(u, mean, guess):
     """Smallest n with F(n) >= u, from F(guess) summed downwards and then walked to u."""
     n = guess
@@ -195,7 +196,7 @@ def quantile_from_guess(u, mean, guess):
     return n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def poisson_quantile(u, mean):
     """Smallest n with F(n) >= u, for u in (0, 1) and a mean from 0 to 1e7, float64.
 
@@ -206,7 +207,7 @@ def poisson_quantile(u, mean):
     w = normal_quantile64(u - 0.5)
     root = math.sqrt(mean)
     quantile = fma(root, w, mean + expansion(w, 1.0 / root, EXPANSION_64))
-    n = np.floor(quantile)
+    n = floor(quantile)
     edge = min(quantile - n, 1.0 - (quantile - n))
     guard = (2.4e-3 * w**8 + 1.2e-2) / (mean * mean * mean) + ROUNDING_64 * mean
     if edge > guard and abs(w) < CERTAIN_W:
@@ -214,7 +215,7 @@ def poisson_quantile(u, mean):
     return quantile_from_guess(u, mean, max(n, 16.0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def repaired_count(word, mean, element, step, sample, draw, k0, k1):
     """Count from all 52 bits: ``word`` gives the upper 32, the element's own block the rest."""
     lower, _, _, _ = philox4x32(element, step, sample, draw | LOWER_BITS_DRAW, k0, k1)
@@ -224,21 +225,21 @@ def repaired_count(word, mean, element, step, sample, draw, k0, k1):
 # ---- arrays -------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def high_mean_tile(means, words, counts, uncertain):
     """Counts of a tile, right where the mean is at least 4."""
     for i in range(means.size):
         counts[i], uncertain[i] = high_mean_count(words[i], max(means[i], LOW_MEAN))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def low_mean_tile(means, words, counts, uncertain):
     """Counts of a tile in which every mean is below 4."""
     for i in range(means.size):
         counts[i], uncertain[i] = low_mean_count(words[i], means[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def replace_low_means(means, words, counts, uncertain):
     """Put right those counts of a mixed tile whose mean is below 4."""
     for i in range(means.size):
@@ -248,7 +249,7 @@ def replace_low_means(means, words, counts, uncertain):
         uncertain[i] = select(low, doubt, uncertain[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def low_means(means):
     """How many means are below 4."""
     low = np.int32(0)
@@ -257,7 +258,7 @@ def low_means(means):
     return low
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def any_uncertain(uncertain):
     """Whether any flag is set."""
     doubts = np.int32(0)
@@ -266,7 +267,7 @@ def any_uncertain(uncertain):
     return doubts > 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def poisson_tile(means, words, counts, uncertain, first, step, sample, draw, k0, k1):
     """Write Poisson counts (float32 whole numbers) of one tile; element = ``first + i``.
 
@@ -287,7 +288,7 @@ def poisson_tile(means, words, counts, uncertain, first, step, sample, draw, k0,
                 counts[i] = repaired_count(words[i], means[i], element, step, sample, draw, k0, k1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_words(words, first, step, sample, draw, k0, k1):
     """Fill ``words``; word ``i % 4`` of the block at element ``i // 4`` goes to element i."""
     for j in range((words.size + 3) // 4):
@@ -296,7 +297,7 @@ def fill_words(words, first, step, sample, draw, k0, k1):
             words[4 * j + lane] = block[lane]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_poisson(out, means, step, sample, draw, k0, k1):
     """Fill ``out`` with Poisson variates, one per element; ``means`` in [0, 1e7].
 

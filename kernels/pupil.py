@@ -6,12 +6,13 @@ the threads around it.
 """
 
 import numpy as np
-from numba import njit
+
+from simscope.kernels.compiled import compiled
 
 f32 = np.float32
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def multiply(a, b, out):
     """Write the matrix product ``a @ b`` to ``out``; inner dimension first padded by fours."""
     inner = a.shape[1]
@@ -31,7 +32,7 @@ def multiply(a, b, out):
                 line[c] += a0 * b0[c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def weighted_sources(source, part, out):
     """Write pupil field times one parity part to ``out`` (rows, 2 planes, columns).
 
@@ -48,7 +49,7 @@ def weighted_sources(source, part, out):
                 o_im[c] = s_re[c] * p_im[c] + s_im[c] * p_re[c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def standing_waves(weighted, waves_x, waves_y, along, across):
     """Write the transform of one parity to ``across`` (2 planes, half y, half x).
 
@@ -61,7 +62,7 @@ def standing_waves(weighted, waves_x, waves_y, along, across):
         multiply(waves_y, along[image], across[image])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_quadrants(ee, eo, oe, oo, out):
     """Add one component's intensity to ``out`` (planes, 2, 2, half y, half x).
 
@@ -88,7 +89,7 @@ def add_quadrants(ee, eo, oe, oo, out):
                 pm[x] += (other_re - gap_re) ** 2 + (other_im - gap_im) ** 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def stack_intensity(source, parity, parts, waves_x, waves_y, out):
     """Write intensity samples of a stack to ``out`` (planes, 2, 2, half y, half x).
 
@@ -114,7 +115,7 @@ def stack_intensity(source, parity, parts, waves_x, waves_y, out):
         add_quadrants(across[0, 0], across[0, 1], across[1, 0], across[1, 1], out)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def spread(weighted_re, weighted_im, factor, part, out):
     """Write pupil field times a factor to ``out[:, part]``.
 
@@ -133,7 +134,7 @@ def spread(weighted_re, weighted_im, factor, part, out):
                 o_im[c] = w_re[c] * f_im[c] + w_im[c] * f_re[c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_real_product(a, b, share, out):
     """Add ``share`` times Re(a * conj(b)) to ``out`` (n,); ``a`` and ``b``: (2 (re, im), n)."""
     a_re, a_im, b_re, b_im = a[0], a[1], b[0], b[1]
@@ -141,7 +142,7 @@ def add_real_product(a, b, share, out):
         out[i] += share * (a_re[i] * b_re[i] + a_im[i] * b_im[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_imaginary_product(a, b, share, out):
     """Add ``share`` times Im(a * conj(b)) to ``out`` (n,); ``a`` and ``b``: (2 (re, im), n)."""
     a_re, a_im, b_re, b_im = a[0], a[1], b[0], b[1]
@@ -149,7 +150,7 @@ def add_imaginary_product(a, b, share, out):
         out[i] += share * (a_im[i] * b_re[i] - a_re[i] * b_im[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_interference(first, second, same, share, out):
     """Add ``share`` times Re(first * conj(second)) to ``out`` (4, half y, planes * half x).
 
@@ -173,7 +174,7 @@ def add_interference(first, second, same, share, out):
                     add_imaginary_product(first[i][y], second[j][y], sign * both, out[i ^ j, y])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def unfold_light(total, out):
     """Write whole sample grids to ``out`` (planes, y, x) from light by parity.
 

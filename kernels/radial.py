@@ -8,7 +8,8 @@ Signal Process. 41, 834 (1993).
 import math
 
 import numpy as np
-from numba import njit
+
+from simscope.kernels.compiled import compiled, inlined
 
 PLANES = 8
 """Planes worked on side by side: one vector of float64 on the widest processors."""
@@ -19,7 +20,7 @@ DEGREE = 7
 SPLINES = DEGREE + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def gauss_legendre(node, weight):
     """Write the Gauss-Legendre rule on [-1, 1], ascending, to two arrays of one length.
 
@@ -43,7 +44,7 @@ def gauss_legendre(node, weight):
         weight[i] = weight[n - 1 - i] = 2.0 / ((1.0 - x) * (1.0 + x) * slope * slope)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def bessel_functions(scaled_radius, q, taylor, step, j0, j1, j2):
     """Write J0, J1, J2 of ``scaled_radius[r] * q[i]`` to (radii, nodes) arrays.
 
@@ -68,7 +69,7 @@ def bessel_functions(scaled_radius, q, taylor, step, j0, j1, j2):
                 j2[r, i] = 0.125 * x * x if x < 1e-6 else -2.0 * slope / x - value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def spline_coefficients(values, parity, pad, poles, out):
     """Write B-spline coefficients of profiles to ``out`` (planes / PLANES, pad + radii, PLANES).
 
@@ -102,7 +103,7 @@ def spline_coefficients(values, parity, pad, poles, out):
                     c[r, p] = pole * (c[r + 1, p] - c[r, p])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inlined
 def basis_splines(share, pieces, out):
     """Write the B-splines that do not vanish at ``share`` in [0, 1) of a knot interval to ``out``.
 
@@ -115,7 +116,7 @@ def basis_splines(share, pieces, out):
             out[t] = out[t] * share + pieces[k, t]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def pixel_weights(x, y, offset, area, per_radius, pad, pieces, start, weights):
     """Write what each coefficient gives to each pixel, to ``start`` and ``weights``.
 
@@ -147,7 +148,7 @@ def pixel_weights(x, y, offset, area, per_radius, pad, pieces, start, weights):
                     row[lead + t] += area[i, j] * basis[t]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def mirrored_images(coefficients, which, start, weights, out):
     """Write images of centred emitters to ``out`` (planes, y, x), at most PLANES of them.
 
@@ -184,7 +185,7 @@ def mirrored_images(coefficients, which, start, weights, out):
                     upper[x] = lower[x]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def profiles_at(coefficients, x, y, per_radius, pad, pieces, out):
     """Write profiles on the grid of ``y`` and ``x`` [nm] to ``out`` (planes, y, x).
 
@@ -210,7 +211,7 @@ def profiles_at(coefficients, x, y, per_radius, pad, pieces, out):
                     out[block * PLANES + p, i, j] = total[p]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def integrate_pixels(samples, start_y, weight_y, start_x, weight_x, out):
     """Write pixel integrals to ``out`` (y, x) from ``samples`` (samples y, samples x).
 

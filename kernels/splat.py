@@ -21,12 +21,14 @@ does not depend on the number of threads.
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from simscope.kernels.compiled import compiled, inlined, threaded
 
 f32 = np.float32
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inlined
 def spline_weights(t):
     """Weights of the four nearest cubic B-splines at fraction ``t`` in [0, 1] of a step."""
     s = f32(1.0) - t
@@ -37,7 +39,7 @@ def spline_weights(t):
     return w0, w1, w2, t * t * t * sixth
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def blend_images(table, images, weights, height, plane):
     """Write to ``plane`` the lateral coefficients of weighted images at a height.
 
@@ -49,7 +51,7 @@ def blend_images(table, images, weights, height, plane):
             blend_planes(table[images[k]], weights[k], height, k > 0, plane)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def blend_planes(planes, weight, height, adds, plane):
     """Write or add to ``plane`` one image at ``height``, times ``weight``."""
     if planes.shape[0] == 1:
@@ -75,7 +77,7 @@ def blend_planes(planes, weight, height, adds, plane):
             plane[i] = (w0 * c0[i] + w1 * c1[i]) + (w2 * c2[i] + w3 * c3[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def blend_rows(plane, per_pixel, places, width, step, first, last, rows):
     """Write to ``rows[column phase]`` the coefficients along x of pixel rows first to last - 1.
 
@@ -99,14 +101,14 @@ def blend_rows(plane, per_pixel, places, width, step, first, last, rows):
             out[i] = (w0 * p0[i] + w1 * p1[i]) + (w2 * p2[i] + w3 * p3[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inlined
 def row_start(node, phase, per_pixel, places, width, first):
     """Index into a flat plane of pixel row ``first`` seen from lateral node ``node``."""
     part = (node % per_pixel) * per_pixel + phase
     return (part * places + node // per_pixel + first) * width
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def blend_columns(rows, per_pixel, step, photons, size, values):
     """Write to ``values`` the pixel values of whole rows, times ``photons``.
 
@@ -133,7 +135,7 @@ def blend_columns(rows, per_pixel, step, photons, size, values):
         values[i] = (w0 * b0[i] + w1 * b1[i]) + (w2 * b2[i] + w3 * b3[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_window(values, width, frame, top, left, count):
     """Add rows of ``values``, ``count`` columns each, to a frame from (``top``, ``left``) on."""
     for r in range((values.size + width - 1) // width):
@@ -143,7 +145,7 @@ def add_window(values, width, frame, top, left, count):
             line[i] += source[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_emitter(
     table, per_pixel, window, places, width,
     x, y, height, photons, images, weights, frame, scratch,
@@ -171,13 +173,13 @@ def add_emitter(
     add_window(values[low:size], width, frame, top + first, left + low, high - low)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inlined
 def padded_window(window):
     """Window width rounded up to whole vectors of 8; the table is zero there."""
     return (window + 7) // 8 * 8
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def splat_frames(
     table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, first, last
 ):
@@ -197,7 +199,7 @@ def splat_frames(
         clear_negative(out[frame])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def clear_negative(frame):
     """Set negative pixels to 0: the spline dips below it, by its error, where the image is dark."""
     for row in range(frame.shape[0]):
@@ -206,7 +208,7 @@ def clear_negative(frame):
             line[i] = max(line[i], f32(0.0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@threaded
 def splat(table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, threads):
     """Add emitters to frames ``out`` (frames, y, x) [photons], ``threads`` blocks side by side.
 

@@ -12,9 +12,9 @@ the phase itself.
 """
 
 import numpy as np
-from numba import njit
 
-from simscope.kernels.numeric import select
+from simscope.kernels.compiled import compiled
+from simscope.kernels.numeric import floor, select
 
 f64 = np.float64
 
@@ -47,7 +47,7 @@ C4, C6, C8, C10, C12, C14, C16 = (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def cosines_sines(phase, cosine, sine):
     """Write cosine and sine of phases [rad] to ``cosine`` and ``sine``, all float64 (n,)."""
     for i in range(phase.size):
@@ -59,7 +59,7 @@ def cosines_sines(phase, cosine, sine):
         s = r + r * r2 * (S3 + r2 * (S5 + r2 * (S7 + r2 * odd)))
         even = C8 + r2 * (C10 + r2 * (C12 + r2 * (C14 + r2 * C16)))
         c = 1.0 - (0.5 * r2 - r2 * r2 * (C4 + r2 * (C6 + r2 * even)))
-        quarter = turns - 4.0 * np.floor(0.25 * turns)
+        quarter = turns - 4.0 * floor(0.25 * turns)
         swapped = (quarter == 1.0) | (quarter == 3.0)
         s_sign = select(quarter > 1.5, f64(-1.0), f64(1.0))
         c_sign = select((quarter > 0.5) & (quarter < 2.5), f64(-1.0), f64(1.0))

@@ -10,8 +10,8 @@ method for generating gamma variables", ACM TOMS 26, 363 (2000).
 import math
 
 import numpy as np
-from numba import njit
 
+from simscope.kernels.compiled import compiled, inlined
 from simscope.kernels.numeric import exp64, fma, log64, normal_quantile64
 from simscope.kernels.philox import philox4x32
 
@@ -19,33 +19,33 @@ UNIT_52 = 2.0**-52
 ONE_DRAW = np.uint32(1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def unit_interval(high, low):
     """Uniform float64 strictly inside (0, 1): the top 52 of 64 random bits, plus a half."""
     bits = (np.uint64(high) << np.uint64(20)) | (np.uint64(low) >> np.uint64(12))
     return (np.float64(np.int64(bits)) + 0.5) * UNIT_52
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def uniform(element, step, sample, draw, k0, k1):
     """Uniform float64 in (0, 1), 52 random bits."""
     a, b, _, _ = philox4x32(element, step, sample, draw, k0, k1)
     return unit_interval(a, b)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def normal(element, step, sample, draw, k0, k1):
     """Standard normal float64, the normal quantile of :func:`uniform`."""
     return normal_quantile64(uniform(element, step, sample, draw, k0, k1) - 0.5)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def exponential(element, step, sample, draw, k0, k1):
     """Exponential float64 of mean 1: ``-log`` of :func:`uniform`."""
     return -log64(uniform(element, step, sample, draw, k0, k1))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def gamma_above_one(shape, element, step, sample, draw, k0, k1):
     """Gamma float64 of shape at least 1 and scale 1, by rejection over draws ``draw, draw+1 ...``.
 
@@ -66,7 +66,7 @@ def gamma_above_one(shape, element, step, sample, draw, k0, k1):
         draw = np.uint32(draw + ONE_DRAW)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def gamma(shape, element, step, sample, draw, k0, k1):
     """Gamma float64 of any positive shape and scale 1; uses draws ``draw, draw+1, ...``.
 
@@ -79,35 +79,35 @@ def gamma(shape, element, step, sample, draw, k0, k1):
     return larger * exp64(log64(uniform(element, step, sample, draw, k0, k1)) / shape)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_uniform(out, step, sample, draw, k0, k1):
     """Fill float64 ``out`` with uniform variates in (0, 1), one per element."""
     for i in range(out.size):
         out[i] = uniform(np.uint32(i), step, sample, draw, k0, k1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_normal(out, step, sample, draw, k0, k1):
     """Fill ``out`` with standard normal variates, one per element."""
     for i in range(out.size):
         out[i] = normal(np.uint32(i), step, sample, draw, k0, k1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_exponential(out, step, sample, draw, k0, k1):
     """Fill ``out`` with exponential variates of mean 1, one per element."""
     for i in range(out.size):
         out[i] = exponential(np.uint32(i), step, sample, draw, k0, k1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_gamma(out, shape, step, sample, draw, k0, k1):
     """Fill ``out`` with gamma variates of this positive shape and scale 1, one per element."""
     for i in range(out.size):
         out[i] = gamma(shape, np.uint32(i), step, sample, draw, k0, k1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_lognormal(out, sigma_log, step, sample, draw, k0, k1):
     """Fill ``out`` with ``exp(sigma_log * normal)``, median 1, one per element."""
     for i in range(out.size):

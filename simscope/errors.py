@@ -34,6 +34,10 @@ class EvaluationError(SimscopeError):
     """Tables to be compared lack columns, or a bound cannot be computed."""
 
 
+class DeviceError(SimscopeError):
+    """The device asked for is unknown or cannot be used."""
+
+
 class TrainingError(SimscopeError):
     """A network cannot be built, trained or applied as asked."""
 

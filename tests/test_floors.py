@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "kernels": -1,
     "blas": 0,
+    "device": 0,
     "errors": 0,
     "keys": 0,
     "recipe": 0,
@@ -29,18 +30,18 @@ FLOORS = {
     "demo": 5,
     "__main__": 5,
 }
-ONLY_HOME = {"torch": {"learn"}, "matplotlib": {"show"}, "h5py": {"dataset"}}
+ONLY_HOME = {"cupy": {"device"}, "torch": {"learn"}, "matplotlib": {"show"}, "h5py": {"dataset"}}
 LAZY_GUESTS = {
     ("simscope/sample/tables.py", "h5py"),
     ("simscope/optics/measured_files.py", "h5py"),
 }
 NEIGHBOURS = {"optics", "sample", "camera"}
-KERNELS_MAY = {"numpy", "math", "numba", "llvmlite", "simscope"}
+KERNELS_MAY = {"numpy", "math", "functools", "warnings", "numba", "llvmlite", "simscope"}
 
 
 def python_files():
     files = [path for path in (ROOT / "simscope").rglob("*.py") if "kernels" not in path.parts]
-    return sorted(files) + sorted((ROOT / "kernels").glob("*.py"))
+    return sorted(files) + sorted((ROOT / "kernels").rglob("*.py"))
 
 
 def room_of(path):
@@ -95,7 +96,7 @@ def test_heavy_packages_stay_in_their_rooms(path):
 
 
 def test_kernels_import_only_numbers_and_numba():
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in (ROOT / "kernels").rglob("*.py"):
         packages = {module.split(".")[0] for module in imported_modules(path)}
         assert packages <= KERNELS_MAY, f"{path.name}: {packages - KERNELS_MAY}"
         for module in imported_modules(path):
@@ -149,4 +150,6 @@ def test_an_installation_holds_every_package():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))
     folders = {path.parent for path in (ROOT / "simscope").rglob("__init__.py")}
     packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert set(settings["tool"]["setuptools"]["packages"]) == packages | {"simscope.kernels"}
+    below = {path.parent for path in (ROOT / "kernels").rglob("__init__.py")}
+    packages |= {".".join(("simscope", *folder.relative_to(ROOT).parts)) for folder in below}
+    assert set(settings["tool"]["setuptools"]["packages"]) == packages
