@@ -38,7 +38,7 @@ class Device:
         folder = "simscope.kernels.cuda" if self.is_gpu else "simscope.kernels"
         return importlib.import_module(f"{folder}.{name}")
 
-    def put(self, array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> Any:
+    def put(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Any:
         """The array on this device, contiguous; copied only if it must be."""
         return self.xp.ascontiguousarray(self.xp.asarray(array, dtype=dtype))
 
@@ -83,8 +83,3 @@ def _gpu() -> tuple[Device | None, str]:
     except ImportError as error:
         return None, f"CuPy does not import ({error}): pip install 'simscope[gpu]'"
     return Device("cuda", cupy), ""
-
-
-def device_of(array: Any) -> Device:
-    """The device an array lies on."""
-    return CPU if isinstance(array, np.ndarray) else device("cuda")
