@@ -1,4 +1,4 @@
-"""Fair timing: works run in turns in one process, medians with quartiles, one row of a table each."""
+"""Fair timing: works run in turns in one process, medians with quartiles, a table row each."""
 
 from __future__ import annotations
 
