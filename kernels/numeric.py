@@ -299,13 +299,19 @@ QUANTILE_FAR_DENOMINATOR = (
 @compiled
 def normal_quantile64(q):
     """Standard normal quantile at probability ``q + 1/2``, relative error 1e-15 (AS 241)."""
+    return normal_quantile_tail64(q, 0.5 - abs(q))
+
+
+@compiled
+def normal_quantile_tail64(q, tail):
+    """As :func:`normal_quantile64`; ``tail = 1/2 - abs(q)`` > 0 keeps the digits ``q`` has lost."""
     if abs(q) <= 0.425:
         r = fma(-q, q, 0.180625)
         ratio = polynomial(r, QUANTILE_CENTRE_NUMERATOR) / polynomial(
             r, QUANTILE_CENTRE_DENOMINATOR
         )
         return q * ratio
-    r = math.sqrt(-log64(0.5 - abs(q)))
+    r = math.sqrt(-log64(tail))
     if r <= 5.0:
         r -= 1.6
         x = polynomial(r, QUANTILE_TAIL_NUMERATOR) / polynomial(r, QUANTILE_TAIL_DENOMINATOR)

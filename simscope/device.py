@@ -38,6 +38,25 @@ class Device:
         folder = "simscope.kernels.cuda" if self.is_gpu else "simscope.kernels"
         return importlib.import_module(f"{folder}.{name}")
 
+    def run(self, file: str, name: str, count: int, *arguments: Any) -> None:
+        """Run a driver that has the same arguments on either device; a GPU takes ``count`` first.
+
+        Only for drivers of one element a thread; others are called by hand.
+        """
+        kernel = getattr(self.kernels(file), name)
+        if self.is_gpu:
+            kernel(count, *arguments)
+        else:
+            kernel(*arguments)
+
+    def repeat(self, array: npt.ArrayLike, counts: npt.NDArray[np.int64]) -> Any:
+        """Rows of a host array, each repeated as often as the host's ``counts`` say, (total,)."""
+        if not self.is_gpu:
+            return np.repeat(np.asarray(array), counts)
+        ends = self.put(np.cumsum(counts))
+        row = self.xp.searchsorted(ends, self.xp.arange(int(counts.sum())), side="right")
+        return self.put(array)[row]
+
     def put(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Any:
         """The array on this device, contiguous; copied only if it must be."""
         return self.xp.ascontiguousarray(self.xp.asarray(array, dtype=dtype))

@@ -8,14 +8,16 @@ addressed by counter ``(element, step, sample, draw)``, so no state is ever kept
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from simscope.device import CPU, Device
 from simscope.errors import SimscopeError
-from simscope.kernels.addressed import uniform_at
 
 MAX_SEED = 2**63 - 1
 
@@ -64,18 +66,19 @@ class Key:
         sample: npt.ArrayLike = 0,
         step: npt.ArrayLike = 0,
         draw: int = 0,
-    ) -> npt.NDArray[np.float64]:
-        """Uniform variates in (0, 1), 52 random bits each, one for every counter.
+        device: Device = CPU,
+    ) -> Any:
+        """Uniform variates in (0, 1), 52 random bits each, one for every counter, on the device.
 
         ``element``, ``sample`` and ``step`` broadcast against each other and are taken as unsigned
         32-bit words.
         """
-        words = [np.asarray(word, np.int64) for word in (element, step, sample)]
-        out = np.empty(np.broadcast_shapes(*(word.shape for word in words)), np.float64)
-        uniform_at(
-            out.ravel(),
-            *(np.array(np.broadcast_to(word, out.shape)).ravel() for word in words),
-            np.uint32(draw),
-            *self.words,
+        xp = device.xp
+        words = [xp.asarray(word, np.int64) for word in (element, step, sample)]
+        shape = np.broadcast_shapes(*(word.shape for word in words))
+        counters = (xp.ascontiguousarray(xp.broadcast_to(word, shape)).ravel() for word in words)
+        out = xp.empty(math.prod(shape), np.float64)
+        device.run(
+            "addressed", "uniform_at", out.size, out, *counters, np.uint32(draw), *self.words
         )
-        return out
+        return out.reshape(shape)

@@ -13,6 +13,7 @@ FLOORS = {
     "kernels": -1,
     "blas": 0,
     "device": 0,
+    "elementary": 0,
     "errors": 0,
     "keys": 0,
     "recipe": 0,

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
+from simscope import elementary
+from simscope.device import CPU, Device
 from simscope.keys import Key
 from simscope.recipe.base import Model, Scope
 from simscope.recipe.distributions import Distribution
@@ -52,13 +53,19 @@ def draw_emitters(
     element: npt.ArrayLike,
     sample: npt.ArrayLike,
     step: npt.ArrayLike = 0,
-) -> Floats:
-    """One value per emitter: the constant, or a draw at each counter; broadcast shape."""
+    device: Device = CPU,
+) -> Any:
+    """One value per emitter: the constant, or a draw at each counter; float64, broadcast shape.
+
+    Counters and values lie on the device.
+    """
     if isinstance(value, Distribution):
-        uniform = _stream(key, path).uniform(element, sample=sample, step=step)
-        return np.asarray(value.quantile(uniform), np.float64)
+        uniform = _stream(key, path).uniform(element, sample=sample, step=step, device=device)
+        if value.host_only:
+            return device.put(value.quantile(device.get(uniform)), np.float64)
+        return value.quantile(uniform, device)
     shape = np.broadcast_shapes(np.shape(element), np.shape(sample), np.shape(step))
-    return np.full(shape, float(value))
+    return device.xp.full(shape, float(value))
 
 
 def per_sample(recipe: Recipe, drawn: dict[str, Floats], path: str, samples: int) -> Floats:
@@ -91,7 +98,7 @@ def _random_direction(
     modes = wavefront.random_modes
     stream = _stream(key, "optics.wavefront.random_modes")
     uniform = stream.uniform(np.array(modes)[None, :], sample=samples[:, None])
-    direction = special.ndtri(uniform)
+    direction = elementary.normal_quantile(uniform)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     constant = wavefront.rms_nm
     rms = drawn["optics.wavefront.rms_nm"] if isinstance(constant, Distribution) else constant
