@@ -12,9 +12,8 @@ bits almost always settle N, and float32 arithmetic that vectorises finds it:
 Whenever the nearest integer edge is closer than a guard (more than the rounding errors, the
 expansion's remainder and the 20 bits not yet seen could bridge), or u lies in the last 1e-5 of
 either tail, N is found again in float64 from all 52 bits. Where even the float64 expansion is not
-certain, the probabilities themselves are summed (Loader, "Fast and accurate computation of
-binomial probabilities", 2000, for the first one). So the result is that of float64 inversion of
-52 random bits for every mean; the vector path only gets there faster.
+certain, the probabilities themselves are summed (``inversion.py``). So the result is that of
+float64 inversion of 52 random bits for every mean; the vector path only gets there faster.
 """
 
 import math
@@ -22,6 +21,12 @@ import math
 import numpy as np
 
 from simscope.kernels.compiled import compiled, inlined
+from simscope.kernels.inversion import (
+    deviance,
+    quantile_from_guess,
+    quantile_from_zero,
+    stirling_error,
+)
 from simscope.kernels.numeric import (
     HALF_32,
     ONE_32,
@@ -33,7 +38,6 @@ from simscope.kernels.numeric import (
     floats32,
     floor,
     fma,
-    log64,
     normal_quantile32,
     normal_quantile64,
     polynomial,
@@ -132,68 +136,15 @@ def low_mean_count(word, mean):
 
 # ---- float64, one at a time ---------------------------------------------------------------------
 
-STIRLING = (1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
 CERTAIN_W = 5.0
 ROUNDING_64 = 1e-14
-NEGLIGIBLE = 1e-20
-
-
-@compiled
-def deviance(n, mean):
-    """``n log(n / mean) + mean - n`` without cancellation near ``n = mean`` (Loader 2000)."""
-    v = (n - mean) / (n + mean)
-    if abs(v) > 0.1:
-        return fma(n, log64(n / mean), mean - n)
-    total = (n - mean) * v
-    term = 2.0 * n * v
-    for j in range(3, 1000, 2):
-        term *= v * v
-        longer = total + term / j
-        if longer == total:
-            return total
-        total = longer
-    return total
 
 
 @compiled
 def probability_of(n, mean):
     """Poisson probability of ``n >= 16`` by the saddle-point form, relative error 1e-14."""
-    stirling_error = polynomial(1.0 / (n * n), STIRLING) / n
-    return exp64(-stirling_error - deviance(n, mean)) / math.sqrt(2.0 * math.pi * n)
-
-
-@compiled
-def quantile_from_zero(u, mean):
-    """Smallest n with F(n) >= u, adding the probabilities up from n = 0."""
-    probability = exp64(-mean)
-    cumulative = probability
-    n = 0.0
-    while cumulative < u and (n < mean or probability > NEGLIGIBLE):
-        n += 1.0
-        probability *= mean / n
-        cumulative += probability
-    return n
-
-
-@compiled
-def quantile_from_guess(u, mean, guess):
-    """Smallest n with F(n) >= u, from F(guess) summed downwards and then walked to u."""
-    n = guess
-    probability = probability_of(n, mean)
-    cumulative, term, k = 0.0, probability, n
-    while term > cumulative * NEGLIGIBLE and k >= 0.0:
-        cumulative += term
-        term *= k / mean
-        k -= 1.0
-    while cumulative < u and (n < mean or probability > NEGLIGIBLE):
-        n += 1.0
-        probability *= mean / n
-        cumulative += probability
-    while n > 0.0 and cumulative - probability >= u:
-        cumulative -= probability
-        probability *= n / mean
-        n -= 1.0
-    return n
+    exponent = -stirling_error(n) - deviance(n, mean, n - mean)
+    return exp64(exponent) / math.sqrt(2.0 * math.pi * n)
 
 
 @compiled
@@ -203,16 +154,20 @@ def poisson_quantile(u, mean):
     The expansion decides where it can, with the same form of guard as in float32.
     """
     if mean < SUMMED_MEAN:
-        return quantile_from_zero(u, mean)
+        return quantile_from_zero(u, exp64(-mean), 0.0, mean, mean, math.inf)
     w = normal_quantile64(u - 0.5)
     root = math.sqrt(mean)
     quantile = fma(root, w, mean + expansion(w, 1.0 / root, EXPANSION_64))
     n = floor(quantile)
     edge = min(quantile - n, 1.0 - (quantile - n))
-    guard = (2.4e-3 * w**8 + 1.2e-2) / (mean * mean * mean) + ROUNDING_64 * mean
+    w4 = (w * w) * (w * w)
+    remainder = fma(2.4e-3 * w4, w4, 1.2e-2) / (mean * mean * mean)
+    guard = fma(ROUNDING_64, mean, remainder)
     if edge > guard and abs(w) < CERTAIN_W:
         return n
-    return quantile_from_guess(u, mean, max(n, 16.0))
+    guess = max(n, 16.0)
+    probability = probability_of(guess, mean)
+    return quantile_from_guess(u, guess, probability, 0.0, mean, mean, math.inf)
 
 
 @compiled

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reference import philox4x32_10, poisson_quantile, unit_interval
 from scipy import stats
 
-from simscope.kernels import poisson
+from simscope.kernels import inversion, poisson
 
 FALSE_ALARM = 1e-4
 STREAM = tuple(np.uint32(w) for w in (2, 40, 0, 987, 654))
@@ -167,4 +167,7 @@ def test_certain_and_summed_quantiles_agree():
     for mean in (101.0, 333.3, 2e3, 4e4):
         for u in rng.random(20 if numba.config.DISABLE_JIT else 200):
             guess = float(np.floor(mean))
-            assert poisson.quantile_from_guess(u, mean, guess) == poisson.poisson_quantile(u, mean)
+            probability = poisson.probability_of(guess, mean)
+            law = (0.0, mean, mean, np.inf)
+            walked = inversion.quantile_from_guess(u, guess, probability, *law)
+            assert walked == poisson.poisson_quantile(u, mean)
