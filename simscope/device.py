@@ -7,7 +7,9 @@ those of the same names in ``simscope.kernels.cuda`` the GPU. Under Numba's CUDA
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -61,9 +63,24 @@ class Device:
         """The array on this device, contiguous; copied only if it must be."""
         return self.xp.ascontiguousarray(self.xp.asarray(array, dtype=dtype))
 
+    def put_all(self, record: Any) -> Any:
+        """A dataclass with its arrays put on this device."""
+        return _with_arrays(record, self.put) if self.is_gpu else record
+
+    def get_all(self, record: Any) -> Any:
+        """A dataclass with its arrays as NumPy arrays."""
+        return _with_arrays(record, self.get) if self.is_gpu else record
+
     def get(self, array: Any) -> npt.NDArray[Any]:
         """The array as a NumPy array."""
         return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def _with_arrays(record: Any, change: Callable[[Any], Any]) -> Any:
+    """A dataclass with every field that is an array changed."""
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    arrays = {name: change(value) for name, value in fields.items() if hasattr(value, "dtype")}
+    return dataclasses.replace(record, **arrays)
 
 
 CPU = Device("cpu", np)

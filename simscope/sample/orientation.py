@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from simscope.device import CPU, Device
 from simscope.keys import Key
 from simscope.recipe import Recipe
 from simscope.recipe.dipoles import ConeDipole, FreeDipole, half_angle_of_constraint
@@ -15,9 +17,15 @@ from simscope.sample.structures import Molecules
 
 
 def orient(
-    recipe: Recipe, key: Key, indices: npt.NDArray[np.int64], molecules: Molecules
+    recipe: Recipe,
+    key: Key,
+    indices: npt.NDArray[np.int64],
+    molecules: Molecules,
+    device: Device = CPU,
 ) -> Molecules:
     """The molecules with their orientation [deg], unchanged where dipoles rotate freely.
+
+    Molecules lie on the device, ``indices`` on the host.
 
     Angles are float32, exactly as they are rendered and written. Every angle has its own stream,
     addressed by molecule and sample, so a molecule keeps its orientation in all frames.
@@ -25,11 +33,15 @@ def orient(
     dipoles = recipe.dipoles
     if isinstance(dipoles, FreeDipole):
         return molecules
-    counter = {"element": molecules.id, "sample": indices[molecules.sample]}
+    counter: dict[str, Any] = {
+        "element": molecules.id,
+        "sample": device.put(indices)[molecules.sample],
+        "device": device,
+    }
     polar = draw_emitters(dipoles.polar_deg, key, "dipoles.polar_deg", **counter)
     azimuth = draw_emitters(dipoles.azimuth_deg, key, "dipoles.azimuth_deg", **counter)
     if not isinstance(dipoles, ConeDipole):
-        half_angle = np.zeros_like(polar)
+        half_angle = device.xp.zeros_like(polar)
     elif dipoles.half_angle_deg is not None:
         half_angle = draw_emitters(dipoles.half_angle_deg, key, "dipoles.half_angle_deg", **counter)
     else:
@@ -37,7 +49,7 @@ def orient(
         constraint = draw_emitters(
             dipoles.rotational_constraint, key, "dipoles.rotational_constraint", **counter
         )
-        half_angle = np.degrees(half_angle_of_constraint(constraint))
+        half_angle = device.put(np.degrees(half_angle_of_constraint(device.get(constraint))))
     return dataclasses.replace(
         molecules,
         polar_deg=polar.astype(np.float32),

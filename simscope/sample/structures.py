@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
+from simscope import elementary
+from simscope.device import CPU, Device
 from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.recipe import (
@@ -33,21 +35,21 @@ MOST_MOLECULES = 2e7
 
 @dataclass(frozen=True)
 class Molecules:
-    """Molecules of a run of samples, sample by sample.
+    """Molecules of a run of samples, sample by sample, in arrays on one device.
 
     ``sample`` counts from 0 within the run, ``id`` from 0 within the sample; positions [nm] are
     float32, exactly as they are rendered and written. Orientations [deg] (axis from z, axis from x
     towards y, half angle of the cone) are None where dipoles rotate freely.
     """
 
-    sample: Ints
-    id: Ints
-    x_nm: npt.NDArray[np.float32]
-    y_nm: npt.NDArray[np.float32]
-    z_nm: npt.NDArray[np.float32]
-    polar_deg: npt.NDArray[np.float32] | None = None
-    azimuth_deg: npt.NDArray[np.float32] | None = None
-    half_angle_deg: npt.NDArray[np.float32] | None = None
+    sample: Any
+    id: Any
+    x_nm: Any
+    y_nm: Any
+    z_nm: Any
+    polar_deg: Any = None
+    azimuth_deg: Any = None
+    half_angle_deg: Any = None
 
     @property
     def size(self) -> int:
@@ -55,8 +57,13 @@ class Molecules:
         return len(self.id)
 
 
-def place(recipe: Recipe, key: Key, samples: Ints, drawn: dict[str, Floats]) -> Molecules:
-    """Molecules of the given samples.
+def place(
+    recipe: Recipe, key: Key, samples: Ints, drawn: dict[str, Floats], device: Device = CPU
+) -> Molecules:
+    """Molecules of the given samples, on the device; ``samples`` and ``drawn`` lie on the host.
+
+    Even spreads are worked out on the device; the fewer numbers of filaments, tables and beads on
+    the host.
 
     Raises
     ------
@@ -65,12 +72,12 @@ def place(recipe: Recipe, key: Key, samples: Ints, drawn: dict[str, Floats]) -> 
     """
     structure = recipe.structure
     if isinstance(structure, UniformStructure):
-        return _place_uniform(structure, recipe, key, samples, drawn)
+        return _place_uniform(structure, recipe, key, samples, drawn, device)
     if isinstance(structure, FilamentStructure):
-        return _place_filaments(structure, recipe, key, samples, drawn)
+        return device.put_all(_place_filaments(structure, recipe, key, samples, drawn))
     if isinstance(structure, TableStructure):
-        return _place_table(structure, recipe, len(samples))
-    return _place_bead(structure, recipe, samples, drawn)
+        return device.put_all(_place_table(structure, recipe, len(samples)))
+    return device.put_all(_place_bead(structure, recipe, samples, drawn))
 
 
 def expected_molecules(recipe: Recipe) -> float:
@@ -144,11 +151,11 @@ def _frame_nm(recipe: Recipe) -> tuple[float, float]:
     return height * recipe.pixel_nm, width * recipe.pixel_nm
 
 
-def _ragged(counts: Ints) -> tuple[Ints, Ints]:
-    """Row of the run and index within the row for ragged rows of the given lengths."""
-    row = np.repeat(np.arange(len(counts)), counts)
-    first = np.repeat(np.cumsum(counts) - counts, counts)
-    return row, np.arange(len(row)) - first
+def _ragged(counts: Ints, device: Device = CPU) -> tuple[Any, Any]:
+    """Row of the run and index within the row, on the device, for rows of the given lengths."""
+    row = device.repeat(np.arange(len(counts)), counts)
+    first = device.repeat(np.cumsum(counts) - counts, counts)
+    return row, device.xp.arange(len(row)) - first
 
 
 def _place_uniform(
@@ -157,6 +164,7 @@ def _place_uniform(
     key: Key,
     samples: Ints,
     drawn: dict[str, Floats],
+    device: Device,
 ) -> Molecules:
     height, width = _frame_nm(recipe)
     margin = structure.margin_nm
@@ -167,11 +175,13 @@ def _place_uniform(
         area_um2 = (height + 2 * margin) * (width + 2 * margin) * 1e-6
         uniform = key.child("structure/count").uniform(0, sample=samples)
         counts = poisson_quantile(density * area_um2, uniform)
-    row, element = _ragged(counts.astype(np.int64))
-    sample = samples[row]
-    x = key.child("structure/x").uniform(element, sample=sample)
-    y = key.child("structure/y").uniform(element, sample=sample)
-    z = draw_emitters(structure.z_nm, key, "structure.z_nm", element=element, sample=sample)
+    row, element = _ragged(counts.astype(np.int64), device)
+    sample = device.put(samples)[row]
+    x = key.child("structure/x").uniform(element, sample=sample, device=device)
+    y = key.child("structure/y").uniform(element, sample=sample, device=device)
+    z = draw_emitters(
+        structure.z_nm, key, "structure.z_nm", element=element, sample=sample, device=device
+    )
     return _molecules(
         row, element, x * (width + 2 * margin) - margin, y * (height + 2 * margin) - margin, z
     )
@@ -294,7 +304,8 @@ def _worm_path(
     start_x, start_y, heading = here.child("start").uniform(
         filament, sample=sample, step=np.arange(3)
     )
-    bends = special.ndtri(here.uniform(filament, sample=sample, step=np.arange(2 * steps)))
+    uniform = here.uniform(filament, sample=sample, step=np.arange(2 * steps))
+    bends = elementary.normal_quantile(uniform)
     bends *= math.sqrt(PATH_STEP_NM / (structure.persistence_um * 1e3))
     halves = []
     for side in (0, 1):
@@ -306,10 +317,10 @@ def _worm_path(
     return path + np.array([start_x * width, start_y * height])
 
 
-def _molecules(row: Ints, element: Ints, x: Floats, y: Floats, z: Floats) -> Molecules:
+def _molecules(row: Any, element: Any, x: Any, y: Any, z: Any) -> Molecules:
     return Molecules(
-        sample=row.astype(np.int64),
-        id=element.astype(np.int64),
+        sample=row.astype(np.int64, copy=False),
+        id=element.astype(np.int64, copy=False),
         x_nm=x.astype(np.float32),
         y_nm=y.astype(np.float32),
         z_nm=z.astype(np.float32),
