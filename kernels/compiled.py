@@ -2,15 +2,29 @@
 
 ``inlined`` is a scalar body that becomes part of its caller, ``compiled`` a function of its own,
 ``threaded`` a driver whose ``prange`` runs on Numba's threads. All release the interpreter's lock,
-are cached on disk and follow IEEE arithmetic: dividing by zero gives infinity, nothing is
-reassociated, and no product is contracted with a sum unless ``numeric.fma`` says so. Bodies marked
-``inlined`` or ``compiled`` run on a GPU too, called by the drivers in ``kernels/cuda``.
+are kept on disk (``caching.py``) and follow IEEE arithmetic: dividing by zero gives infinity,
+nothing is reassociated, and no product is contracted with a sum unless ``numeric.fma`` says so.
+Bodies marked ``inlined`` or ``compiled`` run on a GPU too, called by the drivers in
+``kernels/cuda``.
 """
 
 from numba import njit
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+from simscope.kernels.caching import on_disk
 
-inlined = njit(**OPTIONS, forceinline=True)
-compiled = njit(**OPTIONS)
-threaded = njit(**OPTIONS, parallel=True)
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+
+def inlined(function):
+    """A scalar body that becomes part of its caller."""
+    return on_disk(njit(**OPTIONS, forceinline=True)(function))
+
+
+def compiled(function):
+    """A function of its own, on the calling thread."""
+    return on_disk(njit(**OPTIONS)(function))
+
+
+def threaded(function):
+    """A driver whose ``prange`` runs on Numba's threads."""
+    return on_disk(njit(**OPTIONS, parallel=True)(function))
