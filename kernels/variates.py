@@ -4,26 +4,52 @@ Every function takes the Philox counter ``(element, step, sample, draw)`` and ke
 array fillers put element *i* of the stream into ``out[i]``. Uniform variates carry 52 random
 bits; normal and exponential ones are their quantiles (one block each), so they are monotone in
 the uniform of the same counter. Gamma variates need rejection: Marsaglia and Tsang, "A simple
-method for generating gamma variables", ACM TOMS 26, 363 (2000).
+method for generating gamma variables", ACM TOMS 26, 363 (2000); their rounds count in bits 16 to
+30 of the word ``draw``, which callers leave empty. Uniform variates in float32 carry 24 bits, and
+one block serves four of them.
 """
 
 import math
 
 import numpy as np
+from numba import prange
 
-from simscope.kernels.compiled import compiled, inlined
-from simscope.kernels.numeric import exp64, fma, log64, normal_quantile64
+from simscope.kernels.compiled import compiled, inlined, threaded
+from simscope.kernels.numeric import (
+    HALF_32,
+    exp64,
+    f32,
+    fma,
+    log64,
+    normal_quantile64,
+    polynomial,
+    select,
+)
 from simscope.kernels.philox import philox4x32
 
-UNIT_52 = 2.0**-52
-ONE_DRAW = np.uint32(1)
+UNIT_52, HALF_UNIT_52 = 2.0**-52, 2.0**-53
+SHIFT_8 = np.uint32(8)
+UNIT_24 = f32(2.0**-24)
+WORDS = 4  # in a block
+STRIPE = 16384  # variates one thread takes at a time, whole blocks
+DRAWS = 2**16  # words ``draw`` below it are the callers'
+ROUND = np.uint32(DRAWS)
 
 
 @inlined
 def unit_interval(high, low):
     """Uniform float64 strictly inside (0, 1): the top 52 of 64 random bits, plus a half."""
     bits = (np.uint64(high) << np.uint64(20)) | (np.uint64(low) >> np.uint64(12))
-    return (np.float64(np.int64(bits)) + 0.5) * UNIT_52
+    return fma(np.float64(np.int64(bits)), UNIT_52, HALF_UNIT_52)
+
+
+@inlined
+def unit_interval32(word):
+    """Uniform float32 strictly inside (0, 1): k / 2^24 of the top 24 bits k, and 1/2^25 for k = 0.
+
+    A half cannot be added to every k: above 1/2 float32 has no room for it, and would reach 1.
+    """
+    return max(f32(np.int32(word >> SHIFT_8)), HALF_32) * UNIT_24
 
 
 @inlined
@@ -31,6 +57,25 @@ def uniform(element, step, sample, draw, k0, k1):
     """Uniform float64 in (0, 1), 52 random bits."""
     a, b, _, _ = philox4x32(element, step, sample, draw, k0, k1)
     return unit_interval(a, b)
+
+
+@inlined
+def own_word(element, step, sample, draw, k0, k1):
+    """Random word of an element where four share a block: word ``element % 4`` of ``element // 4``.
+
+    Poisson counts and float32 uniforms are drawn from it.
+    """
+    element = np.uint32(element)
+    block = np.uint32(element // np.uint32(WORDS))
+    a, b, c, d = philox4x32(block, step, sample, draw, k0, k1)
+    lane = np.int32(element % np.uint32(WORDS))
+    return select(lane < 2, select(lane == 0, a, b), select(lane == 2, c, d))
+
+
+@inlined
+def uniform32(element, step, sample, draw, k0, k1):
+    """Uniform float32 in (0, 1), 24 random bits."""
+    return unit_interval32(own_word(element, step, sample, draw, k0, k1))
 
 
 @inlined
@@ -45,38 +90,75 @@ def exponential(element, step, sample, draw, k0, k1):
     return -log64(uniform(element, step, sample, draw, k0, k1))
 
 
+REMAINDER_SERIES = (-1 / 12, 1 / 11, -1 / 10, 1 / 9, -1 / 8, 1 / 7, -1 / 6, 1 / 5, -1 / 4)
+SERIES_END = 1 / 32
+THIRD = 1 / 3
+
+
+@inlined
+def log_remainder64(y):
+    """``log(1 + y) - y + y^2/2 - y^3/3`` of y above -1, without cancellation near 0."""
+    y2 = y * y
+    series = polynomial(y, REMAINDER_SERIES) * y2 * y2
+    direct = log64(1.0 + y) + fma(y2, fma(-THIRD, y, 0.5), -y)
+    return select(abs(y) < SERIES_END, series, direct)
+
+
 @compiled
 def gamma_above_one(shape, element, step, sample, draw, k0, k1):
-    """Gamma float64 of shape at least 1 and scale 1, by rejection over draws ``draw, draw+1 ...``.
+    """Gamma float64 of shape at least 1 and scale 1, by rejection in rounds that begin at ``draw``.
 
-    d (1 + c x)^3 with x normal, d = shape - 1/3, c = 1 / sqrt(9 d) stands if
-    log(u) < x^2/2 + d - d v + d log(v), v = (1 + c x)^3; at least 95 % of proposals do.
+    With d = shape - 1/3 and y = x / sqrt(9 d), x normal, the proposal d (1 + y)^3 stands if
+    log(u) < x^2/2 + d - d (1 + y)^3 + 3 d log(1 + y) = 3 d (log(1 + y) - y + y^2/2 - y^3/3);
+    at least 95 % of proposals do.
     """
-    d = shape - 1.0 / 3.0
+    d = shape - THIRD
     c = 1.0 / math.sqrt(9.0 * d)
     while True:
         words = philox4x32(element, step, sample, draw, k0, k1)
-        x = normal_quantile64(unit_interval(words[0], words[1]) - 0.5)
+        y = c * normal_quantile64(unit_interval(words[0], words[1]) - 0.5)
         u = unit_interval(words[2], words[3])
-        root = fma(c, x, 1.0)
-        if root > 0.0:
-            balance = fma(3.0, log64(root), fma(-root * root, root, 1.0))  # 1 - v + log(v)
-            if log64(u) < fma(0.5 * x, x, d * balance):
-                return d * root * root * root
-        draw = np.uint32(draw + ONE_DRAW)
+        root = 1.0 + y
+        if root > 0.0 and log64(u) < 3.0 * d * log_remainder64(y):
+            return d * root * root * root
+        draw = np.uint32(draw + ROUND)
 
 
 @compiled
 def gamma(shape, element, step, sample, draw, k0, k1):
-    """Gamma float64 of any positive shape and scale 1; uses draws ``draw, draw+1, ...``.
+    """Gamma float64 of any positive shape and scale 1; ``draw`` below 2^16.
 
-    Below shape 1: Gamma(shape) = Gamma(shape + 1) * U^(1/shape) (Marsaglia and Tsang, section 6).
+    Below shape 1: Gamma(shape) = Gamma(shape + 1) * U^(1/shape) (Marsaglia and Tsang, section 6);
+    what falls below 1e-307 is 0.
     """
     if shape >= 1.0:
         return gamma_above_one(shape, element, step, sample, draw, k0, k1)
-    after = np.uint32(draw + ONE_DRAW)
+    after = np.uint32(draw + ROUND)
     larger = gamma_above_one(shape + 1.0, element, step, sample, after, k0, k1)
     return larger * exp64(log64(uniform(element, step, sample, draw, k0, k1)) / shape)
+
+
+@compiled
+def uniform32_stripe(out, first, step, sample, draw, k0, k1):
+    """Fill float32 ``out`` with the variates of elements ``first, ...``, a multiple of four."""
+    blocks = out.size // WORDS
+    for j in range(blocks):
+        block = np.uint32(first // WORDS + j)
+        a, b, c, d = philox4x32(block, step, sample, draw, k0, k1)
+        out[WORDS * j] = unit_interval32(a)
+        out[WORDS * j + 1] = unit_interval32(b)
+        out[WORDS * j + 2] = unit_interval32(c)
+        out[WORDS * j + 3] = unit_interval32(d)
+    for i in range(WORDS * blocks, out.size):
+        out[i] = uniform32(first + i, step, sample, draw, k0, k1)
+
+
+@threaded
+def fill_uniform32(out, step, sample, draw, k0, k1):
+    """Fill float32 ``out`` with uniform variates in (0, 1) of 24 bits, one per element."""
+    for stripe in prange((out.size + STRIPE - 1) // STRIPE):
+        first = stripe * STRIPE
+        uniform32_stripe(out[first : first + STRIPE], first, step, sample, draw, k0, k1)
 
 
 @compiled
