@@ -126,8 +126,9 @@ def low_mean_count(word, mean):
     count = select(u > cumulative, ONE_32, ZERO_32)
     distance = abs(u - cumulative)
     for k in range(len(LOW_INVERSES)):
-        probability = probability * (mean * LOW_INVERSES[k])
-        cumulative = cumulative + probability
+        ratio = mean * LOW_INVERSES[k]
+        cumulative = fma(probability, ratio, cumulative)
+        probability = probability * ratio
         count = count + select(u > cumulative, ONE_32, ZERO_32)
         distance = min(distance, abs(u - cumulative))
     uncertain = (u > cumulative) | (distance < LOW_GUARD)
@@ -175,6 +176,22 @@ def repaired_count(word, mean, element, step, sample, draw, k0, k1):
     """Count from all 52 bits: ``word`` gives the upper 32, the element's own block the rest."""
     lower, _, _, _ = philox4x32(element, step, sample, draw | LOWER_BITS_DRAW, k0, k1)
     return f32(poisson_quantile(unit_interval(word, lower), np.float64(mean)))
+
+
+@compiled
+def poisson_count(word, mean, element, step, sample, draw, k0, k1):
+    """Poisson variate (float32) of any mean in [0, 1e7], that of :func:`poisson_tile`.
+
+    ``word`` is the variate's random word; the counter's own block at ``draw + 2^31`` gives the
+    lower bits where they are needed.
+    """
+    if mean < LOW_MEAN:
+        count, uncertain = low_mean_count(word, mean)
+    else:
+        count, uncertain = high_mean_count(word, mean)
+    if uncertain != 0:
+        return repaired_count(word, mean, element, step, sample, draw, k0, k1)
+    return count
 
 
 # ---- arrays -------------------------------------------------------------------------------------

@@ -157,6 +157,21 @@ def test_probabilities_agree_with_scipy_even_off_the_peak():
         assert poisson.probability_of(n, mean) == pytest.approx(expected, rel=3e-8)
 
 
+def test_one_count_alone_equals_the_count_in_its_tile():
+    # The scalar body that a GPU's threads call; the tile holds both paths and repaired counts.
+    means = np.r_[np.linspace(0, 9, 400), np.geomspace(4, 1e7, 112)].astype(np.float32)
+    words = np.random.default_rng(6).integers(0, 2**32, means.size, dtype=np.uint32)
+    words[::7] = np.arange(words[::7].size) // 2  # in the tail: repaired
+    counts, uncertain = np.empty(means.size, np.float32), np.empty(means.size, np.int32)
+    poisson.poisson_tile(means, words, counts, uncertain, 5, *STREAM)
+    assert uncertain.any()
+    alone = [
+        poisson.poisson_count(word, mean, np.uint32(5 + i), *STREAM)
+        for i, (word, mean) in enumerate(zip(words, means, strict=True))
+    ]
+    np.testing.assert_array_equal(counts, alone)
+
+
 def test_zero_mean_gives_zero_always():
     assert not drawn(np.zeros(500)).any()
 
