@@ -33,13 +33,15 @@ def normal_quantile_of(p):
 
 
 @inlined
-def spline_at(x, start, step, pieces):
-    """Cubic spline at ``x``: piece k is a polynomial of ``x - (start + k step)``, (4, pieces)."""
-    last = pieces.shape[1] - 1.0
-    place = min(max(floor((x - start) / step), 0.0), last)
-    here = x - fma(place, step, start)
-    k = int(place)
-    return polynomial(here, (pieces[0, k], pieces[1, k], pieces[2, k], pieces[3, k]))
+def spline_piece(x, start, step, count):
+    """Number of the spline's piece that holds ``x``, the first or last beyond the ends."""
+    return int(min(max(floor((x - start) / step), 0.0), count - 1.0))
+
+
+@inlined
+def spline_value(x, piece, start, step, coefficients):
+    """Value at ``x`` of a piece: a polynomial of ``x - (start + piece * step)``."""
+    return polynomial(x - fma(float(piece), step, start), coefficients)
 
 
 @compiled
@@ -65,6 +67,11 @@ def normal_quantile(p, out):
 
 @compiled
 def spline(x, start, step, pieces, out):
-    """Fill ``out`` with a cubic spline's values at ``x``, both float64 (n,); see ``spline_at``."""
+    """Fill ``out`` with a cubic spline's values at ``x``, both float64 (n,).
+
+    ``pieces`` float64 (4, count): coefficients of equal pieces, highest power first.
+    """
     for i in range(out.size):
-        out[i] = spline_at(x[i], start, step, pieces)
+        k = spline_piece(x[i], start, step, pieces.shape[1])
+        coefficients = (pieces[0, k], pieces[1, k], pieces[2, k], pieces[3, k])
+        out[i] = spline_value(x[i], k, start, step, coefficients)

@@ -19,11 +19,11 @@ REACH = 4  # nodes along an axis
 def field_at(nodes, weights_y, weights_x, top, left):
     """Gaussian field [1] at a pixel, from the nodes (4, 4) beginning at (top, left)."""
     value = 0.0
-    for i in range(REACH):
+    for j in range(REACH):
         along = 0.0
-        for j in range(REACH):
-            along = fma(weights_x[j], nodes[top + i, left + j], along)
-        value = fma(weights_y[i], along, value)
+        for i in range(REACH):
+            along = fma(weights_y[i], nodes[top + i, left + j], along)
+        value = fma(weights_x[j], along, value)
     return value
 
 

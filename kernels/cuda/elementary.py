@@ -3,7 +3,12 @@
 from numba import cuda
 
 from simscope.kernels.cuda.launch import on_grid
-from simscope.kernels.elementary import exponential_of, normal_quantile_of, spline_at
+from simscope.kernels.elementary import (
+    exponential_of,
+    normal_quantile_of,
+    spline_piece,
+    spline_value,
+)
 from simscope.kernels.numeric import log64
 
 
@@ -36,4 +41,6 @@ def spline(x, start, step, pieces, out):
     """As ``elementary.spline``, one thread a number."""
     i = cuda.grid(1)
     if i < out.size:
-        out[i] = spline_at(x[i], start, step, pieces)
+        k = spline_piece(x[i], start, step, pieces.shape[1])
+        coefficients = (pieces[0, k], pieces[1, k], pieces[2, k], pieces[3, k])
+        out[i] = spline_value(x[i], k, start, step, coefficients)
