@@ -93,7 +93,7 @@ def _floor_instruction(typing_context, x):
 
 @overload(fma, jit_options={"forceinline": True, "error_model": "numpy"})
 def _compiled_fma(a, b, c):
-    if a != b or a != c:
+    if a != b or a != c or not isinstance(a, Float):
         return None
 
     def instruction(a, b, c):
