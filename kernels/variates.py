@@ -61,10 +61,7 @@ def uniform(element, step, sample, draw, k0, k1):
 
 @inlined
 def own_word(element, step, sample, draw, k0, k1):
-    """Random word of an element where four share a block: word ``element % 4`` of ``element // 4``.
-
-    Poisson counts and float32 uniforms are drawn from it.
-    """
+    """Random word of an element where four share a block: ``element % 4`` of ``element // 4``."""
     element = np.uint32(element)
     block = np.uint32(element // np.uint32(WORDS))
     a, b, c, d = philox4x32(block, step, sample, draw, k0, k1)
@@ -88,6 +85,12 @@ def normal(element, step, sample, draw, k0, k1):
 def exponential(element, step, sample, draw, k0, k1):
     """Exponential float64 of mean 1: ``-log`` of :func:`uniform`."""
     return -log64(uniform(element, step, sample, draw, k0, k1))
+
+
+@inlined
+def lognormal(sigma_log, element, step, sample, draw, k0, k1):
+    """Log-normal float64 of median 1: ``exp(sigma_log * normal)``."""
+    return exp64(sigma_log * normal(element, step, sample, draw, k0, k1))
 
 
 REMAINDER_SERIES = (-1 / 12, 1 / 11, -1 / 10, 1 / 9, -1 / 8, 1 / 7, -1 / 6, 1 / 5, -1 / 4)
@@ -191,6 +194,6 @@ def fill_gamma(out, shape, step, sample, draw, k0, k1):
 
 @compiled
 def fill_lognormal(out, sigma_log, step, sample, draw, k0, k1):
-    """Fill ``out`` with ``exp(sigma_log * normal)``, median 1, one per element."""
+    """Fill ``out`` with log-normal variates of median 1, one per element."""
     for i in range(out.size):
-        out[i] = exp64(sigma_log * normal(np.uint32(i), step, sample, draw, k0, k1))
+        out[i] = lognormal(sigma_log, np.uint32(i), step, sample, draw, k0, k1)
