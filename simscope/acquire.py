@@ -29,7 +29,6 @@ from simscope.brightness import Brightness
 from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.keys import Key
 from simscope.recipe import (
-    Blinking,
     FocusStack,
     FreeDipole,
     Recipe,
@@ -216,9 +215,8 @@ class Simulator:
 
     @cached_property
     def _emitters_per_frame(self) -> float:
-        """Most rows of truth a frame is likely to have; blinking molecules are mostly dark."""
-        molecules = samples_of.expected_molecules(self.resolved)
-        return molecules / 10 if isinstance(self.resolved.photophysics, Blinking) else molecules
+        """Most rows of truth a frame is likely to have."""
+        return samples_of.expected_bright(self.resolved)
 
     def parameters(self, start: int, stop: int) -> Parameters:
         """Every number drawn for samples ``start`` to ``stop``, float64 ``(samples,)`` by path."""
@@ -311,12 +309,7 @@ class Simulator:
         return Run(indices, drawn, molecules, {})
 
     def _shine(self, run: Run, first: int, last: int) -> Shining:
-        shine = (
-            samples_of.shine_blinking
-            if isinstance(self.resolved.photophysics, Blinking)
-            else samples_of.shine_snapshot
-        )
-        shining = shine(
+        shining = samples_of.shine(
             self.resolved,
             self.key,
             run.indices,

@@ -91,34 +91,6 @@ def _register(electrons, first_words, pixel, frame, sample, key):
     raise AssertionError("19 rejections in a row")
 
 
-def jump_chain(rates, initial, end_s, sample, molecule, key):
-    """States of one molecule up to ``end_s``: list of (state, from, to) [s] (Gillespie 1977)."""
-    path, now, state = [], 0.0, None
-    for transition in range(100_000):
-        words = philox4x32_10((molecule, transition, sample, 0), key)
-        weights = np.asarray(initial if state is None else rates[state], float)
-        target = unit_interval(*words[2:]) * weights.sum()
-        state = int(np.searchsorted(np.cumsum(weights), target, side="right"))
-        leaving = float(np.sum(rates[state]))
-        wait = -math.log(unit_interval(*words[:2])) / leaving if leaving > 0 else math.inf
-        path.append((state, now, min(now + wait, end_s)))
-        now += wait
-        if now >= end_s:
-            return path
-    raise AssertionError("too many transitions")
-
-
-def on_time_per_frame(path, bright, frames, interval_s, exposure_s):
-    """Seconds in the bright state within each frame's exposure."""
-    on_s = np.zeros(frames)
-    for state, start, stop in path:
-        if state == bright:
-            for k in range(frames):
-                opens = k * interval_s
-                on_s[k] += max(0.0, min(stop, opens + exposure_s) - max(start, opens))
-    return on_s
-
-
 def radial_psf(stack, radius_nm, z_nm, focus_nm, panels=4000):
     """Intensity [1/nm^2] at ``radius_nm`` of a freely rotating dipole, unit photon.
 

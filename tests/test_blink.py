@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import jump_chain, on_time_per_frame
+from reference_blink import jump_chain, light_per_frame
 from scipy import linalg, stats
 
 from simscope.kernels import blink
 
 FALSE_ALARM = 1e-4
-KEY = (5, 6)
+WORDS = (5, 6)
+KEY = tuple(np.uint32(word) for word in WORDS)
 ON, OFF, BLEACHED = range(3)
 needs_speed = pytest.mark.skipif(
     numba.config.DISABLE_JIT, reason="statistics of many molecules need compiled kernels"
@@ -24,35 +25,31 @@ needs_speed = pytest.mark.skipif(
 THREE_STATES = np.array([[0.0, 30.0, 4.0], [6.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 
-def started(molecules, initial, rates, sample=0):
-    """Molecules at time 0: (state, time of next transition, transitions)."""
-    state = np.empty(molecules, np.int8)
-    next_s = np.empty(molecules)
-    transitions = np.empty(molecules, np.uint32)
-    stream = [np.uint32(word) for word in (sample, *KEY)]
-    blink.start_molecules(
-        state, next_s, transitions, np.asarray(initial, float), np.asarray(rates, float), *stream
-    )
-    return state, next_s, transitions
+def started(molecules, initial, rates, bright, sample=0):
+    """Molecules at time 0, and the tables of their one chain, bright in one state."""
+    rates = np.asarray(rates, float)[None]
+    tables = blink.chain_tables([sample], rates, np.eye(rates.shape[1])[[bright]])
+    begun = blink.asleep(np.arange(molecules), np.zeros(molecules))
+    weights = blink.weight_tables(np.asarray(initial, float)[None])
+    blink.start_molecules(begun, tables, weights, *KEY)
+    return begun, tables
 
 
 def movie(molecules, rates, frames, *, interval_s=0.01, exposure_s=None, windows=None, **options):
-    """Rows (molecule, frame, on_s) of a whole movie, and the molecules at its end."""
+    """Rows (molecule, frame, on_s) of a whole movie, and (state, next, made) at its end."""
     initial, bright = options.get("initial", (1, 0, 0)), options.get("bright", ON)
-    sample = options.get("sample", 0)
-    carried = started(molecules, initial, rates, sample)
+    carried, tables = started(molecules, initial, rates, bright, options.get("sample", 0))
     exposure_s = interval_s if exposure_s is None else exposure_s
     edges = [0, frames] if windows is None else windows
     parts = []
     for first, last in itertools.pairwise(edges):
-        *rows, offsets = blink.bright_frames(
-            *carried, np.asarray(rates, float), bright, first, last - first,
-            interval_s, exposure_s, sample, *KEY,
-        )  # fmt: skip
-        counted = np.bincount(rows[1] - first, minlength=last - first)
-        np.testing.assert_array_equal(np.diff(offsets), counted)
-        parts.append(rows)
-    return [np.concatenate(part) for part in zip(*parts, strict=True)], carried
+        window = (first, last - first, interval_s, exposure_s)
+        molecule, on_s, offsets = blink.bright_frames(carried, tables, window, *KEY)
+        frame = np.repeat(np.arange(first, last), np.diff(offsets))
+        parts.append((molecule, frame, on_s))
+    state, next_s, _, made = carried[2:]
+    rows = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return rows, (state, next_s, made)
 
 
 # ---- exactness ----
@@ -74,8 +71,8 @@ def test_on_times_equal_those_of_the_jump_chain(sample, interval_s, share, brigh
     found = np.zeros((molecules, frames))
     found[rows[0], rows[1]] = rows[2]
     for i in range(molecules):
-        path = jump_chain(THREE_STATES, (1, 2, 0), frames * interval_s, sample, i, KEY)
-        expected = on_time_per_frame(path, bright, frames, interval_s, share * interval_s)
+        path = jump_chain(THREE_STATES, (1, 2, 0), frames * interval_s, sample, i, WORDS)
+        expected = light_per_frame(path, np.eye(3)[bright], frames, interval_s, share * interval_s)
         # Differences of times near 0.4 s: a few 1e-17 s each.
         np.testing.assert_allclose(found[i], expected, atol=1e-15)
 
@@ -121,7 +118,7 @@ def test_bright_time_is_conserved_by_the_cut_into_frames():
     (molecule, _, on_s), _ = movie(20, THREE_STATES, 200, interval_s=0.0037)
     total = np.bincount(molecule, on_s, minlength=20)
     for i in range(20):
-        path = jump_chain(THREE_STATES, (1, 0, 0), 200 * 0.0037, 0, i, KEY)
+        path = jump_chain(THREE_STATES, (1, 0, 0), 200 * 0.0037, 0, i, WORDS)
         bright = sum(stop - start for state, start, stop in path if state == ON)
         assert total[i] == pytest.approx(bright, rel=1e-12)
 
@@ -238,18 +235,20 @@ def test_brightness_forgets_at_the_sum_of_both_rates():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=8), st.floats(0.0, 1.0, exclude_max=True))
-def test_pick_takes_the_class_that_holds_u(weights, u):
+def test_a_destination_is_the_class_that_holds_u(weights, u):
     weights = np.array(weights)
     if weights.sum() == 0:
         return
-    chosen = blink.pick(weights, u)
+    total, cumulative = blink.weight_tables(weights)
+    chosen = blink.destination(cumulative, float(total), u)
     edges = np.r_[0, np.cumsum(weights)] / weights.sum()
     assert weights[chosen] > 0
     assert edges[chosen] - 1e-12 <= u <= edges[chosen + 1] + 1e-12
 
 
-def test_pick_survives_a_uniform_that_rounds_to_the_end():
-    assert blink.pick(np.array([1.0, 2.0, 0.0]), 1.0) == 1
+def test_a_destination_survives_a_uniform_that_rounds_to_the_end():
+    total, cumulative = blink.weight_tables(np.array([1.0, 2.0, 0.0]))
+    assert blink.destination(cumulative, float(total), 1.0) == 1
 
 
 @settings(max_examples=50, deadline=None)
@@ -259,19 +258,31 @@ def test_frame_at_finds_the_interval_that_holds_the_time(time_s, interval_s):
     assert k * interval_s <= time_s < (k + 1) * interval_s
 
 
+@pytest.mark.parametrize("timing", [(0.01, 0.02), (0.01, 0.0), (np.inf, 0.01), (np.nan, 0.01)])
+def test_meaningless_timings_are_refused(timing):
+    with pytest.raises(ValueError, match="must"):
+        blink.check_window((0, 1, *timing))
+
+
+@pytest.mark.parametrize("frames", [(-1, 1), (0, 0)])
+def test_windows_of_no_frames_are_refused(frames):
+    with pytest.raises(ValueError, match="must"):
+        blink.check_window((*frames, 0.01, 0.01))
+
+
 @pytest.mark.parametrize(
-    ("rates", "interval_s", "exposure_s"),
+    ("rates", "brightness"),
     [
-        (np.zeros((2, 2)), 0.01, 0.02),
-        (np.zeros((2, 2)), 0.01, 0.0),
-        (np.zeros((2, 2)), np.inf, 0.01),
-        (np.zeros((2, 3)), 0.01, 0.01),
-        (np.zeros((9, 9)), 0.01, 0.01),
-        (np.array([[0, -1.0], [0, 0]]), 0.01, 0.01),
-        (np.array([[0, np.nan], [0, 0]]), 0.01, 0.01),
-        (np.eye(2), 0.01, 0.01),
+        (np.zeros((2, 3)), np.zeros(2)),
+        (np.zeros((9, 9)), np.zeros(9)),
+        (np.array([[0, -1.0], [0, 0]]), np.zeros(2)),
+        (np.array([[0, np.nan], [0, 0]]), np.zeros(2)),
+        (np.eye(2), np.zeros(2)),
+        (np.zeros((2, 2)), np.zeros(3)),
+        (np.zeros((2, 2)), np.array([1.0, -1.0])),
+        (np.zeros((2, 2)), np.array([1.0, np.nan])),
     ],
 )
-def test_meaningless_chains_are_refused(rates, interval_s, exposure_s):
+def test_meaningless_chains_are_refused(rates, brightness):
     with pytest.raises(ValueError, match="must"):
-        blink.check_chain(rates, interval_s, exposure_s)
+        blink.check_chains(rates[None], brightness[None])

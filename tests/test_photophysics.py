@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from simscope import sample as sample_of
 from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.recipe import Recipe
 from simscope.recipe.draws import draw_samples
-from simscope.sample import place, shine_blinking, shine_snapshot
-from simscope.sample.photophysics import BLEACHED, DARK, OFF, ON, rate_matrix, start_probabilities
+from simscope.sample import place
+from simscope.sample.chains import BLEACHED, DARK, OFF, ON, chains_of
 
 FALSE_ALARM = 1e-6
 NONE = dict.fromkeys(
@@ -39,9 +40,8 @@ def shine(made, samples=3, first=0, last=None, seed=1, carried=None):
     key, indices = Key(seed), np.arange(samples)
     drawn = draw_samples(made, key, indices)
     molecules = place(made, key, indices, drawn)
-    kind = shine_blinking if made.photophysics.kind == "blinking" else shine_snapshot
     last = made.acquisition.frames if last is None else last
-    return kind(made, key, indices, drawn, molecules, first, last, carried=carried)
+    return sample_of.shine(made, key, indices, drawn, molecules, first, last, carried=carried)
 
 
 def test_a_molecule_that_never_switches_gives_flux_times_exposure():
@@ -92,17 +92,24 @@ def test_bleached_molecules_stay_dark():
     assert shine(made).frame.max() % 100 < 5
 
 
+def start_of(start, rates):
+    """Probabilities (state,) at time 0, and the rates, of a blinking recipe."""
+    made = recipe({"kind": "blinking", "photons_per_s": 1, "start": start, **rates})
+    chains = chains_of(made, {}, 1)
+    return chains.start[0], chains.rates[0]
+
+
 def test_start_probabilities_solve_detailed_balance():
     rates = NONE | {"on_to_off_per_s": 3.0, "off_to_on_per_s": 0.5}
     rates |= {"on_to_dark_per_s": 4.0, "dark_to_on_per_s": 8.0}
-    chance = start_probabilities("equilibrium", rates)
-    generator = rate_matrix(rates)
+    chance, generator = start_of("equilibrium", rates)
     generator -= np.diag(generator.sum(axis=1))
     assert np.allclose(chance @ generator, 0, atol=1e-12)
     assert chance.sum() == pytest.approx(1)
-    assert start_probabilities("off", rates)[OFF] == 1
-    assert start_probabilities("on", rates)[ON] == 1
-    assert start_probabilities("equilibrium", rates | {"dark_to_on_per_s": 0.0})[DARK] == 1
+    assert start_of("off", rates)[0][OFF] == 1
+    assert start_of("on", rates)[0][ON] == 1
+    assert start_of("equilibrium", rates | {"dark_to_on_per_s": 0.0})[0][DARK] == 1
+    assert start_of("equilibrium", NONE)[0][ON] == 1
     assert chance[BLEACHED] == 0
 
 

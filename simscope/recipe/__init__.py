@@ -37,14 +37,12 @@ from simscope.recipe.modality import (
     Widefield,
 )
 from simscope.recipe.optics import Optics
+from simscope.recipe.photophysics import Blinking, Markov, Photophysics, Snapshot
 from simscope.recipe.recipe import Recipe, load_recipe, packaged_recipes, recipe_schema
 from simscope.recipe.sample import (
     BeadStructure,
-    Blinking,
     FilamentStructure,
-    Photophysics,
     SmoothBackground,
-    Snapshot,
     Structure,
     TableStructure,
     UniformBackground,
@@ -86,6 +84,7 @@ __all__ = [
     "ImageScanning",
     "LightSheet",
     "MapsField",
+    "Markov",
     "Mask",
     "MeasuredPsf",
     "Modality",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -119,12 +120,20 @@ class Model(BaseModel, metaclass=Explained):
     @model_validator(mode="after")
     def _check_limits(self) -> Model:
         for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            low, high = _support(value)
-            if low is None or high is None:
-                continue
-            _check_number(name, value, low, high, field)
+            for path, value in numbers_in(name, getattr(self, name)):
+                low, high = _support(value)
+                if low is not None and high is not None:
+                    _check_number(path, value, low, high, field)
         return self
+
+
+def numbers_in(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A field's value with its path; of dictionaries, everything in them by dotted path."""
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, entry in value.items():
+        yield from numbers_in(f"{path}.{key}", entry)
 
 
 def _refuse_wrong_kind(name: str, value: Any, annotation: Any) -> None:

@@ -74,7 +74,7 @@ def per_sample(recipe: Recipe, drawn: dict[str, Floats], path: str, samples: int
         return drawn[path]
     value: Any = recipe
     for part in path.split("."):
-        value = getattr(value, part)
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
     return np.full(samples, float(value))
 
 
@@ -108,11 +108,11 @@ def _random_direction(
 
 def _unit(recipe: Recipe, path: str) -> str:
     model: Any = recipe
-    *groups, last = path.split(".")
-    for part in groups:
-        model = getattr(model, part) if isinstance(model, Model) else model
-    if isinstance(model, dict):
-        return "nm"
-    extra = type(model).model_fields[last].json_schema_extra
+    extra: Any = None
+    for part in path.split("."):
+        if not isinstance(model, Model):
+            break  # numbers of a dictionary share the unit of its field
+        extra = type(model).model_fields[part].json_schema_extra
+        model = getattr(model, part)
     unit = extra.get("unit") if isinstance(extra, dict) else None
     return str(unit) if unit else "nm"

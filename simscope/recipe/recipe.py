@@ -13,15 +13,15 @@ from pydantic import Field
 
 from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.acquisition import Acquisition, Rendering
-from simscope.recipe.base import Model, Per, Scope, unknown_key
+from simscope.recipe.base import Model, Per, Scope, numbers_in, unknown_key
 from simscope.recipe.camera import Camera
 from simscope.recipe.dipoles import Dipole, FreeDipole
 from simscope.recipe.distributions import Distribution
 from simscope.recipe.illumination import Illumination, UniformIllumination
 from simscope.recipe.optics import Optics
-from simscope.recipe.sample import Background, Photophysics, Structure, UniformBackground
+from simscope.recipe.photophysics import Photophysics
+from simscope.recipe.sample import Background, Structure, UniformBackground
 from simscope.recipe.text import parse_yaml, to_yaml
-from simscope.recipe.wavefront import ZernikeWavefront
 
 
 class Recipe(Model):
@@ -165,12 +165,10 @@ def _walk(model: Model, prefix: str) -> Iterator[tuple[str, Scope, Distribution]
         path = f"{prefix}{name}"
         if isinstance(value, Model):
             yield from _walk(value, f"{path}.")
-        elif isinstance(value, Distribution):
-            yield path, _scope(model, name, field), value
-        elif isinstance(value, dict) and isinstance(model, ZernikeWavefront):
-            for index, coefficient in value.items():
-                if isinstance(coefficient, Distribution):
-                    yield f"{path}.{index}", "sample", coefficient
+            continue
+        for inner, entry in numbers_in(path, value):
+            if isinstance(entry, Distribution):
+                yield inner, _scope(model, name, field), entry
 
 
 def _scope(model: Model, name: str, field: Any) -> Scope:

@@ -1,4 +1,4 @@
-"""What a recipe says of the sample: where molecules sit, how they shine, what glows behind."""
+"""What a recipe says of the sample: where molecules sit, what glows behind them."""
 
 from __future__ import annotations
 
@@ -97,45 +97,6 @@ Structure = Annotated[
     UniformStructure | FilamentStructure | TableStructure | BeadStructure,
     Field(discriminator="kind"),
 ]
-
-
-class Snapshot(Model):
-    """Every frame is on its own: each molecule shines with a freshly drawn number of photons."""
-
-    kind: Literal["snapshot"] = "snapshot"
-    photons: PerEmitter = number(
-        "mean photons of a molecule in a frame, drawn for every molecule and frame",
-        unit="photons",
-        ge=0,
-        le=1e7,
-    )
-    active_fraction: PerSample = number(
-        "share of the molecules that shine in a frame", unit="1", default=1.0, ge=0, le=1
-    )
-
-
-class Blinking(Model):
-    """Continuous-time Markov chain: on, dark (short), off (long), bleached."""
-
-    kind: Literal["blinking"] = "blinking"
-    photons_per_s: PerEmitter = number(
-        "photon flux at the camera while on, drawn once per molecule",
-        unit="photons/s",
-        gt=0,
-        le=1e9,
-    )
-    on_to_dark_per_s: PerSample = number("rate", unit="1/s", default=0.0, ge=0, le=1e7)
-    dark_to_on_per_s: PerSample = number("rate", unit="1/s", default=0.0, ge=0, le=1e7)
-    on_to_off_per_s: PerSample = number("rate", unit="1/s", default=10.0, ge=0, le=1e7)
-    off_to_on_per_s: PerSample = number("rate", unit="1/s", default=0.1, ge=0, le=1e7)
-    on_to_bleached_per_s: PerSample = number("rate", unit="1/s", default=0.0, ge=0, le=1e7)
-    start: Literal["equilibrium", "on", "off"] = Field(
-        "equilibrium",
-        description="state at time 0; equilibrium ignores bleaching",
-    )
-
-
-Photophysics = Annotated[Snapshot | Blinking, Field(discriminator="kind")]
 
 
 class UniformBackground(Model):

@@ -2,17 +2,25 @@
 
 from simscope.sample.background import background_photons
 from simscope.sample.orientation import orient
-from simscope.sample.photophysics import Shining, shine_blinking, shine_snapshot
+from simscope.sample.photophysics import (
+    Shining,
+    expected_bright,
+    shine,
+    shine_blinking,
+    shine_snapshot,
+)
 from simscope.sample.structures import Molecules, expected_molecules, height_range_nm, place
 
 __all__ = [
     "Molecules",
     "Shining",
     "background_photons",
+    "expected_bright",
     "expected_molecules",
     "height_range_nm",
     "orient",
     "place",
+    "shine",
     "shine_blinking",
     "shine_snapshot",
 ]
