@@ -21,6 +21,7 @@ from simscope.optics.radial import RadialModel
 from simscope.optics.spectrum import at_wavelength
 from simscope.optics.table import SplineTable, taper
 from simscope.optics.table_build import build_table, judge_energy
+from simscope.optics.volume import VolumeImager, Voxels, image_volume
 from simscope.optics.zernike import (
     fringe_to_nm,
     fringe_to_osa,
@@ -46,6 +47,8 @@ __all__ = [
     "Reach",
     "Roughness",
     "SplineTable",
+    "VolumeImager",
+    "Voxels",
     "Window",
     "array_mask",
     "at_wavelength",
@@ -61,6 +64,7 @@ __all__ = [
     "fringe_to_nm",
     "fringe_to_osa",
     "image_model",
+    "image_volume",
     "image_weights",
     "judge_energy",
     "make_amplitude_map",
