@@ -26,6 +26,8 @@ from simscope import camera as cameras
 from simscope import optics as opticses
 from simscope import sample as samples_of
 from simscope.brightness import Brightness
+from simscope.device import Device
+from simscope.device import device as device_named
 from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.keys import Key
 from simscope.recipe import (
@@ -66,6 +68,7 @@ ORIENTED_DTYPE = np.dtype(
 
 MAX_SAMPLES = 2**32
 CHUNK_BYTES = 16 << 20
+GPU_CHUNK_BYTES = 512 << 20  # some ten thousand frames keep a GPU busy between two launches
 EMITTER_BYTES = 300  # what a row of truth costs while it is made, all columns and copies
 SATURATED = (
     "some pixels are saturated (counted in saturated_pixels): lower the photons, or raise "
@@ -81,18 +84,19 @@ class Chunk:
     stack); ``expected_photons`` is the noiseless float32 image of the same shape at the camera, or
     None. ``emitters`` has ``EMITTER_DTYPE``, or ``ORIENTED_DTYPE`` where dipoles do not rotate
     freely, with ``frame = sample * frames_per_sample + t``, sorted by frame; ``emitter_offsets``
-    (int64, ``samples * frames + 1``) says where each frame begins.
+    (int64, ``samples * frames + 1``) says where each frame begins. Where asked for so, all arrays
+    lie on the simulator's device and ``emitters`` is a dictionary of its columns.
     """
 
     sample_start: int
     sample_stop: int
     frame_start: int
     frame_stop: int
-    images: npt.NDArray[np.uint16]
-    emitters: npt.NDArray[Any]
-    emitter_offsets: npt.NDArray[np.int64]
+    images: Any
+    emitters: Any
+    emitter_offsets: Any
     saturated_pixels: int
-    expected_photons: npt.NDArray[np.float32] | None = None
+    expected_photons: Any = None
 
 
 @dataclass(frozen=True)
@@ -100,15 +104,15 @@ class Batch:
     """Whole samples ``start`` to ``start + len(images)`` with their truth.
 
     ``images`` is uint16 ``(samples, *sample_shape)`` [ADU]; emitters and offsets as in ``Chunk``;
-    ``parameters`` holds float64 ``(samples,)`` by recipe path.
+    ``parameters`` holds float64 ``(samples,)`` by recipe path, on the host always.
     """
 
     start: int
-    images: npt.NDArray[np.uint16]
-    emitters: npt.NDArray[Any]
-    emitter_offsets: npt.NDArray[np.int64]
+    images: Any
+    emitters: Any
+    emitter_offsets: Any
     parameters: Parameters
-    expected_photons: npt.NDArray[np.float32] | None = None
+    expected_photons: Any = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,14 @@ class Sample:
     image: npt.NDArray[np.uint16]
     emitters: npt.NDArray[Any]
     parameters: dict[str, float]
+
+
+def _table(columns: dict[str, Any], dtype: np.dtype[Any], device: Device) -> npt.NDArray[Any]:
+    """Columns of the device as rows on the host."""
+    table = np.empty(len(columns["id"]), dtype)
+    for name, values in columns.items():
+        table[name] = device.get(values)
+    return table
 
 
 def emitter_dtype(recipe: Recipe) -> np.dtype[Any]:
@@ -139,11 +151,15 @@ class Simulator:
         Threads of the kernels; results do not depend on it. All cores if None.
     cache
         Folder for PSF tables; the user's cache folder if None.
+    device
+        ``cpu``, ``cuda``, or ``auto``: a GPU where one can be used. The bytes do not depend on it.
 
     Raises
     ------
     RecipeError, OpticsError, SampleError, CameraError
         If the recipe cannot be computed.
+    DeviceError
+        If the device is unknown, or ``cuda`` cannot be used here.
     """
 
     def __init__(
@@ -153,7 +169,9 @@ class Simulator:
         *,
         threads: int | None = None,
         cache: Path | None = None,
+        device: str = "cpu",
     ) -> None:
+        self.device: Device = device_named(device)
         self.recipe = load_recipe(recipe)
         self.key = Key(seed)
         self.seed = self.key.seed
@@ -200,8 +218,21 @@ class Simulator:
 
     @property
     def report(self) -> dict[str, Any]:
-        """Derived numbers of the rendering: window, energy left out, table error."""
-        return self._renderer.report
+        """Derived numbers of the rendering: window, energy left out, table error; the device.
+
+        ``device`` says where it is computed, and which parts of that work stay on the CPU.
+        """
+        parts = self._host_parts if self.device.is_gpu else []
+        return self._renderer.report | {"device": {"name": self.device.name, "on_cpu": parts}}
+
+    @property
+    def _host_parts(self) -> list[str]:
+        """What the CPU computes for a GPU: few numbers, or work without a GPU kernel."""
+        return [
+            *samples_of.host_parts(self.resolved),
+            *self._brightness.host_parts,
+            *self._renderer.host_parts,
+        ]
 
     __iter__ = None  # without end: ask for samples by index, batch or chunks
 
@@ -229,10 +260,17 @@ class Simulator:
             path: np.full(samples, value) for path, value in self._dataset_draws.items()
         } | drawn
 
-    def batch(self, start: int, stop: int, *, expected: bool = False) -> Batch:
-        """Whole samples ``start`` to ``stop``; ``expected`` adds the noiseless images."""
+    def batch(
+        self, start: int, stop: int, *, expected: bool = False, on_device: bool = False
+    ) -> Batch:
+        """Whole samples ``start`` to ``stop``; ``expected`` adds the noiseless images.
+
+        ``on_device`` leaves arrays where they were computed, as CuPy arrays on a GPU, with the
+        emitters as a dictionary of columns.
+        """
         run = self._begin(_indices(start, stop))
         chunk = self._window(run.indices, 0, self.frames_per_sample, expected=expected, state=run)
+        chunk = chunk if on_device else self.on_host(chunk)
         shape = (stop - start, *self.sample_shape)
         clean = chunk.expected_photons
         return Batch(
@@ -245,13 +283,27 @@ class Simulator:
         )
 
     def chunks(
-        self, start: int, stop: int, *, max_bytes: int = CHUNK_BYTES, expected: bool = False
+        self,
+        start: int,
+        stop: int,
+        *,
+        max_bytes: int | None = None,
+        expected: bool = False,
+        on_device: bool = False,
     ) -> Iterator[Chunk]:
         """Samples ``start`` to ``stop`` in order, a bounded piece at a time.
 
         Short samples come several to a chunk; a movie larger than ``max_bytes`` comes by windows of
-        frames, with the state of its molecules carried along, so that memory stays flat.
+        frames, with the state of its molecules carried along, so that memory stays flat. A GPU
+        takes larger pieces unless told otherwise; ``on_device`` as in :meth:`batch`.
         """
+        if max_bytes is None:
+            max_bytes = GPU_CHUNK_BYTES if self.device.is_gpu else CHUNK_BYTES
+        for chunk in self._pieces(start, stop, max_bytes, expected):
+            yield chunk if on_device else self.on_host(chunk)
+
+    def _pieces(self, start: int, stop: int, max_bytes: int, expected: bool) -> Iterator[Chunk]:
+        """Chunks on the device."""
         _indices(start, stop)
         frames = self.frames_per_sample
         pixels = math.prod(self.resolved.camera_shape)
@@ -283,29 +335,43 @@ class Simulator:
         with _threads(self.threads), self._recording():
             run = self._begin(indices) if state is None else state
             shining = self._shine(run, first, last)
-            photons = self._renderer.render(run, shining, first, last)
-            self._add_background(photons, run, last - first)
+            photons = self._render(run, shining, first, last)
+            photons = photons.reshape(len(indices), last - first, *self.resolved.camera_shape)
+            self._add_background(photons, run)
             images, saturated = self._read_out(photons, run, first, last)
             total = int(saturated.sum())
             if total:
                 warnings.warn(SATURATED, SimscopeWarning, stacklevel=2)
-        shape = (len(indices), last - first, *self.resolved.camera_shape)
         return Chunk(
             int(indices[0]),
             int(indices[-1]) + 1,
             first,
             last,
-            images.reshape(shape),
+            images,
             self._truth(run, shining, first, last),
             shining.offsets,
             total,
-            photons.reshape(shape) if expected else None,
+            photons if expected else None,
+        )
+
+    def on_host(self, chunk: Chunk, images: npt.NDArray[np.uint16] | None = None) -> Chunk:
+        """A chunk of the device with NumPy arrays, the emitters as rows of a table.
+
+        ``images``: those of the chunk if they are on the host already.
+        """
+        get, photons = self.device.get, chunk.expected_photons
+        return dataclasses.replace(
+            chunk,
+            images=get(chunk.images) if images is None else images,
+            emitters=_table(chunk.emitters, emitter_dtype(self.resolved), self.device),
+            emitter_offsets=get(chunk.emitter_offsets),
+            expected_photons=None if photons is None else get(photons),
         )
 
     def _begin(self, indices: npt.NDArray[np.int64]) -> Run:
         drawn = draw_samples(self.resolved, self.key, indices)
-        molecules = samples_of.place(self.resolved, self.key, indices, drawn)
-        molecules = samples_of.orient(self.resolved, self.key, indices, molecules)
+        molecules = samples_of.place(self.resolved, self.key, indices, drawn, self.device)
+        molecules = samples_of.orient(self.resolved, self.key, indices, molecules, self.device)
         return Run(indices, drawn, molecules, {})
 
     def _shine(self, run: Run, first: int, last: int) -> Shining:
@@ -318,32 +384,45 @@ class Simulator:
             first,
             last,
             carried=run.carried,
+            device=self.device,
         )
-        factors = self._brightness.factors(run.molecules, run.drawn, len(run.indices))
+        factors = self._brightness.factors(run.molecules, run.drawn, len(run.indices), self.device)
         if factors is None:
             return shining
         photons = (shining.photons * factors[shining.molecule]).astype(np.float32)
         return dataclasses.replace(shining, photons=photons)
 
-    def _add_background(self, photons: npt.NDArray[np.float32], run: Run, frames: int) -> None:
-        level = samples_of.background_photons(self.resolved, self.key, run.indices, run.drawn)
+    def _render(self, run: Run, shining: Shining, first: int, last: int) -> Any:
+        """Expected photons of the emitters on the device, float32 ``(samples * frames, y, x)``."""
+        if not self._renderer.on_host:
+            return self._renderer.render(run, shining, first, last, self.device)
+        get_all = self.device.get_all
+        run = dataclasses.replace(run, molecules=get_all(run.molecules))
+        return self.device.put(self._renderer.render(run, get_all(shining), first, last))
+
+    def _add_background(self, photons: Any, run: Run) -> None:
+        """Add to ``photons`` (samples, frames, y, x) what glows behind the molecules."""
+        level = samples_of.background_photons(
+            self.resolved, self.key, run.indices, run.drawn, self.device
+        )
         if self.resolved.optics.analyser is not None:
             # background is unpolarised: each channel passes half of it
             even = level.shape[2] == 1
-            level = 0.5 * np.tile(level, (1, 1, 1 if even else self.resolved.channels))
-        photons += np.repeat(level, frames, axis=0)
+            level = 0.5 * self.device.xp.tile(level, (1, 1, 1 if even else self.resolved.channels))
+        photons += level[:, None]
 
     def _read_out(
-        self, photons: npt.NDArray[np.float32], run: Run, first: int, last: int
-    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
+        self, photons: Any, run: Run, first: int, last: int
+    ) -> tuple[Any, npt.NDArray[np.int64]]:
+        """Counts (samples, frames, y, x) on the device, and saturated pixels of each frame."""
         frames = last - first
         varied = {
             path.removeprefix("camera."): np.repeat(value, frames)
             for path, value in run.drawn.items()
             if path.startswith("camera.")
         }
-        return cameras.detect(
-            photons,
+        images, saturated = cameras.detect(
+            self.device.get(photons).reshape(-1, *photons.shape[2:]),
             self.resolved.camera,
             self.maps,
             self.key,
@@ -352,20 +431,27 @@ class Simulator:
             exposure_s=self.resolved.acquisition.exposure_ms * 1e-3,
             parameters=varied or None,
         )
+        return self.device.put(images).reshape(photons.shape), saturated
 
-    def _truth(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[Any]:
-        """Emitter table of a window: one row per molecule and frame in which it shines."""
+    def _truth(self, run: Run, shining: Shining, first: int, last: int) -> dict[str, Any]:
+        """Emitter columns of a window: one row per molecule and frame in which it shines."""
         molecules, who = run.molecules, shining.molecule
-        table = np.empty(len(who), emitter_dtype(self.resolved))
-        sample = run.indices[molecules.sample[who]]
-        within = shining.frame - molecules.sample[who] * (last - first)
-        table["frame"] = sample * self.frames_per_sample + first + within
-        table["id"] = molecules.id[who]
-        table["photons"] = shining.photons * self._brightness.passed(molecules)[who]
-        for name in table.dtype.names or ():
-            if name not in ("frame", "id", "photons"):
-                table[name] = getattr(molecules, name)[who]
-        return table
+        row = molecules.sample[who]
+        sample = self.device.put(run.indices)[row]
+        within = shining.frame - row * (last - first)
+        columns = {
+            "frame": sample * self.frames_per_sample + first + within,
+            "id": molecules.id[who],
+            "photons": shining.photons,
+        }
+        passed = self._brightness.passed(molecules, self.device)
+        if passed is not None:
+            columns["photons"] = (shining.photons * passed[who]).astype(np.float32)
+        names = emitter_dtype(self.resolved).names or ()
+        return {
+            name: columns[name] if name in columns else getattr(molecules, name)[who]
+            for name in names
+        }
 
     @property
     def _is_stack(self) -> bool:

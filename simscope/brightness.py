@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simscope import elementary
 from simscope import optics as opticses
 from simscope import sample as samples_of
+from simscope.device import CPU, Device
 from simscope.errors import OpticsError
 from simscope.recipe import Distribution, EvanescentIllumination, Recipe
 from simscope.recipe.draws import per_sample
@@ -42,29 +44,42 @@ class Brightness:
         if recipe.optics.analyser is not None and recipe.channels == 1:
             self._passed = PassedLight(recipe, (low, high))
 
+    @property
+    def host_parts(self) -> list[str]:
+        """What the CPU computes for a GPU."""
+        parts = {"collected light": self._collected, "light an analyser passes": self._passed}
+        return [name for name, part in parts.items() if part is not None]
+
     def factors(
-        self, molecules: Molecules, drawn: dict[str, Floats], samples: int
-    ) -> Floats | None:
-        """Relative photons of each molecule, (molecules,); None where all are 1."""
+        self, molecules: Molecules, drawn: dict[str, Floats], samples: int, device: Device = CPU
+    ) -> Any:
+        """Relative photons of each molecule, (molecules,) on their device; None where all are 1."""
         if not self._evanescent and self._collected is None:
             return None
-        z = molecules.z_nm.astype(np.float64)
-        out = np.ones(molecules.size)
+        out = device.xp.ones(molecules.size)
         if self._evanescent:
-            out *= np.exp(-z / self._depth_nm(drawn, samples)[molecules.sample])
+            depth_nm = device.put(self._depth_nm(drawn, samples))[molecules.sample]
+            out *= elementary.exp(-molecules.z_nm.astype(np.float64) / depth_nm, device)
         if self._collected is not None:
-            moment = molecule_moments(molecules)
-            out *= self._collected.relative(z, opticses.FREE_MOMENTS if moment is None else moment)
+            here = device.get_all(molecules)
+            moment = molecule_moments(here)
+            z = here.z_nm.astype(np.float64)
+            free = opticses.FREE_MOMENTS
+            out *= device.put(self._collected.relative(z, free if moment is None else moment))
         return out
 
-    def passed(self, molecules: Molecules) -> Floats:
-        """Share of each molecule's light that the analyser lets onto the camera, (molecules,)."""
+    def passed(self, molecules: Molecules, device: Device = CPU) -> Any:
+        """Share of each molecule's light that the analyser lets onto the camera; None if all.
+
+        (molecules,) on their device.
+        """
         if self._passed is None:
-            return np.ones(molecules.size)
-        moment = molecule_moments(molecules)
+            return None
+        here = device.get_all(molecules)
+        moment = molecule_moments(here)
         free = np.array([opticses.FREE_MOMENTS])
-        z = molecules.z_nm.astype(np.float64)
-        return self._passed.share(z, free if moment is None else moment)
+        z = here.z_nm.astype(np.float64)
+        return device.put(self._passed.share(z, free if moment is None else moment))
 
     def _depth_nm(self, drawn: dict[str, Floats], samples: int) -> Floats:
         """Depth of the excitation of each sample [nm], (samples,)."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from simscope import optics as opticses
 from simscope import sample as samples_of
 from simscope.blas import single_blas_thread
+from simscope.device import CPU, Device
 from simscope.errors import RecipeError
 from simscope.recipe import (
     BeadStructure,
@@ -51,6 +52,8 @@ class TableRenderer:
     Oriented molecules weigh the table's six basis images; where the optics depend on the field,
     every molecule gets the image of its place in the frame.
     """
+
+    on_host = True
 
     def __init__(self, recipe: Recipe, cache: Path | None) -> None:
         low, high = samples_of.height_range_nm(recipe)
@@ -85,8 +88,15 @@ class TableRenderer:
             "energy_left_out_max": float(self.table.energy_left_out[:, 1].max()),
         }
 
-    def render(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Expected photons, float32 ``(samples * frames, y, x)``."""
+    @property
+    def host_parts(self) -> list[str]:
+        """What the CPU works out for a GPU."""
+        return ["weights of dipole images"] if self.table.for_dipoles else []
+
+    def render(
+        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU
+    ) -> Any:
+        """Expected photons, float32 ``(samples * frames, y, x)``, where the molecules lie."""
         molecules, who = run.molecules, shining.molecule
         return self.table.render(
             molecules.x_nm[who],
@@ -95,18 +105,22 @@ class TableRenderer:
             shining.photons,
             shining.offsets,
             self.shape,
-            weights=self.weights(molecules, who),
+            weights=self.weights(molecules, who, device),
             threads=numba.get_num_threads(),
         )
 
-    def weights(self, molecules: Molecules, who: npt.NDArray[np.int64]) -> Floats | None:
-        """Weights ``(rows, 6)`` of the basis images, None where the table holds plain images."""
+    def weights(self, molecules: Molecules, who: Any, device: Device = CPU) -> Any:
+        """Weights ``(rows, 6)`` of the basis images, None where the table holds plain images.
+
+        Worked out on the CPU: library functions turn angles into moments.
+        """
         if not self.table.for_dipoles:
             return None
-        moment = molecule_moments(molecules)
+        here = device.get_all(molecules)
+        moment = molecule_moments(here)
         if moment is None:
             moment = np.array([opticses.FREE_MOMENTS])
-        return self.table.orientation_weights(moment, molecules.z_nm)[who]
+        return device.put(self.table.orientation_weights(moment, here.z_nm))[who]
 
 
 class ChannelRenderer:
@@ -114,6 +128,8 @@ class ChannelRenderer:
 
     Photons are those of both channels together; each is rendered from its own table.
     """
+
+    on_host = TableRenderer.on_host
 
     def __init__(self, recipe: Recipe, cache: Path | None) -> None:
         self.channels = [
@@ -128,10 +144,17 @@ class ChannelRenderer:
         worst = {key: max(first[key], second[key]) for key in first if key != "rendering"}
         return {"rendering": "two channels", **worst}
 
-    def render(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Expected photons, float32 ``(samples * frames, y, 2 x)``."""
-        sides = [renderer.render(run, shining, first, last) for renderer in self.channels]
-        return np.concatenate(sides, axis=2)
+    @property
+    def host_parts(self) -> list[str]:
+        """What the CPU works out for a GPU."""
+        return self.channels[0].host_parts
+
+    def render(
+        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU
+    ) -> Any:
+        """Expected photons, float32 ``(samples * frames, y, 2 x)``, where the molecules lie."""
+        sides = [renderer.render(run, shining, first, last, device) for renderer in self.channels]
+        return device.xp.concatenate(sides, axis=2)
 
 
 class PerWavefront:
@@ -206,6 +229,9 @@ class ExactRenderer:
     and the light left out is judged by the same limits.
     """
 
+    on_host = True
+    host_parts = ("images of single emitters",)
+
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.shape = recipe.acquisition.shape
@@ -261,8 +287,10 @@ class ExactRenderer:
             "pupil_nodes_across": getattr(self.model, "nodes_across", None),
         }
 
-    def render(self, run: Run, shining: Shining, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Expected photons, float32 ``(samples * frames, y, x)``."""
+    def render(
+        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU
+    ) -> npt.NDArray[np.float32]:
+        """Expected photons, float32 ``(samples * frames, y, x)``; arrays lie on the host."""
         frames = last - first
         out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
         corner, shift_nm = self._places(run.molecules)

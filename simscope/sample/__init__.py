@@ -1,6 +1,7 @@
 """Where the fluorophores are, and when they shine."""
 
 from simscope.sample.background import background_photons
+from simscope.sample.host import host_parts
 from simscope.sample.orientation import orient
 from simscope.sample.photophysics import (
     Shining,
@@ -18,6 +19,7 @@ __all__ = [
     "expected_bright",
     "expected_molecules",
     "height_range_nm",
+    "host_parts",
     "orient",
     "place",
     "shine",
