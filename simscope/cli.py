@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simscope.errors import DatasetError, RecipeError, SimscopeError, SimscopeWarning
+from simscope.errors import DatasetError, RecipeError, SimscopeError
 
 if TYPE_CHECKING:
     from simscope.recipe import Recipe
@@ -105,7 +105,7 @@ def warnings_as_notes() -> Iterator[None]:
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
-        if issubclass(category, SimscopeWarning):
+        if category.__module__.startswith("simscope."):
             typer.echo(f"note: {message}", err=True)
         else:
             usual(message, category, *rest)
@@ -478,6 +478,34 @@ def generate(
     answer(
         {"out": str(written), "samples": samples, "seed": seed, "bytes": size},
         [f"wrote {written}: {samples:,} samples, {readable_bytes(size)}"],
+        as_json,
+    )
+
+
+@command(
+    examples="""
+    simscope warmup
+    simscope warmup smlm-2d-dense mine.yaml
+"""
+)
+def warmup(
+    recipes: Annotated[
+        list[str] | None, typer.Argument(help="Recipes to make ready; all packaged if absent.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile the kernels that recipes need, and keep them and the PSF tables on disk."""
+    from simscope.warmup import Warmed, kernel_folder, warm_up
+
+    def report(one: Warmed) -> None:
+        typer.echo(f"{one.recipe}: {one.compiled} compiled, {one.seconds:.1f} s", err=True)
+
+    folder = str(kernel_folder())
+    done = warm_up(recipes or (), report=report)
+    count, seconds = (sum(getattr(one, name) for one in done) for name in ("compiled", "seconds"))
+    answer(
+        {"folder": folder, "compiled": count, "seconds": seconds},
+        [f"{count} functions compiled in {seconds:.1f} s, kept in {folder}"],
         as_json,
     )
 

@@ -18,7 +18,7 @@ from simscope.recipe import packaged_recipes
 
 COMMANDS = (
     "recipes", "schema", "check", "psf", "generate", "show", "train", "localize", "evaluate",
-    "demo",
+    "demo", "warmup",
 )  # fmt: skip
 
 

@@ -6,14 +6,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
-from numba.core.caching import IndexDataCacheFile
+from numba.core.caching import IndexDataCacheFile, NullCache
+from small_worlds import snapshot
+from typer.testing import CliRunner
 
-from simscope.kernels import caching
+from simscope import cli
+from simscope.kernels import addressed, caching, notice
 from simscope.kernels.compiled import compiled
+from simscope.warmup import warm_up
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_compiler = pytest.mark.skipif(
@@ -170,3 +175,81 @@ def test_sources_of_a_kernel_are_all_it_imports_directly_or_not():
     assert {"variates", "philox", "numeric", "compiled", "caching"} <= names
     assert "splat" not in names
     assert caching.imported("from simscope.kernels import blink, splat") == {"blink", "splat"}
+
+
+AFTER_WARMUP = """
+import sys
+from pathlib import Path
+import simscope as ss
+from simscope.kernels.notice import NOTICE
+for threads in map(int, sys.argv[2:]):
+    sim = ss.Simulator(sys.argv[1], 3, threads=threads, cache=Path(sys.argv[1]).parent)
+    sim.batch(0, 5)
+    sim[1]
+print(NOTICE.compiled)
+"""
+
+
+@needs_compiler
+def test_after_warming_up_a_fresh_process_compiles_nothing(tmp_path):
+    recipe = snapshot()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml(), "utf8")
+    (warmed,) = warm_up([path], cache=tmp_path)
+    assert warmed.recipe == recipe.name
+    threads = sorted({1, numba.config.NUMBA_NUM_THREADS})
+    result = subprocess.run(
+        [sys.executable, "-c", AFTER_WARMUP, path, *map(str, threads)],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert result.stdout == "0\n"
+    assert "compiling" not in result.stderr
+    assert warm_up([path], cache=tmp_path)[0].compiled == 0
+
+
+@needs_compiler
+def test_warming_up_where_nothing_can_be_kept_ends_with_code_2(monkeypatch):
+    monkeypatch.setattr(addressed.uniform_at, "_cache", NullCache())
+    result = CliRunner().invoke(cli.app, ["warmup", "smlm-2d-dense"])
+    assert result.exit_code == cli.BAD_INPUT
+    assert "set NUMBA_CACHE_DIR to a folder you can write to" in result.stderr
+
+
+def compiling(seconds, clock, told, module="simscope.kernels.splat"):
+    """Tell a notice that a function took so long to compile."""
+    function = SimpleNamespace(__module__=module, __name__="splat")
+    event = SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=function)})
+    told.on_start(event)
+    clock[0] += seconds
+    told.on_end(event)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(notice.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_long_compilation_is_told_once_and_a_short_one_never(clock, capsys):
+    told = notice.CompileNotice()
+    compiling(0.9, clock, told)
+    clock[0] += 1000.0  # time passes, but not by compiling
+    compiling(0.05, clock, told)
+    compiling(60.0, clock, told, module="somebody.else")
+    assert capsys.readouterr().err == ""
+    for _ in range(3):
+        compiling(5.0, clock, told)
+    assert capsys.readouterr().err.count(notice.TEXT) == 1
+    assert told.compiled == 5
+
+
+def test_a_terminal_sees_how_many_kernels_are_done_and_is_left_clean(clock, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    told = notice.CompileNotice()
+    for _ in range(3):
+        compiling(2.0, clock, told)
+    shown = capsys.readouterr().err
+    assert "1 done, now splat" in shown
+    assert "2 done, now splat" in shown
+    assert shown.endswith(notice.CLEAR)

@@ -17,12 +17,14 @@ FLOORS = {
     "errors": 0,
     "keys": 0,
     "recipe": 0,
+    "transfer": 0,
     "optics": 1,
     "sample": 1,
     "camera": 1,
     "acquire": 2,
     "brightness": 2,
     "render": 2,
+    "warmup": 3,
     "evaluate": 2,
     "dataset": 3,
     "learn": 4,
@@ -38,7 +40,10 @@ LAZY_GUESTS = {
 }
 NEIGHBOURS = {"optics", "sample", "camera"}
 KERNELS_MAY = {"numpy", "math", "functools", "warnings", "numba", "llvmlite", "simscope"}
-KEEPING_CODE_MAY = {"ast", "hashlib", "importlib", "inspect", "sys"}  # names entries by sources
+COMPILING_MAY = {  # what keeps machine code, and tells who waits for it
+    "caching.py": {"ast", "hashlib", "importlib", "inspect", "sys"},
+    "notice.py": {"sys", "time"},
+}
 
 
 def python_files():
@@ -100,7 +105,7 @@ def test_heavy_packages_stay_in_their_rooms(path):
 def test_kernels_import_only_numbers_and_numba():
     for path in (ROOT / "kernels").rglob("*.py"):
         packages = {module.split(".")[0] for module in imported_modules(path)}
-        allowed = KERNELS_MAY | (KEEPING_CODE_MAY if path.name == "caching.py" else set())
+        allowed = KERNELS_MAY | COMPILING_MAY.get(path.name, set())
         assert packages <= allowed, f"{path.name}: {packages - allowed}"
         for module in imported_modules(path):
             if module.startswith("simscope"):
