@@ -7,22 +7,24 @@ from reference import philox4x32_10, unit_interval
 from scipy import linalg
 
 
-def jump_chain(rates, initial, end_s, sample, molecule, key):
+def jump_chain(rates, initial, end_s, sample, molecule, key, *, until_s=None, log=math.log):
     """States of one molecule up to ``end_s``: list of (state, from, to) [s] (Gillespie 1977).
 
-    Jump number m takes the four words of counter (molecule, m, sample, 0).
+    Jump number m takes the four words of counter (molecule, m, sample, 0). With ``until_s`` the
+    last state is that at this time, with the time of its own end.
     """
     path, now, state = [], 0.0, None
+    until_s = end_s if until_s is None else until_s
     for transition in range(100_000):
         words = philox4x32_10((molecule, transition, sample, 0), key)
         weights = np.asarray(initial if state is None else rates[state], float)
         target = unit_interval(*words[2:]) * weights.sum()
         state = int(np.searchsorted(np.cumsum(weights), target, side="right"))
-        leaving = float(np.sum(rates[state]))
-        wait = -math.log(unit_interval(*words[:2])) / leaving if leaving > 0 else math.inf
+        leaving = float(sum(rates[state]))
+        wait = -log(unit_interval(*words[:2])) / leaving if leaving > 0 else math.inf
         path.append((state, now, min(now + wait, end_s)))
         now += wait
-        if now >= end_s:
+        if now >= until_s:
             return path
     raise AssertionError("too many transitions")
 
