@@ -73,9 +73,7 @@ def bench_zernike_stacks() -> None:
             PLAIN, shape=(32, 32), pixel_nm=100.0, focus_nm=(-1000, 1000), accuracy=accuracy,
             wavefront_limit_nm=dict.fromkeys(modes, 100 / np.sqrt(len(modes))),
         )  # fmt: skip
-        seconds = best_s(
-            lambda m=model: m.stacks(0.0, focus_nm, coefficients_nm=drawn, threads=THREADS)
-        )
+        seconds = best_s(lambda m=model: m.stacks(0.0, focus_nm, coefficients_nm=drawn))
         print(f"21x32x32 drawn wavefronts, accuracy {accuracy:g}: {40 / seconds:.0f} stacks/s")
 
 

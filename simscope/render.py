@@ -187,7 +187,7 @@ class PerWavefront:
 
     def stacks(
         self, z_nm: Floats, focus_nm: Floats, x_nm: Floats, y_nm: Floats, *,
-        coefficients_nm: Floats | None, threads: int,
+        coefficients_nm: Floats | None,
     ) -> npt.NDArray[np.float32]:  # fmt: skip
         """Probability per pixel of one emitter per sample, float32 (samples, planes, y, x)."""
         z, focus = np.broadcast_arrays(z_nm, focus_nm)
@@ -251,10 +251,10 @@ class ExactRenderer:
     def _set_up(self) -> opticses.PupilModel | PerWavefront:
         """The model for all wavefronts, foci and places to come."""
         recipe, window = self.recipe, (self.window_px, self.window_px)
-        fixed = {"wavefront": _constant(recipe.optics.wavefront), "field_dependence": None}
+        fixed = {"wavefront": constant_wavefront(recipe.optics.wavefront), "field_dependence": None}
         optics = recipe.optics.model_copy(update=fixed)
         z_nm = samples_of.height_range_nm(recipe)
-        focus_nm = _focus_range_nm(recipe.acquisition.focus_nm)
+        focus_nm = focus_range_nm(recipe.acquisition.focus_nm)
         reach_nm, accuracy = 0.5 * self.pixel_nm, float(recipe.rendering.accuracy)
         limits_nm = _wavefront_limits_nm(recipe.optics.wavefront)
         if self.field is not None:
@@ -326,7 +326,6 @@ class ExactRenderer:
             focus,
             *shift_nm,
             coefficients_nm=self._coefficients_nm(run) if self.model.modes else None,
-            threads=numba.get_num_threads(),
         )
         return self._tapered(patches, shift_nm)
 
@@ -347,14 +346,23 @@ class ExactRenderer:
         places = np.stack((run.molecules.z_nm[who], distinct[1], *shift_nm[:, who]), axis=1)
         coefficients = self._coefficients_nm(run)[who]
         moment = molecule_moments(run.molecules)
+        images = self._images(places, coefficients, None if moment is None else moment[who])
+        patches = self._tapered(images[:, None], shift_nm[:, who])
+        return patches, back.ravel(), np.zeros(len(back.ravel()), np.int64)
+
+    def _images(
+        self, places: Floats, coefficients_nm: Floats, moments: Floats | None
+    ) -> npt.NDArray[np.float32]:
+        """Probability per pixel of molecules at (n, 4 (z, focus, x, y)), float32 (n, y, x)."""
+        model = self.model
+        if moments is None and isinstance(model, opticses.PupilModel) and model.serves_batches:
+            return np.asarray(model.batch(*places.T, coefficients_nm=coefficients_nm))
         parts = [
-            self._image(place, coefficients[k], None if moment is None else moment[who[k]])
+            self._image(place, coefficients_nm[k], None if moments is None else moments[k])
             for k, place in enumerate(places)
         ]
         empty = np.empty((0, self.window_px, self.window_px))
-        patches = np.concatenate([empty, *parts]).astype(np.float32)[:, None]
-        patches = self._tapered(patches, shift_nm[:, who])
-        return patches, back.ravel(), np.zeros(len(back.ravel()), np.int64)
+        return np.concatenate([empty, *parts]).astype(np.float32)
 
     def _image(self, place: Floats, coefficients_nm: Floats, moment: Floats | None) -> Floats:
         """Probability per pixel of one molecule at (z, focus, x, y), (1, y, x)."""
@@ -464,7 +472,8 @@ def _largest(value: float | Distribution) -> float:
     return max(abs(low), abs(high))
 
 
-def _focus_range_nm(focus: float | Distribution | FocusStack) -> tuple[float, float]:
+def focus_range_nm(focus: float | Distribution | FocusStack) -> tuple[float, float]:
+    """Lowest and highest objective position that can occur [nm]; RecipeError if unbounded."""
     if isinstance(focus, FocusStack):
         return min(focus.start_nm, focus.stop_nm), max(focus.start_nm, focus.stop_nm)
     if not isinstance(focus, Distribution):
@@ -478,7 +487,7 @@ def _focus_range_nm(focus: float | Distribution | FocusStack) -> tuple[float, fl
     return low, high
 
 
-def _constant(wavefront: ZernikeWavefront | None) -> ZernikeWavefront | None:
+def constant_wavefront(wavefront: ZernikeWavefront | None) -> ZernikeWavefront | None:
     """The part of a wavefront that is the same in every sample."""
     if wavefront is None:
         return None

@@ -24,6 +24,7 @@ FLOORS = {
     "acquire": 2,
     "brightness": 2,
     "render": 2,
+    "render_volume": 2,
     "warmup": 3,
     "evaluate": 2,
     "dataset": 3,
@@ -39,7 +40,16 @@ LAZY_GUESTS = {
     ("simscope/optics/measured_files.py", "h5py"),
 }
 NEIGHBOURS = {"optics", "sample", "camera"}
-KERNELS_MAY = {"numpy", "math", "functools", "warnings", "numba", "llvmlite", "simscope"}
+KERNELS_MAY = {
+    "numpy",
+    "math",
+    "functools",
+    "warnings",
+    "numba",
+    "llvmlite",
+    "operator",
+    "simscope",
+}
 COMPILING_MAY = {  # what keeps machine code, and tells who waits for it
     "caching.py": {"ast", "hashlib", "importlib", "inspect", "sys"},
     "notice.py": {"sys", "time"},

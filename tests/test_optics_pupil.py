@@ -197,7 +197,7 @@ def test_single_precision_stacks_match_the_images_of_the_same_model():
     focus = np.array([-300.0, 0.0, 250.0])
     drawn = np.array([[10.0, -20.0, 5.0], [0.0, 30.0, 30.0]])
     stacks = model.stacks(
-        [[0.0], [200.0]], focus, [10.0, -60.0], [0.0, 33.0], coefficients_nm=drawn, threads=2
+        [[0.0], [200.0]], focus, [10.0, -60.0], [0.0, 33.0], coefficients_nm=drawn
     )
     for i, (z, x, y) in enumerate(((0.0, 10.0, 0.0), (200.0, -60.0, 33.0))):
         coefficients = dict(zip(model.modes, drawn[i], strict=True))

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,8 @@ from numba import get_num_threads
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.blas import single_blas_thread
+from simscope.device import CPU, Device
 from simscope.errors import OpticsError
-from simscope.kernels.pupil import stack_intensity
 from simscope.optics.axial import AxialNodes, axial_nodes
 from simscope.optics.checks import check_reach, check_supported, check_window
 from simscope.optics.field import (
@@ -45,8 +45,9 @@ from simscope.optics.interfaces import objective_of
 from simscope.optics.modulator import JUMP_ACCURACY, Roughness, pupil_roughness
 from simscope.optics.phasors import unit_phasor
 from simscope.optics.pixels import Window
+from simscope.optics.pupil_batch import PupilBatch
 from simscope.optics.sampling import Demand, sampled_field
-from simscope.optics.transform import Parts, Scratch, Transform, parity_parts, unfold
+from simscope.optics.transform import Parts, Scratch, Transform, parity_parts
 from simscope.optics.zernike import osa_to_nm
 
 FloatArray = NDArray[np.float64]
@@ -55,6 +56,9 @@ Pair = tuple[Any, Any]
 
 AXIAL_SHARE = 0.4
 """Share of the accuracy left to interpolation between planes."""
+
+BATCH_ACCURACY = 1e-5
+"""Accuracy from which on single precision, errors near 1e-6 of the peak, does not count."""
 
 
 class PupilModel:
@@ -116,6 +120,7 @@ class PupilModel:
         self.transform = Transform(
             self.field.nodes, self.objective.wavenumber_per_nm, self.grid_y, self.grid_x, xp
         )
+        self._batches: dict[Device, PupilBatch] = {}
 
     def _demand(self, window: Window) -> Demand:
         """What the quadrature must serve."""
@@ -143,6 +148,11 @@ class PupilModel:
     def nodes_across(self) -> int:
         """Quadrature nodes across the whole pupil."""
         return 2 * int(self.field.nodes.kx.shape[0])
+
+    @property
+    def serves_batches(self) -> bool:
+        """Whether the accuracy asked for leaves room for the single precision of ``batch``."""
+        return self.accuracy >= BATCH_ACCURACY
 
     def images(
         self,
@@ -295,11 +305,17 @@ class PupilModel:
         return out
 
     def _columns(self, *values: ArrayLike) -> list[FloatArray]:
-        """z, focus, x, y as float64 (n,), checked against the ranges of the set-up."""
-        columns = np.broadcast_arrays(
-            *(np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in values)
-        )
-        self._check_ranges(*columns)
+        """z, focus, x, y and others as float64 (n,), checked against the ranges of the set-up."""
+        single = [np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in values]
+        try:
+            columns = np.broadcast_arrays(*single)
+        except ValueError as error:
+            lengths = ", ".join(str(value.size) for value in single)
+            raise OpticsError(
+                f"z_nm, focus_nm, x_nm, y_nm and wavefronts are of {lengths} emitters: give one "
+                "number each, or as many as there are emitters"
+            ) from error
+        self._check_ranges(*columns[:4])
         return list(columns)
 
     def _basis_forms(self, analyser_deg: float | None) -> FloatArray:
@@ -345,6 +361,30 @@ class PupilModel:
                 transform.add_light(light, slope, [(total, 2.0 * share)])
         return totals
 
+    def batch(
+        self,
+        z_nm: ArrayLike = 0.0,
+        focus_nm: ArrayLike = 0.0,
+        x_nm: ArrayLike = 0.0,
+        y_nm: ArrayLike = 0.0,
+        *,
+        coefficients_nm: ArrayLike | None = None,
+        device: Device = CPU,
+    ) -> Any:
+        """Probability per pixel of emitters, each with its own optics, float32 (n, y, x).
+
+        ``z_nm, focus_nm, x_nm, y_nm`` broadcast to (n,); ``coefficients_nm``: (n, modes), or one
+        row for all, RMS nm in the order of ``self.modes``; all of them, and the images, lie on
+        ``device``. Single precision: errors near 1e-6 of the peak come on top of the model's
+        accuracy. Every emitter is computed by itself: its bytes depend on neither neighbours nor
+        threads (Numba's). Raises OpticsError outside the ranges the model was set up for.
+        """
+        places = [device.get(value) for value in (z_nm, focus_nm, x_nm, y_nm)]
+        drawn = self._drawn(None if coefficients_nm is None else device.get(coefficients_nm))
+        z, focus, x, y, _ = self._columns(*places, np.zeros(len(drawn)))
+        drawn = np.broadcast_to(drawn, (z.size, drawn.shape[1]))
+        return self._batch_on(device).images(z, focus, x, y, drawn)
+
     def stacks(
         self,
         z_nm: ArrayLike = 0.0,
@@ -353,20 +393,16 @@ class PupilModel:
         y_nm: ArrayLike = 0.0,
         *,
         coefficients_nm: ArrayLike | None = None,
-        threads: int = 1,
-    ) -> NDArray[np.float32]:
+        device: Device = CPU,
+    ) -> Any:
         """Probability per pixel of one emitter per sample, float32 (samples, planes, y, x).
 
         ``z_nm`` and ``focus_nm`` broadcast to (samples, planes), ``x_nm`` and ``y_nm`` to
-        (samples,); ``coefficients_nm``: (samples, modes), RMS nm in the order of ``self.modes``.
-        Single precision: errors near 1e-6 of the peak come on top of the model's accuracy. Every
-        sample is computed by itself, so its bytes depend on neither neighbours nor threads. Raises
-        OpticsError outside the ranges the model was set up for.
+        (samples,); ``coefficients_nm`` and the rest as in ``batch``.
         """
-        x, y = (np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (x_nm, y_nm))
-        z, focus = (np.atleast_2d(np.asarray(a, dtype=np.float64)) for a in (z_nm, focus_nm))
-        mode = np.zeros((1, len(self.modes))) if coefficients_nm is None else coefficients_nm
-        drawn = self._check_coefficients(np.asarray(mode, dtype=np.float64))
+        x, y = (np.atleast_1d(np.asarray(device.get(a), float)) for a in (x_nm, y_nm))
+        z, focus = (np.atleast_2d(np.asarray(device.get(a), float)) for a in (z_nm, focus_nm))
+        drawn = self._drawn(None if coefficients_nm is None else device.get(coefficients_nm))
         samples, planes = np.broadcast_shapes(
             z.shape, focus.shape, (x.size, 1), (y.size, 1), (drawn.shape[0], 1)
         )
@@ -374,19 +410,52 @@ class PupilModel:
         x, y = np.broadcast_to(x, samples), np.broadcast_to(y, samples)
         drawn = np.broadcast_to(drawn, (samples, drawn.shape[1]))
         z, focus = (np.broadcast_to(a, (samples, planes)) for a in (z, focus))
-        shared = bool((z == z[0]).all() and (focus == focus[0]).all())
-        source = self._single_source(z[0], focus[0]) if shared else None
-        shape = (self.grid_y.weights.shape[0], self.grid_x.weights.shape[0])
-        out = np.empty((samples, planes, *shape), dtype=np.float32)
+        if (z == z[:1]).all() and (focus == focus[:1]).all():
+            return self._stacks_alike(z[0], focus[0], x, y, drawn, device)
+        alone = [
+            self._stacks_alike(z[i], focus[i], x[i : i + 1], y[i : i + 1], drawn[i : i + 1], device)
+            for i in range(samples)
+        ]
+        return device.xp.concatenate(alone)
 
-        def draw(i: int) -> None:
-            fields = self._single_source(z[i], focus[i]) if source is None else source
-            out[i] = self._single_stack(fields, float(x[i]), float(y[i]), drawn[i])
+    def _stacks_alike(
+        self, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray, y_nm: FloatArray,
+        drawn_nm: FloatArray, device: Device,
+    ) -> Any:  # fmt: skip
+        """Stacks (samples, planes, y, x) of samples with the same heights and foci (planes,).
 
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            for _ in pool.map(draw, range(samples)):
-                pass
-        return out
+        From as few planes as determine them.
+        """
+        nodes = self._axial_nodes(z_nm, focus_nm)
+        samples, count = x_nm.size, nodes.z_nm.size
+        images = self._batch_on(device).images(
+            np.tile(nodes.z_nm, samples), np.tile(nodes.focus_nm, samples),
+            np.repeat(x_nm, count), np.repeat(y_nm, count), np.repeat(drawn_nm, count, axis=0),
+            least=0.0 if nodes.weights is None else -np.inf,
+        )  # fmt: skip
+        stacks = images.reshape(samples, count, *images.shape[1:])
+        if nodes.weights is None:
+            return stacks
+        energy, node_energy = (
+            plane_energy(self.field, z, self._passed)[0] for z in (z_nm, nodes.z_nm)
+        )
+        weights = device.put(nodes.weights * node_energy / energy[:, None], np.float32)
+        with single_blas_thread():
+            flat = weights @ stacks.reshape(samples, count, -1)
+        return device.xp.maximum(flat, np.float32(0.0)).reshape(samples, -1, *images.shape[1:])
+
+    def _batch_on(self, device: Device) -> PupilBatch:
+        if device not in self._batches:
+            self._batches[device] = PupilBatch(
+                self.field, self._static, self.modes, self.grid_y, self.grid_x, device
+            )
+        return self._batches[device]
+
+    def _drawn(self, coefficients_nm: ArrayLike | None) -> FloatArray:
+        """Coefficients [nm], (n, modes), zeros if there are none, checked."""
+        if coefficients_nm is None:
+            return np.zeros((1, len(self.modes)))
+        return self._check_coefficients(np.asarray(coefficients_nm, dtype=np.float64))
 
     def _check_coefficients(self, coefficients_nm: FloatArray) -> FloatArray:
         if coefficients_nm.ndim != 2 or coefficients_nm.shape[1] != len(self.modes):
@@ -406,67 +475,6 @@ class PupilModel:
                 f"a wavefront of {strongest_nm:.4g} nm RMS exceeds the {self._strongest_nm:.4g} nm "
                 "for which the pupil was sampled: raise wavefront_limit_nm"
             )
-
-    def _single_source(
-        self, z_nm: FloatArray, focus_nm: FloatArray
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Pupil fields of as few planes as determine a stack, and weights from them to its planes.
-
-        Fields with quadrature weights, float32 (components, 2 (re, im), nodes, rows, columns); each
-        component holds the root of its share in the light. Weights (planes, nodes) normalise too.
-        """
-        nodes = self._axial_nodes(z_nm, focus_nm)
-        energy, _ = plane_energy(self.field, z_nm, self._passed)
-        weights = np.eye(z_nm.size) if nodes.weights is None else nodes.weights
-        weights = weights / (self.objective.wavelength_nm**2 * energy)[:, None]
-        real, imaginary = plane_phasor(self.field, nodes.z_nm, nodes.focus_nm)
-        shares = np.sqrt(np.array(self.field.free))[:, None, None]
-        source = (shares * self.field.amplitude)[:, None] * (real + 1j * imaginary)
-        split = np.stack((source.real, source.imag), axis=1)
-        return split.astype(np.float32), weights.astype(np.float32)
-
-    def _single_stack(
-        self,
-        stack: tuple[NDArray[np.float32], NDArray[np.float32]],
-        x_nm: float,
-        y_nm: float,
-        drawn_nm: FloatArray,
-    ) -> NDArray[np.float32]:
-        """Probability per pixel of one stack of ``_single_source``, float32 (planes, y, x)."""
-        source, weights = stack
-        phase = self._tilt(x_nm, y_nm)
-        if drawn_nm.size:
-            k = self.objective.wavenumber_per_nm
-            phase = phase + k * np.tensordot(drawn_nm, self._mode_stack, axes=1)
-        present = parity_parts(self._static * unit_phasor(phase))
-        parts = np.zeros(self._static.shape, dtype=np.complex128)
-        for parity, part in present.items():
-            parts[parity] = part
-        single = np.stack((parts.real, parts.imag), axis=2).astype(np.float32)
-        waves_x, waves_y = self._single_waves
-        half = (waves_y.shape[1], waves_x.shape[3])
-        quadrants = np.empty((source.shape[2], 2, 2, *half), dtype=np.float32)
-        stack_intensity(source, np.array(self.field.parity), single, waves_x, waves_y, quadrants)
-        kept = quadrants[..., : self.transform.half[1]].transpose(1, 2, 3, 0, 4)
-        samples = unfold(kept, self.transform.samples)
-        weights_y, weights_x = self._single_weights
-        images = np.tensordot(weights, weights_y @ (samples @ weights_x.T), axes=1)
-        return np.maximum(images, np.float32(0.0))
-
-    @cached_property
-    def _mode_stack(self) -> FloatArray:
-        return np.array([self._modes[index] for index in self.modes])
-
-    @cached_property
-    def _single_waves(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        # whole vectors of 8: the padding gives samples that are dropped again
-        spare = -self.transform.half[1] % 8
-        padded = np.pad(self.transform.waves_x, ((0, 0), (0, 0), (0, 0), (0, spare)))
-        return padded.astype(np.float32), self.transform.waves_y.astype(np.float32)
-
-    @cached_property
-    def _single_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.grid_y.weights.astype(np.float32), self.grid_x.weights.astype(np.float32)
 
     def _wavefront_phase(self, wavefront_nm: dict[int, float]) -> FloatArray | float:
         k = self.objective.wavenumber_per_nm
