@@ -31,6 +31,7 @@ from simscope.device import device as device_named
 from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.keys import Key
 from simscope.recipe import (
+    VOLUMES,
     FocusStack,
     FreeDipole,
     Recipe,
@@ -42,6 +43,7 @@ from simscope.recipe.draws import (
     parameter_units,
 )
 from simscope.render import ChannelRenderer, ExactRenderer, Parameters, Run, TableRenderer
+from simscope.render_volume import VolumeRenderer
 from simscope.sample import Shining
 
 Floats = npt.NDArray[np.float64]
@@ -453,6 +455,20 @@ class Simulator:
             for name in names
         }
 
+    def volume(self, index: int) -> npt.NDArray[np.float32]:
+        """Photons of each voxel of a sample's frame towards the camera, float32 ``(z, y, x)``.
+
+        The truth of recipes with volumes: what a frame's light came from, plane 0 the lowest.
+        """
+        if not isinstance(self._renderer, VolumeRenderer):
+            raise SimscopeError(
+                f"a structure of kind {self.resolved.structure.kind} has molecules, no volume: "
+                "look at the emitters of the sample"
+            )
+        index = _whole(index)
+        _indices(index, index + 1)
+        return self._renderer.volume(index)
+
     @property
     def _is_stack(self) -> bool:
         return isinstance(self.recipe.acquisition.focus_nm, FocusStack)
@@ -464,7 +480,9 @@ class Simulator:
 
     def _choose_renderer(
         self, cache: Path | None
-    ) -> TableRenderer | ChannelRenderer | ExactRenderer:
+    ) -> TableRenderer | ChannelRenderer | ExactRenderer | VolumeRenderer:
+        if isinstance(self.resolved.structure, VOLUMES):
+            return VolumeRenderer(self.resolved, self._brightness, self.key)
         wavefront = self.resolved.optics.wavefront
         own_optics = wavefront is not None and wavefront.drawn
         fixed_focus = isinstance(self.resolved.acquisition.focus_nm, float | int)

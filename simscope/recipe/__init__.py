@@ -49,6 +49,7 @@ from simscope.recipe.sample import (
     UniformStructure,
 )
 from simscope.recipe.spectrum import Bandpass, GaussianSpectrum, Spectrum, TableSpectrum
+from simscope.recipe.volumes import VOLUMES, Steady, TextureStructure, VolumeStructure
 from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "EMCCD",
     "MASKS",
     "SCMOS",
+    "VOLUMES",
     "Acquisition",
     "AmplitudeMap",
     "Analyser",
@@ -100,15 +102,18 @@ __all__ = [
     "Snapshot",
     "SpatialLightModulator",
     "Spectrum",
+    "Steady",
     "Sted",
     "Structure",
     "TableSpectrum",
     "TableStructure",
     "TetrapodMask",
+    "TextureStructure",
     "TwoPhoton",
     "UniformBackground",
     "UniformIllumination",
     "UniformStructure",
+    "VolumeStructure",
     "VortexMask",
     "WavefrontMap",
     "Widefield",

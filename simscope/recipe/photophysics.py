@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from simscope.errors import did_you_mean
 from simscope.recipe.base import Model, PerEmitter, PerSample, number
 from simscope.recipe.distributions import Distribution
+from simscope.recipe.volumes import Steady
 
 MOST_STATES = 8
 STATE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
@@ -156,4 +157,4 @@ def _may_be_positive(value: float | Distribution) -> bool:
     return (value.likely_range()[1] if isinstance(value, Distribution) else value) > 0
 
 
-Photophysics = Annotated[Snapshot | Blinking | Markov, Field(discriminator="kind")]
+Photophysics = Annotated[Snapshot | Blinking | Markov | Steady, Field(discriminator="kind")]

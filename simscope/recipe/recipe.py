@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.acquisition import Acquisition, Rendering
@@ -22,6 +22,7 @@ from simscope.recipe.optics import Optics
 from simscope.recipe.photophysics import Photophysics
 from simscope.recipe.sample import Background, Structure, UniformBackground
 from simscope.recipe.text import parse_yaml, to_yaml
+from simscope.recipe.volumes import check_volume
 
 
 class Recipe(Model):
@@ -41,6 +42,11 @@ class Recipe(Model):
     )
     background: Background = Field(default_factory=UniformBackground)
     rendering: Rendering = Field(default_factory=Rendering)
+
+    @model_validator(mode="after")
+    def _volume_fits(self) -> Recipe:
+        check_volume(self)
+        return self
 
     @property
     def pixel_nm(self) -> float:

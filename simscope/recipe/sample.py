@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from simscope.recipe.base import Model, PerEmitter, PerSample, number
+from simscope.recipe.volumes import TextureStructure, VolumeStructure
 
 
 class UniformStructure(Model):
@@ -94,7 +95,12 @@ class BeadStructure(Model):
 
 
 Structure = Annotated[
-    UniformStructure | FilamentStructure | TableStructure | BeadStructure,
+    UniformStructure
+    | FilamentStructure
+    | TableStructure
+    | BeadStructure
+    | VolumeStructure
+    | TextureStructure,
     Field(discriminator="kind"),
 ]
 

@@ -11,10 +11,12 @@ from simscope.sample.photophysics import (
     shine_snapshot,
 )
 from simscope.sample.structures import Molecules, expected_molecules, height_range_nm, place
+from simscope.sample.volumes import VolumeGrid, volume_grid, volume_photons
 
 __all__ = [
     "Molecules",
     "Shining",
+    "VolumeGrid",
     "background_photons",
     "expected_bright",
     "expected_molecules",
@@ -25,4 +27,6 @@ __all__ = [
     "shine",
     "shine_blinking",
     "shine_snapshot",
+    "volume_grid",
+    "volume_photons",
 ]

@@ -31,7 +31,7 @@ def background_photons(
         return device.put(level.astype(np.float32)[:, None, None])
     contrast = per_sample(recipe, drawn, "background.contrast", len(indices))
     step = recipe.pixel_nm / (background.scale_um * 1e3)
-    along_y, along_x = (_spline_weights(pixels, step) for pixels in recipe.acquisition.shape)
+    along_y, along_x = (spline_weights(pixels, step) for pixels in recipe.acquisition.shape)
     nodes = _normal_nodes(key, indices, along_y[2], along_x[2], device)
     out = device.xp.empty((len(indices), *recipe.acquisition.shape), np.float32)
     per_frame = (device.put(level), device.put(contrast), nodes)
@@ -50,7 +50,7 @@ def _normal_nodes(key: Key, indices: Ints, rows: int, columns: int, device: Devi
     return elementary.normal_quantile(uniform, device)
 
 
-def _spline_weights(pixels: int, step: float) -> tuple[Floats, Ints, int]:
+def spline_weights(pixels: int, step: float) -> tuple[Floats, Ints, int]:
     """Weights ``(pixels, 4)`` of the cubic B-splines at pixel centres, first nodes, all nodes.
 
     Squares of a pixel's weights sum to 1: so does the variance of what they blend.

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from simscope.device import CPU, Device
 from simscope.kernels.blink import asleep, chain_tables, weight_tables
 from simscope.keys import Key
-from simscope.recipe import Recipe, Snapshot
+from simscope.recipe import Recipe, Snapshot, Steady
 from simscope.recipe.draws import draw_emitters, per_sample
 from simscope.sample.chains import bright_share, chains_of, timing_s
 from simscope.sample.structures import Molecules, expected_molecules
@@ -66,16 +66,25 @@ def shine(
     SampleError
         If molecules would switch too often, or have no equilibrium to start from.
     """
+    if isinstance(recipe.photophysics, Steady):
+        return _nothing(len(indices) * (last - first), device)
     light = shine_snapshot if isinstance(recipe.photophysics, Snapshot) else shine_blinking
     return light(
         recipe, key, indices, drawn, molecules, first, last, carried=carried, device=device
     )
 
 
+def _nothing(frames: int, device: Device) -> Shining:
+    """No molecule in any frame: volumes have none."""
+    rows = device.xp.zeros(0, np.int64)
+    offsets = device.xp.zeros(frames + 1, np.int64)
+    return Shining(rows, rows, rows.astype(np.float32), offsets)
+
+
 def expected_bright(recipe: Recipe) -> float:
     """Most molecules that are likely to shine in one frame of a sample."""
     molecules = expected_molecules(recipe)
-    if isinstance(recipe.photophysics, Snapshot):
+    if isinstance(recipe.photophysics, Snapshot | Steady):
         return molecules
     return molecules * bright_share(recipe)
 
@@ -182,7 +191,7 @@ def _start_switching(
     tables = _on(device, chain_tables(indices, chains.rates, chains.brightness))
     sample, ids = device.get(molecules.sample), device.get(molecules.id)
     photophysics = recipe.photophysics
-    assert not isinstance(photophysics, Snapshot)
+    assert not isinstance(photophysics, Snapshot | Steady)
     flux = draw_emitters(
         photophysics.photons_per_s,
         key,

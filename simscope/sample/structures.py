@@ -15,6 +15,7 @@ from simscope.device import CPU, Device
 from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.recipe import (
+    VOLUMES,
     BeadStructure,
     Distribution,
     FilamentStructure,
@@ -25,6 +26,7 @@ from simscope.recipe import (
 from simscope.recipe.distributions import poisson_quantile
 from simscope.recipe.draws import draw_emitters, per_sample
 from simscope.sample.tables import read_positions
+from simscope.sample.volumes import plane_count
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,7 +79,10 @@ def place(
         return device.put_all(_place_filaments(structure, recipe, key, samples, drawn))
     if isinstance(structure, TableStructure):
         return device.put_all(_place_table(structure, recipe, len(samples)))
-    return device.put_all(_place_bead(structure, recipe, samples, drawn))
+    if isinstance(structure, BeadStructure):
+        return device.put_all(_place_bead(structure, recipe, samples, drawn))
+    nothing = np.zeros(0, np.int64)
+    return device.put_all(_molecules(nothing, nothing, *np.zeros((3, 0))))
 
 
 def expected_molecules(recipe: Recipe) -> float:
@@ -103,6 +108,7 @@ def expected_molecules(recipe: Recipe) -> float:
         most = _likely_most(structure.count) * _likely_most(structure.labels_per_um) * length_um
     else:
         most = len(_table_positions(structure)) if isinstance(structure, TableStructure) else 1.0
+        most = 0.0 if isinstance(structure, VOLUMES) else most
     if most > MOST_MOLECULES:
         raise SampleError(
             f"structure may hold {most:.3g} molecules in a sample, the limit is "
@@ -132,6 +138,8 @@ def height_range_nm(recipe: Recipe) -> tuple[float, float]:
     if isinstance(structure, FilamentStructure):
         reach = structure.radius_nm + _range(structure.linker_nm, "structure.linker_nm")[1]
         low, high = low - reach, high + reach
+    if isinstance(structure, VOLUMES):
+        high += (plane_count(structure) - 1) * structure.voxel_nm[0]
     return float(np.float32(low)), float(np.float32(high))
 
 

@@ -1,0 +1,143 @@
+"""What a recipe says of continuous structures: a user's volume, or random bodies and membranes.
+
+They have no molecules: light is counted per volume, everything shines steadily, and the truth is
+the noiseless image and the volume itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from simscope.recipe.base import Model, PerSample, number
+from simscope.recipe.dipoles import FreeDipole
+
+SHARE = {"ge": 0.0, "le": 1.0}
+
+
+class _Voxels(Model):
+    """What all volumes have: voxels, the height of the lowest plane, and a margin."""
+
+    voxel_nm: tuple[float, float, float] = Field(
+        description="pitch of the voxels (z, y, x) [nm]; those across a whole share of a pixel"
+    )
+    z_nm: PerSample = number(
+        "height above the coverslip of the middle of the lowest plane",
+        unit="nm",
+        default=0.0,
+        ge=-1e5,
+        le=1e5,
+    )
+    margin_nm: float = number(
+        "how far beyond the frame the volume is kept, as its light blurs into the frame",
+        unit="nm",
+        default=2000.0,
+        ge=0,
+        le=1e5,
+    )
+
+    @field_validator("voxel_nm")
+    @classmethod
+    def _pitch_sensible(cls, pitch: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(1.0 <= side <= 1e5 for side in pitch):
+            raise ValueError(f"voxel_nm={list(pitch)} lies outside 1 to 1e5 nm: give (z, y, x)")
+        return pitch
+
+
+class VolumeStructure(_Voxels):
+    """A volume from a .npy or TIFF file, (z, y, x), cut out and turned at random.
+
+    Values are relative to the highest in the file; plane 0 is the lowest.
+    """
+
+    kind: Literal["volume"] = "volume"
+    path: str = Field(description=".npy or TIFF file with a stack (z, y, x), lowest plane first")
+    crop_y: PerSample = number(
+        "where along y the frame is cut out: 0 the first rows, 1 the last",
+        unit="1",
+        default={"uniform": [0, 1]},
+        **SHARE,
+    )
+    crop_x: PerSample = number(
+        "where along x the frame is cut out: 0 the first columns, 1 the last",
+        unit="1",
+        default={"uniform": [0, 1]},
+        **SHARE,
+    )
+    turn: PerSample = number(
+        "quarter turns from x towards y; from 4 on mirrored along x first",
+        unit="1",
+        default={"choice": [0, 1, 2, 3, 4, 5, 6, 7]},
+        ge=0,
+        le=7,
+    )
+
+
+class TextureStructure(_Voxels):
+    """Random bodies such as cells, or membranes, fresh in every sample.
+
+    Where a Gaussian random field that varies over ``scale_um`` exceeds a level there is a body;
+    where it crosses that level runs a membrane.
+    """
+
+    kind: Literal["texture"] = "texture"
+    form: Literal["bodies", "membranes"] = Field(
+        "bodies", description="whether insides shine, or the surfaces between in and out"
+    )
+    planes: int = Field(ge=1, le=1024, description="planes of voxels")
+    scale_um: PerSample = number(
+        "distance over which the random field varies", unit="um", default=1.5, ge=0.1, le=1000
+    )
+    fill: PerSample = number(
+        "share of space inside bodies, on average", unit="1", default=0.3, gt=0, lt=1
+    )
+    edge_nm: float = number(
+        "thickness of membranes, and of the ramp at the surface of bodies, where the field is as "
+        "steep as it is on average",
+        unit="nm",
+        default=200.0,
+        gt=0,
+        le=1e5,
+    )
+
+
+class Steady(Model):
+    """Continuous structures shine evenly in all frames."""
+
+    kind: Literal["steady"] = "steady"
+    photons_per_um3: PerSample = number(
+        "photons per frame towards the camera from each cubic micrometre of value 1, the highest",
+        unit="photons/um^3",
+        ge=0,
+        le=1e12,
+    )
+
+
+VOLUMES = (VolumeStructure, TextureStructure)
+
+
+def check_volume(recipe: Any) -> None:
+    """Return nothing; raise ValueError where volumes and the rest of a recipe do not fit."""
+    kind, light = recipe.structure.kind, recipe.photophysics.kind
+    continuous = isinstance(recipe.structure, VOLUMES)
+    if continuous and not isinstance(recipe.photophysics, Steady):
+        raise ValueError(
+            f"a structure of kind {kind} has no molecules for photophysics of kind {light}: use "
+            "photophysics {kind: steady, photons_per_um3: ...}"
+        )
+    if not continuous and isinstance(recipe.photophysics, Steady):
+        raise ValueError(
+            f"photophysics of kind steady is for volumes, a structure of kind {kind} has "
+            "molecules: use photophysics of kind snapshot, blinking or markov"
+        )
+    if not continuous:
+        return
+    if not isinstance(recipe.dipoles, FreeDipole):
+        raise ValueError(f"dipoles of a {kind} rotate freely: leave out dipoles")
+    for name in ("analyser", "field_dependence"):
+        if getattr(recipe.optics, name) is not None:
+            raise ValueError(
+                f"optics.{name} does not work with a structure of kind {kind}, which has one image "
+                "of each plane: leave it out"
+            )

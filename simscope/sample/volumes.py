@@ -1,0 +1,266 @@
+"""Continuous structures: cut out of a user's volume, or made up at random for every sample.
+
+A volume covers the frame and a margin of whole pixels around it. Random ones are Gaussian random
+fields (normal variates on a grid, spread by cubic B-splines) taken where they exceed a level, or
+cross it; the level follows from the share of space to be filled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simscope import elementary
+from simscope.blas import single_blas_thread
+from simscope.errors import SampleError
+from simscope.keys import Key
+from simscope.recipe import Recipe, TextureStructure, VolumeStructure
+from simscope.recipe.draws import per_sample
+from simscope.sample.background import spline_weights
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+MOST_VOXELS = 2**30
+MEAN_STEEPNESS = 1.9
+"""Mean length of the gradient of a field of unit variance, per spacing of its grid."""
+
+
+@dataclass(frozen=True)
+class VolumeGrid:
+    """Voxels (z, y, x) of a sample's volume, and how many pixels of margin are among them."""
+
+    shape: tuple[int, int, int]
+    per_pixel: int
+    margin_px: int
+
+
+def volume_grid(recipe: Recipe) -> VolumeGrid:
+    """The voxels that cover the frame and the margin.
+
+    Raises
+    ------
+    SampleError
+        If voxels do not fill pixels, or the file has too few of them.
+    """
+    structure = recipe.structure
+    assert isinstance(structure, VolumeStructure | TextureStructure)
+    count = _voxels_per_pixel(structure.voxel_nm, recipe.pixel_nm)
+    margin = math.ceil(structure.margin_nm / recipe.pixel_nm)
+    height, width = ((pixels + 2 * margin) * count for pixels in recipe.acquisition.shape)
+    if isinstance(structure, TextureStructure):
+        planes = structure.planes
+    else:
+        planes = _check_file(structure, (height, width))
+    if planes * height * width > MOST_VOXELS:
+        raise SampleError(
+            f"a volume of {planes} x {height} x {width} voxels is larger than {MOST_VOXELS} "
+            "voxels: use a smaller frame or margin_nm, larger voxels or fewer planes"
+        )
+    return VolumeGrid((planes, height, width), count, margin)
+
+
+def volume_values(
+    recipe: Recipe, key: Key, sample: int, drawn: dict[str, float], grid: VolumeGrid
+) -> Singles:
+    """Values of a sample's volume from 0 to 1, float32 (z, y, x); ``drawn``: its numbers."""
+    structure = recipe.structure
+    if isinstance(structure, VolumeStructure):
+        return _cut_out(structure, recipe, drawn, grid)
+    assert isinstance(structure, TextureStructure)
+    return _texture(structure, recipe, key, sample, drawn, grid)
+
+
+def volume_photons(
+    recipe: Recipe, key: Key, sample: int, drawn: dict[str, float], grid: VolumeGrid
+) -> Singles:
+    """Photons of every voxel in a frame towards the camera, float32 (z, y, x)."""
+    structure: Any = recipe.structure
+    voxel_um3 = math.prod(structure.voxel_nm) * 1e-9
+    each = _number(recipe, drawn, "photophysics.photons_per_um3") * voxel_um3
+    return volume_values(recipe, key, sample, drawn, grid) * np.float32(each)
+
+
+def plane_count(structure: VolumeStructure | TextureStructure) -> int:
+    """Planes of voxels."""
+    if isinstance(structure, TextureStructure):
+        return structure.planes
+    return int(_read_once(structure.path)[0].shape[0])
+
+
+def read_volume(path: str | Path) -> npt.NDArray[Any]:
+    """A stack (z, y, x) from a .npy or TIFF file, .npy files left on disk.
+
+    Raises
+    ------
+    SampleError
+        If it cannot be read, or holds anything but numbers from 0 up.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise SampleError(f"volume file {str(path)!r} does not exist: check structure.path")
+    values = _read_npy(file) if file.suffix.lower() == ".npy" else _read_tiff(file)
+    if values.dtype.kind not in "fiub" or values.ndim != 3 or 0 in values.shape:
+        raise SampleError(
+            f"{path} holds {values.dtype} of shape {values.shape}: give a stack (z, y, x) of "
+            "plain numbers"
+        )
+    return values
+
+
+def _read_npy(file: Path) -> npt.NDArray[Any]:
+    try:
+        values = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SampleError(
+            f"{file} is no .npy array of plain numbers, or damaged: write it with np.save"
+        ) from error
+    if not isinstance(values, np.ndarray):
+        raise SampleError(f"{file} is an .npz archive: save one array as .npy")
+    return values
+
+
+def _read_tiff(file: Path) -> npt.NDArray[Any]:
+    if file.suffix.lower() not in (".tif", ".tiff"):
+        raise SampleError(f"{file} is neither .npy nor .tif: save the volume as one of them")
+    import tifffile  # slow to import
+
+    # damaged files make the reader raise nearly anything
+    try:
+        return np.asarray(tifffile.imread(file))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise SampleError(f"{file} cannot be read as a TIFF ({reason}): export it again") from error
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: str) -> tuple[npt.NDArray[Any], float]:
+    """The volume of a file and its highest value."""
+    values = read_volume(path)
+    lowest, highest = math.inf, -math.inf
+    for plane in values:  # a plane at a time: the file may be larger than memory
+        lowest, highest = min(lowest, float(plane.min())), max(highest, float(plane.max()))
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise SampleError(f"{path} holds values that are not finite: replace them")
+    if lowest < 0.0:
+        raise SampleError(f"{path} holds {lowest:g}: subtract the background and clip at 0")
+    if highest == 0.0:
+        raise SampleError(f"{path} is dark everywhere: give a volume with something in it")
+    return values, highest
+
+
+def _voxels_per_pixel(voxel_nm: tuple[float, float, float], pixel_nm: float) -> int:
+    _, pitch_y, pitch_x = voxel_nm
+    count = max(1, round(pixel_nm / pitch_x))
+    if pitch_y != pitch_x or not math.isclose(count * pitch_x, pixel_nm, rel_tol=1e-6):
+        raise SampleError(
+            f"voxels of {pitch_y:g} x {pitch_x:g} nm do not fill pixels of {pixel_nm:g} nm: "
+            f"resample to voxel_nm [{voxel_nm[0]:g}, {pixel_nm / count:g}, {pixel_nm / count:g}]"
+        )
+    return count
+
+
+def _check_file(structure: VolumeStructure, needed: tuple[int, int]) -> int:
+    """Planes in the file; SampleError unless the frame can be cut out of it."""
+    planes, height, width = _read_once(structure.path)[0].shape
+    sides = [needed, needed[::-1]] if _may_lie_across(structure) else [needed]
+    for rows, columns in sides:
+        if height < rows or width < columns:
+            raise SampleError(
+                f"{structure.path} has {height} x {width} voxels across, a frame with its margin "
+                f"needs {rows} x {columns}: use a smaller acquisition.shape or margin_nm, or only "
+                "turns that fit, such as turn: {choice: [0, 2, 4, 6]}"
+            )
+    return int(planes)
+
+
+def _may_lie_across(structure: VolumeStructure) -> bool:
+    """Whether a sample may be turned by an odd number of quarters."""
+    turn = structure.turn
+    values = getattr(turn, "values", (turn,))
+    return any(not isinstance(value, float | int) or round(value) % 2 for value in values)
+
+
+def _cut_out(
+    structure: VolumeStructure, recipe: Recipe, drawn: dict[str, float], grid: VolumeGrid
+) -> Singles:
+    values, highest = _read_once(structure.path)
+    turn = round(_number(recipe, drawn, "structure.turn"))
+    _, rows, columns = grid.shape
+    if turn % 2:
+        rows, columns = columns, rows
+    spare_y, spare_x = values.shape[1] - rows, values.shape[2] - columns
+    top, left = (
+        _step(_number(recipe, drawn, f"structure.crop_{axis}"), spare)
+        for axis, spare in (("y", spare_y), ("x", spare_x))
+    )
+    piece = values[:, top : top + rows, left : left + columns]
+    if turn >= 4:
+        piece = piece[:, :, ::-1]
+    # rows grow downwards, so turning x towards y is the opposite of numpy's sense
+    turned = np.rot90(piece, -(turn % 4), axes=(1, 2))
+    return np.ascontiguousarray(turned, np.float32) / np.float32(highest)
+
+
+def _step(share: float, spare: int) -> int:
+    """The voxel that lies this share of the way, on every possible one alike."""
+    return min(int(share * (spare + 1)), spare)
+
+
+def _texture(
+    structure: TextureStructure, recipe: Recipe, key: Key, sample: int,
+    drawn: dict[str, float], grid: VolumeGrid,
+) -> Singles:  # fmt: skip
+    scale_nm = 1e3 * _number(recipe, drawn, "structure.scale_um")
+    field = random_field(key.child("structure/field"), sample, grid.shape, tuple(
+        pitch / scale_nm for pitch in structure.voxel_nm))  # fmt: skip
+    fill = np.array([_number(recipe, drawn, "structure.fill")])
+    level = float(elementary.normal_quantile(1.0 - fill)[0])
+    field -= np.float32(level)
+    field *= np.float32(scale_nm / (MEAN_STEEPNESS * structure.edge_nm))
+    if structure.form == "bodies":
+        field += np.float32(0.5)
+    else:
+        np.abs(field, out=field)
+        np.subtract(np.float32(1.0), field, out=field)
+    return np.clip(field, 0.0, 1.0, out=field)
+
+
+def random_field(
+    key: Key, sample: int, shape: tuple[int, ...], steps: tuple[float, ...]
+) -> Singles:
+    """Gaussian random field of zero mean and unit variance everywhere, float32 of ``shape``.
+
+    Normal variates on a grid of unit spacing, spread by cubic B-splines; ``steps``: distances of
+    the samples along each axis, in units of the grid's.
+    """
+    weights = [_spline_matrix(count, step) for count, step in zip(shape, steps, strict=True)]
+    nodes = tuple(matrix.shape[1] for matrix in weights)
+    normal = key.normal(np.arange(math.prod(nodes)).reshape(nodes), sample=sample)
+    field = np.asarray(normal, np.float32)
+    with single_blas_thread():
+        for axis in (2, 1, 0):
+            field = np.moveaxis(np.tensordot(weights[axis], field, (1, axis)), 0, axis)
+    return np.ascontiguousarray(field)
+
+
+def _spline_matrix(count: int, step: float) -> Singles:
+    """Weights of all nodes at each sample of an axis, (samples, nodes)."""
+    weights, first, nodes = spline_weights(count, step)
+    matrix = np.zeros((count, nodes), np.float32)
+    for k in range(weights.shape[1]):
+        matrix[np.arange(count), first + k] = weights[:, k]
+    return matrix
+
+
+def _number(recipe: Recipe, drawn: dict[str, float], path: str) -> float:
+    """The number at a path of one sample."""
+    if path in drawn:
+        return drawn[path]
+    return float(per_sample(recipe, {}, path, 1)[0])
