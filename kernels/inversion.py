@@ -3,7 +3,8 @@
 Both laws belong to Panjer's class: ``P(n) / P(n - 1) = a + b / n`` (ASTIN Bulletin 12, 22 (1981)),
 ``a = 0, b = mean`` for Poisson, ``a = -p / (1 - p), b = -(most + 1) a`` for ``most`` trials of
 probability p. The first probability, far from 0, is written by its deviance from the mean (Loader,
-"Fast and accurate computation of binomial probabilities", 2000).
+"Fast and accurate computation of binomial probabilities", 2000). Sums are right to 1e-14 of 1, so
+a variate with less than that above it may come out another number as rare.
 """
 
 from simscope.kernels.compiled import compiled, inlined
