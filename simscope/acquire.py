@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ ORIENTED_DTYPE = np.dtype(
 MAX_SAMPLES = 2**32
 CHUNK_BYTES = 16 << 20
 GPU_CHUNK_BYTES = 512 << 20  # some ten thousand frames keep a GPU busy between two launches
+ARRAYS = ("images", "emitter_offsets", "expected_photons")
+EMITTERS = "emitters/"
 EMITTER_BYTES = 300  # what a row of truth costs while it is made, all columns and copies
 SATURATED = (
     "some pixels are saturated (counted in saturated_pixels): lower the photons, or raise "
@@ -87,7 +89,8 @@ class Chunk:
     None. ``emitters`` has ``EMITTER_DTYPE``, or ``ORIENTED_DTYPE`` where dipoles do not rotate
     freely, with ``frame = sample * frames_per_sample + t``, sorted by frame; ``emitter_offsets``
     (int64, ``samples * frames + 1``) says where each frame begins. Where asked for so, all arrays
-    lie on the simulator's device and ``emitters`` is a dictionary of its columns.
+    lie on the simulator's device and ``emitters`` is a dictionary of its columns. ``parameters`` as
+    in :class:`Batch`.
     """
 
     sample_start: int
@@ -99,6 +102,31 @@ class Chunk:
     emitter_offsets: Any
     saturated_pixels: int
     expected_photons: Any = None
+    parameters: Parameters = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, Any]:
+        """Every array of a chunk on the device by name; emitter columns follow ``EMITTERS``."""
+        named = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
+        return named | {f"{EMITTERS}{name}": values for name, values in self.emitters.items()}
+
+    def with_arrays(self, arrays: dict[str, npt.NDArray[Any]]) -> Chunk:
+        """The chunk with these NumPy arrays, its emitters as rows of a table."""
+        columns = {
+            name.removeprefix(EMITTERS): values
+            for name, values in arrays.items()
+            if name.startswith(EMITTERS)
+        }
+        changed: dict[str, Any] = {name: arrays[name] for name in ARRAYS if name in arrays}
+        return dataclasses.replace(self, emitters=_table(columns), **changed)
+
+
+def _table(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Columns as rows of a table."""
+    dtype = ORIENTED_DTYPE if "polar_deg" in columns else EMITTER_DTYPE
+    table = np.empty(len(columns["id"]), dtype)
+    for name, values in columns.items():
+        table[name] = values
+    return table
 
 
 @dataclass(frozen=True)
@@ -125,14 +153,6 @@ class Sample:
     image: npt.NDArray[np.uint16]
     emitters: npt.NDArray[Any]
     parameters: dict[str, float]
-
-
-def _table(columns: dict[str, Any], dtype: np.dtype[Any], device: Device) -> npt.NDArray[Any]:
-    """Columns of the device as rows on the host."""
-    table = np.empty(len(columns["id"]), dtype)
-    for name, values in columns.items():
-        table[name] = device.get(values)
-    return table
 
 
 def emitter_dtype(recipe: Recipe) -> np.dtype[Any]:
@@ -270,9 +290,8 @@ class Simulator:
         ``on_device`` leaves arrays where they were computed, as CuPy arrays on a GPU, with the
         emitters as a dictionary of columns.
         """
-        run = self._begin(_indices(start, stop))
-        chunk = self._window(run.indices, 0, self.frames_per_sample, expected=expected, state=run)
-        chunk = chunk if on_device else self.on_host(chunk)
+        chunk = self._window(_indices(start, stop), 0, self.frames_per_sample, expected=expected)
+        chunk = chunk if on_device else self._on_host(chunk)
         shape = (stop - start, *self.sample_shape)
         clean = chunk.expected_photons
         return Batch(
@@ -280,7 +299,7 @@ class Simulator:
             chunk.images.reshape(shape),
             chunk.emitters,
             chunk.emitter_offsets,
-            self._labels(len(run.indices), run.drawn),
+            chunk.parameters,
             None if clean is None else clean.reshape(shape),
         )
 
@@ -302,7 +321,7 @@ class Simulator:
         if max_bytes is None:
             max_bytes = GPU_CHUNK_BYTES if self.device.is_gpu else CHUNK_BYTES
         for chunk in self._pieces(start, stop, max_bytes, expected):
-            yield chunk if on_device else self.on_host(chunk)
+            yield chunk if on_device else self._on_host(chunk)
 
     def _pieces(self, start: int, stop: int, max_bytes: int, expected: bool) -> Iterator[Chunk]:
         """Chunks on the device."""
@@ -354,21 +373,13 @@ class Simulator:
             shining.offsets,
             total,
             photons if expected else None,
+            self._labels(len(indices), run.drawn),
         )
 
-    def on_host(self, chunk: Chunk, images: npt.NDArray[np.uint16] | None = None) -> Chunk:
-        """A chunk of the device with NumPy arrays, the emitters as rows of a table.
-
-        ``images``: those of the chunk if they are on the host already.
-        """
-        get, photons = self.device.get, chunk.expected_photons
-        return dataclasses.replace(
-            chunk,
-            images=get(chunk.images) if images is None else images,
-            emitters=_table(chunk.emitters, emitter_dtype(self.resolved), self.device),
-            emitter_offsets=get(chunk.emitter_offsets),
-            expected_photons=None if photons is None else get(photons),
-        )
+    def _on_host(self, chunk: Chunk) -> Chunk:
+        """A chunk of the device with NumPy arrays, its emitters as rows of a table."""
+        get = self.device.get
+        return chunk.with_arrays({name: get(array) for name, array in chunk.arrays().items()})
 
     def _begin(self, indices: npt.NDArray[np.int64]) -> Run:
         drawn = draw_samples(self.resolved, self.key, indices)

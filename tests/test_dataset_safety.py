@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from small_worlds import snapshot
 
 import simscope as ss
+from simscope import acquire
 from simscope.dataset import forecast, generation, write, write_localizations
 from simscope.dataset.schema import Layout
 from simscope.dataset.write import DatasetWriter, part_path, reason
@@ -241,12 +242,15 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path, monkey
 
 def test_parameters_are_drawn_chunk_by_chunk(tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "CHUNK_BYTES", 4 * 24 * 20)
-    spans, draw = [], ss.Simulator.parameters
-    monkeypatch.setattr(
-        ss.Simulator, "parameters", lambda sim, a, b: spans.append((a, b)) or draw(sim, a, b)
-    )
+    drawn, draw = [], acquire.draw_samples
+
+    def recorded(recipe, key, indices):
+        drawn.append(indices.tolist())
+        return draw(recipe, key, indices)
+
+    monkeypatch.setattr(acquire, "draw_samples", recorded)
     ss.generate(snapshot(), 3, 7, tmp_path / "run.h5")
-    assert spans == [(0, 1), (1, 2), (2, 3)]
+    assert drawn == [[0], [1], [2]]
 
 
 def test_what_appears_meanwhile_is_kept(tmp_path):

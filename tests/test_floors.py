@@ -17,7 +17,7 @@ FLOORS = {
     "errors": 0,
     "keys": 0,
     "recipe": 0,
-    "transfer": 0,
+    "copies": 0,
     "optics": 1,
     "sample": 1,
     "camera": 1,

@@ -9,15 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from simscope.acquire import Chunk, Simulator
+from simscope.copies import Arrival, copies
 from simscope.dataset.forecasting import readable_bytes, timed_trial
 from simscope.dataset.schema import Layout, checked_samples
 from simscope.dataset.write import DatasetWriter, require_writable
 from simscope.errors import DatasetError
 from simscope.recipe import Recipe
 from simscope.recipe.base import file_references
-from simscope.render import Parameters
 
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES, GPU_CHUNK_BYTES = 16 << 20, 256 << 20
 
 Progress = Callable[[int, int], None]
 
@@ -32,10 +32,12 @@ def generate(
     threads: int | None = None,
     progress: Progress | None = None,
     expected: bool = False,
+    device: str = "cpu",
 ) -> Path:
     """Path of a new dataset file with samples 0 to ``samples - 1`` of a recipe.
 
     ``progress(done, total)`` is called in samples. ``expected`` also stores the noiseless light.
+    ``device`` as for :class:`simscope.Simulator`: the file's samples do not depend on it.
 
     Raises
     ------
@@ -45,11 +47,13 @@ def generate(
         the disk has too little room.
     RecipeError, OpticsError, SampleError, CameraError
         If the recipe describes no possible experiment.
+    DeviceError
+        If the device is unknown, or ``cuda`` cannot be used here.
     """
     samples = checked_samples(samples)
     inputs = [] if isinstance(recipe, Recipe) else [recipe]
     target = require_writable(Path(out), force=force, inputs=inputs)
-    sim = Simulator(recipe, seed, threads=threads)
+    sim = Simulator(recipe, seed, threads=threads, device=device)
     require_writable(Path(out), force=force, inputs=file_references(sim.recipe).values())
     layout = Layout.of(sim, samples=samples, expected=expected)
     require_room(sim, layout, target.parent)
@@ -81,24 +85,33 @@ def require_room(sim: Simulator, layout: Layout, folder: Path) -> None:
 
 
 def write_samples(sim: Simulator, writer: DatasetWriter, progress: Progress | None) -> None:
-    """Store all samples; the next chunk is simulated while the last one is compressed."""
+    """Store all samples; the next chunk is simulated while the last one is compressed.
+
+    Chunks of a GPU come to the host beside its work, by two buffers in turn.
+    """
     layout = writer.layout
-    chunks = sim.chunks(0, layout.samples, max_bytes=CHUNK_BYTES, expected=layout.expected)
+    largest = GPU_CHUNK_BYTES if sim.device.is_gpu else CHUNK_BYTES
+    chunks = sim.chunks(
+        0, layout.samples, max_bytes=largest, expected=layout.expected, on_device=True
+    )
+    arriving = copies(sim.device)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="simscope-write") as pool:
         writing: Future[None] | None = None
         for chunk in chunks:
-            begins = chunk.frame_start == 0
-            drawn = sim.parameters(chunk.sample_start, chunk.sample_stop) if begins else {}
+            arrival = arriving.start(chunk.arrays()) if sim.device.is_gpu else None
             if writing is not None:
                 writing.result()
-            writing = pool.submit(_store, writer, chunk, drawn)
+            writing = pool.submit(_store, writer, chunk, arrival)
             if progress is not None:
                 progress(chunk.sample_stop, layout.samples)
         if writing is not None:
             writing.result()
 
 
-def _store(writer: DatasetWriter, chunk: Chunk, drawn: Parameters) -> None:
+def _store(writer: DatasetWriter, chunk: Chunk, arrival: Arrival | None) -> None:
     """Write a chunk with the parameters of the samples that begin in it, in one thread."""
-    writer.write_parameters(chunk.sample_start, drawn)
-    writer.append(chunk)
+    if chunk.frame_start == 0:
+        writer.write_parameters(chunk.sample_start, chunk.parameters)
+    writer.append(chunk.with_arrays(chunk.arrays() if arrival is None else arrival.wait()))
+    if arrival is not None:
+        arrival.release()
