@@ -33,8 +33,8 @@ from simscope.optics.zernike import osa_to_nm
 FloatArray = NDArray[np.float64]
 SingleArray = NDArray[np.float32]
 
-AT_ONCE = 1024
-"""Emitters in each step of the array code."""
+ON_A_GPU, ON_THE_HOST = 1024, 2 * LANES
+"""Emitters in each step of the array code: enough to keep a GPU busy, few enough for a cache."""
 
 CHUNKS_PER_THREAD = 8
 """Pieces of work for each thread: the last one to finish keeps the others waiting a little."""
@@ -123,7 +123,7 @@ class PupilBatch:
         blocks = math.ceil(len(out) / LANES)
         images_on_cpu(
             self.pupil,
-            _in_lanes(columns[:, self._order], blocks).reshape(blocks, -1),
+            _in_lanes(columns[:, self._order], blocks).reshape(blocks, LANES * columns.shape[1]),
             _in_lanes(z_nm, blocks).astype(np.float32),
             _in_lanes(scale, blocks).astype(np.float32),
             np.float32(least),
@@ -217,21 +217,24 @@ def _split(array: NDArray[np.complex128]) -> SingleArray:
 
 def _in_lanes(values: FloatArray, blocks: int) -> FloatArray:
     """Values (n, ...) of emitters as (blocks, ..., LANES), the last block filled up by zeros."""
-    spare = blocks * LANES - len(values)
-    filled = np.pad(values, [(0, spare)] + [(0, 0)] * (values.ndim - 1))
-    return np.ascontiguousarray(
-        np.moveaxis(filled.reshape(blocks, LANES, *values.shape[1:]), 1, -1)
-    )
+    by_block = _filled(values, blocks * LANES).reshape(blocks, LANES, *values.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(by_block, 1, -1))
+
+
+def _filled(values: FloatArray, count: int) -> FloatArray:
+    """Values (n, ...) of emitters, filled up by zeros to ``count``."""
+    return np.pad(values, [(0, count - len(values))] + [(0, 0)] * (values.ndim - 1))
 
 
 class _ArrayCode:
-    """The steps of ``kernels/pupil_batch.py`` in array code, ``AT_ONCE`` emitters at a time."""
+    """The steps of ``kernels/pupil_batch.py`` in array code, ``at_once`` emitters at a time."""
 
     def __init__(
         self, pupil: SharedPupil, grid_y: SampleGrid, grid_x: SampleGrid, device: Device
     ) -> None:
         put = device.put
         self._device, self._xp = device, device.xp
+        self.at_once = ON_THE_HOST if device.xp is np else ON_A_GPU
         self._first, self._parity = pupil.first.tolist(), pupil.parity.tolist()
         self._values, self._rates = put(pupil.values), put(pupil.rates[:, None])
         self._dims = bool(pupil.rates.any())
@@ -253,10 +256,11 @@ class _ArrayCode:
         """As ``PupilBatch.images``, with coefficients (n, terms) in order of parity."""
         pixels = (int(self._weights_y.shape[0]), int(self._weights_xt.shape[1]))
         out = self._xp.empty((len(scale), *pixels), dtype=np.float32)
-        for start in range(0, len(out), AT_ONCE):
-            members = slice(start, min(start + AT_ONCE, len(out)))
+        for start in range(0, len(out), self.at_once):
+            members = slice(start, min(start + self.at_once, len(out)))
             terms, z, factor = (
-                self._device.put(_filled(part[members])) for part in (coefficients, z_nm, scale)
+                self._device.put(_filled(part[members], self.at_once))
+                for part in (coefficients, z_nm, scale)
             )
             light = self._light(self._parts(terms, z))
             images = self._weights_y @ (light @ self._weights_xt)
@@ -289,13 +293,13 @@ class _ArrayCode:
     def _light(self, parts: dict[Parity, Any]) -> Any:
         """Light at the sample grid, float32 (emitters, y, x)."""
         half_y, half_x = int(self._waves_y.shape[1]), int(self._waves_x.shape[3])
-        light = self._xp.zeros((4, half_y, AT_ONCE, half_x), dtype=np.float32)
+        light = self._xp.zeros((4, half_y, self.at_once, half_x), dtype=np.float32)
         for amplitude, parity in zip(self._amplitude, self._parity, strict=True):
             waves = dict(self._waves(amplitude, parity, parts))
             for side, total in zip(SIDES, light, strict=True):
                 field = _continued(waves, side)
                 total += field.real**2 + field.imag**2
-        return unfold(light.reshape(2, 2, half_y, AT_ONCE, half_x), self._samples, self._xp)
+        return unfold(light.reshape(2, 2, half_y, self.at_once, half_x), self._samples, self._xp)
 
     def _waves(
         self, amplitude: Any, parity: Sequence[int], parts: dict[Parity, Any]
@@ -310,14 +314,9 @@ class _ArrayCode:
             pupil = amplitude * phasors
             chords = self._xp.concatenate((pupil.real, pupil.imag), axis=1)
             along = (chords @ self._waves_x[odd_x]).reshape(len(chords), -1)
-            waves = (self._waves_y[odd_y] @ along).reshape(half_y, 2, AT_ONCE, half_x)
+            waves = (self._waves_y[odd_y] @ along).reshape(half_y, 2, self.at_once, half_x)
             factor = np.complex64((-1j) ** (odd_y + odd_x))
             yield (odd_y, odd_x), factor * (waves[:, 0] + np.complex64(1j) * waves[:, 1])
-
-
-def _filled(values: FloatArray) -> FloatArray:
-    """Values (n, ...) of emitters, filled up by zeros to ``AT_ONCE``."""
-    return np.pad(values, [(0, AT_ONCE - len(values))] + [(0, 0)] * (values.ndim - 1))
 
 
 def _continued(parts: dict[Parity, Any], side: Parity) -> Any:
