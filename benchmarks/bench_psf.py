@@ -27,7 +27,7 @@ from types import ModuleType
 
 import numba
 import numpy as np
-from run import interleaved
+from timing import interleaved
 
 import simscope as ss
 from simscope.optics import PupilModel, build_table

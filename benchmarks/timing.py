@@ -45,8 +45,8 @@ class Row:
 
     ``ours`` and ``theirs``: seconds of rounds in turns; ``amount`` and ``their_amount``: how many
     units a call makes (pixels, emitters, frames); ``unit`` is one of them. ``bar``: the ratio
-    asked for. ``floor_s``: the least seconds a unit can cost on this machine, and ``bound`` says
-    what sets it.
+    asked for, 0 if none is. ``floor_s``: the least seconds a unit can cost on this machine, and
+    ``bound`` says what sets it.
     """
 
     work: str
@@ -57,7 +57,7 @@ class Row:
     peer: str
     their_amount: float
     theirs: Seconds
-    bar: float
+    bar: float = 0.0
     floor_s: float = 0.0
     bound: str = ""
 
@@ -75,11 +75,12 @@ class Row:
         ratios = (self.theirs / self.their_amount) / (self.ours / self.amount)
         low, middle, high = np.percentile(ratios, [25, 50, 75])
         theirs = duration(float(np.median(self.theirs)) / self.their_amount)
+        bar = f"{self.bar:.3g}x" if self.bar else "-"
         limit = f"{self.bound}: {100 * self.floor_s / self.each_s:.0f} %" if self.bound else "-"
         return (
             f"| {self.work} | {self.threads} | {duration(self.each_s)} a {self.unit} "
             f"({1 / self.each_s:,.0f}/s) | {self.peer}: {theirs} | "
-            f"{middle:.1f}x ({low:.1f} to {high:.1f}) | {self.bar:g}x | {limit} |"
+            f"{middle:.1f}x ({low:.1f} to {high:.1f}) | {bar} | {limit} |"
         )
 
 
