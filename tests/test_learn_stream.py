@@ -1,5 +1,7 @@
 """Streams and files hand out the simulator's samples, each once, in one order."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 import simscope as ss  # noqa: E402
 from simscope.errors import SimscopeError, TrainingError  # noqa: E402
 from simscope.learn import HDF5Dataset, StreamingDataset  # noqa: E402
-from simscope.learn.stream import training_seed  # noqa: E402
+from simscope.learn.stream import tensors, training_seed  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +97,76 @@ def test_odd_arguments_are_refused_at_once(wrong):
         StreamingDataset("smlm-2d-dense", 3, **wrong)
     with pytest.raises(SimscopeError, match="seed"):
         StreamingDataset("smlm-2d-dense", -3)
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_tensors_lie_in_the_memory_of_a_devices_arrays(recipe):
+    batch = ss.Simulator(recipe, 3).batch(4, 7, on_device=True)
+    made = tensors(batch)
+    assert set(made["emitters"]) == {"frame", "id", "x_nm", "y_nm", "z_nm", "photons"}
+    for name, tensor in made["emitters"].items():
+        assert tensor.data_ptr() == batch.emitters[name].ctypes.data, name
+    assert made["emitter_offsets"].data_ptr() == batch.emitter_offsets.ctypes.data
+    for path, tensor in made["parameters"].items():
+        assert tensor.data_ptr() == batch.parameters[path].ctypes.data
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_a_devices_arrays_never_pass_through_numpy(recipe):
+    class Foreign:
+        """An array of another library: it can be exchanged, but not turned into NumPy's."""
+
+        def __init__(self, array):
+            self.array, self.flags = array, array.flags
+
+        def astype(self, kind):
+            return Foreign(self.array.astype(kind))
+
+        def __array__(self, *args, **kwargs):
+            raise TypeError("implicit conversion to NumPy")
+
+        def __dlpack__(self, **keywords):
+            return self.array.__dlpack__(**keywords)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    batch = ss.Simulator(recipe, 3).batch(4, 6, on_device=True)
+    emitters = {name: Foreign(column) for name, column in batch.emitters.items()}
+    foreign = dataclasses.replace(
+        batch,
+        images=Foreign(batch.images),
+        emitters=emitters,
+        emitter_offsets=Foreign(batch.emitter_offsets),
+    )
+    made, expected = tensors(foreign), tensors(batch)
+    assert torch.equal(made["images"], expected["images"])
+    for name, column in batch.emitters.items():
+        assert made["emitters"][name].data_ptr() == column.ctypes.data
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_tables_and_columns_make_the_same_tensors(recipe):
+    sim = ss.Simulator(recipe, 3)
+    rows, columns = (tensors(sim.batch(4, 7, on_device=where)) for where in (False, True))
+    assert torch.equal(rows["images"], columns["images"])
+    assert rows["emitters"].keys() == columns["emitters"].keys()
+    for name, column in columns["emitters"].items():
+        assert torch.equal(rows["emitters"][name], column)
+
+
+def test_a_stream_refuses_devices_that_are_not_there(recipe):
+    with pytest.raises(SimscopeError, match="device='gpu' is unknown"):
+        StreamingDataset(recipe, 3, device="gpu")
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_transforms_get_columns_where_they_ask_for_the_devices_arrays(recipe):
+    def kind(batch):
+        return type(batch.emitters)
+
+    made = [
+        next(iter(StreamingDataset(recipe, 3, stop=4, transform=kind, on_device=where)))
+        for where in (None, True)
+    ]
+    assert made == [np.ndarray, dict]

@@ -26,15 +26,20 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def open_source(
-    source: Recipe | str | Path, seed: int, batch_size: int, threads: int | None
-) -> StreamingDataset | HDF5Dataset:
-    """Stream of a recipe (object, packaged name, YAML file), or a dataset file."""
+    source: Recipe | str | Path, seed: int, batch_size: int, threads: int | None,
+    device: str = "cpu",
+) -> StreamingDataset | HDF5Dataset:  # fmt: skip
+    """Stream of a recipe (object, packaged name, YAML file), or a dataset file.
+
+    Networks take their inputs and targets from NumPy arrays, wherever samples were simulated.
+    """
     is_recipe = isinstance(source, Recipe) or str(source) in packaged_recipes()
     if not is_recipe and Path(source).suffix.lower() not in (".yaml", ".yml"):  # type: ignore[arg-type]
         return HDF5Dataset(source)  # type: ignore[arg-type]
     return StreamingDataset(
-        source, training_seed(seed), batch_size=batch_size, stop=VALIDATION_START, threads=threads
-    )
+        source, training_seed(seed), batch_size=batch_size, stop=VALIDATION_START,
+        threads=threads, device=device, on_device=False,
+    )  # fmt: skip
 
 
 def validation_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:

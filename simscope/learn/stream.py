@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from simscope.acquire import MAX_SAMPLES, Batch, Simulator
 from simscope.dataset import open_dataset
+from simscope.device import device as device_named
 from simscope.errors import TrainingError
 from simscope.keys import MAX_SEED, Key
 from simscope.recipe import Recipe, load_recipe
@@ -48,19 +49,26 @@ def training_seed(seed: int) -> int:
 def tensors(batch: Batch) -> dict[str, Any]:
     """A batch as tensors: ``images`` float32 [ADU], ``emitters`` by column, ``parameters``.
 
-    ``emitter_offsets`` (int64, frames + 1) says where each frame's emitters begin.
+    ``emitter_offsets`` (int64, frames + 1) says where each frame's emitters begin. Tensors lie
+    where the arrays do and share their memory, by DLPack: nothing goes through the host. Only
+    images, whose type changes, and rows of a table are copied.
     """
-    emitters = {
-        name: torch.from_numpy(np.ascontiguousarray(batch.emitters[name]))
-        for name in batch.emitters.dtype.names or ()
-    }
+    rows = batch.emitters
+    columns = rows if isinstance(rows, dict) else {name: rows[name] for name in rows.dtype.names}
     return {
         "start": batch.start,
-        "images": torch.from_numpy(batch.images.astype(np.float32)),
-        "emitters": emitters,
-        "emitter_offsets": torch.from_numpy(np.asarray(batch.emitter_offsets)),
-        "parameters": {path: torch.from_numpy(v) for path, v in batch.parameters.items()},
+        "images": torch.from_dlpack(batch.images.astype(np.float32)),
+        "emitters": {name: _tensor(column) for name, column in columns.items()},
+        "emitter_offsets": _tensor(batch.emitter_offsets),
+        "parameters": {path: _tensor(values) for path, values in batch.parameters.items()},
     }
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    """A tensor over the memory of an array; a copy if that is no plain, writable block."""
+    flags = array.flags
+    plain = flags.c_contiguous and getattr(flags, "writeable", True)  # CuPy knows no other
+    return torch.from_dlpack(array if plain else array.copy())
 
 
 class StreamingDataset(IterableDataset[Any]):
@@ -79,11 +87,19 @@ class StreamingDataset(IterableDataset[Any]):
         First sample and the one after the last; without ``stop`` as many as the counter can name.
     transform
         Makes of a batch what is handed out; :func:`tensors` by default.
+    device
+        Where samples are simulated, ``cpu``, ``cuda`` or ``auto``; they do not depend on it.
+    on_device
+        Whether transforms get arrays where they were simulated, emitters as a dictionary of
+        columns, rather than NumPy arrays with a table: true for a GPU if left out. Tensors are then
+        made on the GPU; a ``DataLoader`` must have no workers.
 
     Raises
     ------
     TrainingError
         If ``batch_size`` or the range of samples is impossible.
+    DeviceError
+        If the device is unknown or cannot be used.
     """
 
     def __init__(
@@ -96,6 +112,8 @@ class StreamingDataset(IterableDataset[Any]):
         stop: int = MAX_SAMPLES,
         transform: Transform = tensors,
         threads: int | None = None,
+        device: str = "cpu",
+        on_device: bool | None = None,
     ) -> None:
         whole = [type(value) is int for value in (batch_size, start, stop)]
         if not all(whole) or batch_size < 1 or not 0 <= start <= stop <= MAX_SAMPLES:
@@ -106,27 +124,43 @@ class StreamingDataset(IterableDataset[Any]):
         self.recipe, self.seed = load_recipe(recipe), Key(seed).seed
         self.batch_size, self.start, self.stop = batch_size, start, stop
         self.transform, self.threads = transform, threads
+        found = device_named(device)
+        self.device = found.name
+        self.on_device = found.is_gpu if on_device is None else on_device
         self._simulator: Simulator | None = None
 
     @property
     def simulator(self) -> Simulator:
         """The simulator, built on first use so that every worker has its own."""
         if self._simulator is None:
-            self._simulator = Simulator(self.recipe, self.seed, threads=self.threads)
+            self._simulator = Simulator(
+                self.recipe, self.seed, threads=self.threads, device=self.device
+            )
         return self._simulator
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_simulator": None}
 
     def batch(self, start: int, stop: int) -> Batch:
-        """Samples ``start`` to ``stop`` of the simulator."""
+        """Samples ``start`` to ``stop`` of the simulator, on the host."""
         return self.simulator.batch(start, stop)
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         first, of = (worker.id, worker.num_workers) if worker else (0, 1)
+        if worker and self.device == "cuda":
+            raise TrainingError(
+                f"{of} workers cannot share a GPU: give the DataLoader num_workers=0"
+            )
         for begin in range(self.start + first * self.batch_size, self.stop, of * self.batch_size):
-            yield self.transform(self.batch(begin, min(begin + self.batch_size, self.stop)))
+            end = min(begin + self.batch_size, self.stop)
+            yield self.transform(self._made(begin, end))
+
+    def _made(self, start: int, stop: int) -> Batch:
+        """Samples ``start`` to ``stop``, where the transform expects them."""
+        if self.on_device:
+            return self.simulator.batch(start, stop, on_device=True)
+        return self.batch(start, stop)
 
 
 class HDF5Dataset(TorchDataset[dict[str, Any]]):

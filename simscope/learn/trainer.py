@@ -84,7 +84,8 @@ def train(
     folder = checked_folder(Path(out), force)
     Key(seed)
     with using_threads(threads) as count:
-        data = open_source(source, seed, checked.batch_size, count)
+        simulated = "auto" if processor.type == "cuda" else "cpu"
+        data = open_source(source, seed, checked.batch_size, count, simulated)
         task = _seeded_task(network, data.recipe, config, seed)
         validation = validation_batch(data, checked)
         task.fit_scales(validation)
