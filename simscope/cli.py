@@ -124,6 +124,9 @@ Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Threads = Annotated[int | None, typer.Option(help="Threads; results do not depend on it.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="cpu, cuda or auto; samples do not depend on it.")
+]
 
 
 def load(name: str, settings: list[str] | None = None) -> Recipe:
@@ -270,13 +273,14 @@ def check(
     seed: Seed = 0,
     settings: Settings = None,
     threads: Threads = None,
+    device: DeviceName = "cpu",
     as_json: Json = False,
 ) -> None:
     """Print what a recipe will give: pixel, Nyquist, photons, SNR, PSF window, size, time."""
     from simscope.acquire import Simulator
     from simscope.dataset import forecast, forecast_rows
 
-    sim = Simulator(load(recipe, settings), seed, threads=threads)
+    sim = Simulator(load(recipe, settings), seed, threads=threads, device=device)
     outlook = forecast(sim, samples)
     answer(outlook.to_dict(), aligned(forecast_rows(outlook)), as_json)
 
@@ -448,6 +452,7 @@ def psf(
     examples="""
     simscope generate smlm-2d-dense --samples 1000 --seed 7 --out train.h5
     simscope generate mine.yaml --samples 50 --set acquisition.frames=200 --out movies.h5
+    simscope generate smlm-2d-dense --samples 100000 --device auto --out train.h5
 """
 )
 def generate(
@@ -460,6 +465,7 @@ def generate(
     ] = False,
     settings: Settings = None,
     threads: Threads = None,
+    device: DeviceName = "cpu",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -472,12 +478,14 @@ def generate(
     with progress_bar(f"{chosen.name}, samples") as update:
         written = dataset.generate(
             chosen, samples, seed, out,
-            force=force, threads=threads, progress=update, expected=expected,
+            force=force, threads=threads, progress=update, expected=expected, device=device,
         )  # fmt: skip
+    with dataset.open_dataset(written) as data:
+        used = data.report["device"]
     size = written.stat().st_size
     answer(
-        {"out": str(written), "samples": samples, "seed": seed, "bytes": size},
-        [f"wrote {written}: {samples:,} samples, {readable_bytes(size)}"],
+        {"out": str(written), "samples": samples, "seed": seed, "bytes": size, "device": used},
+        [f"wrote {written}: {samples:,} samples, {readable_bytes(size)}{_computed_on(used)}"],
         as_json,
     )
 
@@ -508,6 +516,14 @@ def warmup(
         [f"{count} functions compiled in {seconds:.1f} s, kept in {folder}"],
         as_json,
     )
+
+
+def _computed_on(device: dict[str, Any]) -> str:
+    """Where samples came from, nothing if it was the CPU."""
+    if device["name"] == "cpu":
+        return ""
+    parts = ", ".join(device["on_cpu"])
+    return f", on {device['name']}" + (f" (on the CPU: {parts})" if parts else "")
 
 
 @command(
@@ -561,7 +577,7 @@ def train(
     minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
     seed: Seed = 0,
     settings: Settings = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
     force: Force = False,
     as_json: Json = False,
 ) -> None:

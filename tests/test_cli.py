@@ -391,3 +391,32 @@ def test_settings_apply_together_and_files_follow_the_working_folder(tmp_path, m
     )
     assert recipe.structure.count == 5
     assert recipe.optics.mask.path == str(tmp_path / "mask.npy")
+
+
+def test_the_device_is_told_recorded_and_does_not_change_samples(folder, tmp_path, monkeypatch):
+    import simscope as ss
+    from simscope import device as devices
+
+    monkeypatch.setattr(devices, "_gpu", lambda: (None, "no CUDA GPU was found"))
+    words = ("generate", folder / "small.yaml", "--samples", 3, "--out", tmp_path / "b.h5")
+    told = answer(*words, "--device", "auto")
+    assert told["device"] == {"name": "cpu", "on_cpu": []}
+    with ss.open_dataset(tmp_path / "b.h5") as new, ss.open_dataset(folder / "a.h5") as old:
+        assert new.report["device"] == told["device"]
+        assert (new.images[:] == old.images[:]).all()
+
+
+@pytest.mark.parametrize("words", [("generate", "--out", "c.h5", "--samples", "2"), ("check",)])
+@pytest.mark.parametrize(
+    ("device", "reason"), [("cuda", "no CUDA GPU was found; use"), ("tpu", "'tpu' is unknown")]
+)
+def test_devices_that_are_not_there_are_refused(folder, monkeypatch, words, device, reason):
+    from simscope import device as devices
+
+    monkeypatch.setattr(devices, "_gpu", lambda: (None, "no CUDA GPU was found"))
+    monkeypatch.chdir(folder)
+    result = invoke(words[0], "small.yaml", *words[1:], "--device", device)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (folder / "c.h5").exists()

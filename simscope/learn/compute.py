@@ -30,13 +30,15 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def checked_device(name: str) -> torch.device:
-    """The processor to train on: ``cpu``, ``cuda`` or ``cuda:<number>``.
+    """The processor to train on: ``cpu``, ``cuda``, ``cuda:<number>``, or ``auto`` for the best.
 
     Raises
     ------
     TrainingError
         If the name is no such processor, or this machine does not have it.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):

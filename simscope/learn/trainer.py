@@ -105,7 +105,7 @@ def train(
         "source": source.name if isinstance(source, Recipe) else str(source),
         "data": origin(data.recipe.sha256, data.seed),
     }
-    record |= circumstances(task, checked, seed, device, count)
+    record |= circumstances(task, checked, seed, str(processor), count)
     return save(task, record | loop.record() | judged, folder)
 
 
