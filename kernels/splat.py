@@ -1,8 +1,8 @@
 """Add emitters to frames from a table of cubic B-spline coefficients.
 
 The table holds images of a unit emitter, integrated over pixels, as separable cubic B-splines
-over height, row and column. Their lateral nodes lie ``per_pixel`` to a pixel and are stored phase
-by phase, ``table[image, plane, row phase, column phase, row, column]``, so that the values of
+over height, row and column. Their lateral nodes lie ``per_pixel`` to a pixel. Columns are stored
+phase by phase, ``table[image, plane, node row, column phase, column]``, so that the values of
 neighbouring pixels are neighbours in memory and every loop below is a plain sum of four rows.
 
 An emitter's image is a weighted sum of a few images of the table: its own where there is but one,
@@ -10,219 +10,356 @@ six for a dipole's orientation, sixteen around its place in the field of view. T
 together with the planes around its height, before anything else, so that rows and columns cost the
 same for any number of images.
 
-Layout: lateral node ``i`` (phase ``i % per_pixel``, place ``i // per_pixel``) lies
+Layout: lateral node ``i`` (in columns phase ``i % per_pixel``, place ``i // per_pixel``) lies
 ``(i - 1) / per_pixel - window / 2`` pixels from the emitter; height node ``i`` lies ``i - 1`` steps
 above the lowest height. A table with one plane holds an image that does not depend on height.
+Rows of columns are as wide as the window, rounded up to whole lanes. Nodes 0 to 2 and those from
+``per_pixel * window`` on are 0, for their splines would reach past the window.
 
-Every pixel adds its emitters in the order of the table, one rounding per operation, so the result
-does not depend on the number of threads.
+Every pixel adds its emitters in the order of the table; sums run over heights first, then rows,
+then columns, each a chain of fused multiply-adds. Neither the tiles a frame is worked on in, nor
+threads, nor the device change a bit: on the CPU (:func:`splat`) an emitter's pixels are made
+together, so that heights and rows are summed once for many pixels; on a GPU every pixel sums its
+own nodes (:func:`pixel_of_emitter`).
 """
-
-import math
 
 import numpy as np
 from numba import prange
 
 from simscope.kernels.compiled import compiled, inlined, threaded
+from simscope.kernels.lanes import LANES, load, store
+from simscope.kernels.numeric import floats32, floor, fma, product, select
+from simscope.kernels.tiles import emitters_of_tiles, first_pixel, share_out
 
 f32 = np.float32
+STRIP = 8  # pixel rows of an emitter worked on at a time
+ZERO, HALF, ONE, TWO_THIRDS, SIXTH = floats32(0.0, 0.5, 1.0, 2.0 / 3.0, 1.0 / 6.0)
 
 
 @inlined
 def spline_weights(t):
     """Weights of the four nearest cubic B-splines at fraction ``t`` in [0, 1] of a step."""
-    s = f32(1.0) - t
-    sixth = f32(1.0 / 6.0)
-    w0 = s * s * s * sixth
-    w1 = ((f32(3.0) * t - f32(6.0)) * t * t + f32(4.0)) * sixth
-    w2 = ((f32(3.0) * s - f32(6.0)) * s * s + f32(4.0)) * sixth
-    return w0, w1, w2, t * t * t * sixth
-
-
-@compiled
-def blend_images(table, images, weights, height, plane):
-    """Write to ``plane`` the lateral coefficients of weighted images at a height.
-
-    ``table``: (images, planes, nodes); ``images``: numbers of those to sum, with ``weights``;
-    ``height`` counts steps above the lowest. An image of weight 1 alone is blended as it is.
-    """
-    for k in range(images.size):
-        if k == 0 or weights[k] != f32(0.0):
-            blend_planes(table[images[k]], weights[k], height, k > 0, plane)
-
-
-@compiled
-def blend_planes(planes, weight, height, adds, plane):
-    """Write or add to ``plane`` one image at ``height``, times ``weight``."""
-    if planes.shape[0] == 1:
-        c0 = planes[0]
-        for i in range(plane.size):
-            plane[i] = (plane[i] if adds else f32(0.0)) + weight * c0[i]
-        return
-    lowest = min(max(math.floor(height), 0), planes.shape[0] - 4)
-    w0, w1, w2, w3 = spline_weights(f32(height - lowest))
-    w0 *= weight
-    w1 *= weight
-    w2 *= weight
-    w3 *= weight
-    c0 = planes[lowest]
-    c1 = planes[lowest + 1]
-    c2 = planes[lowest + 2]
-    c3 = planes[lowest + 3]
-    if adds:
-        for i in range(plane.size):
-            plane[i] += (w0 * c0[i] + w1 * c1[i]) + (w2 * c2[i] + w3 * c3[i])
-    else:
-        for i in range(plane.size):
-            plane[i] = (w0 * c0[i] + w1 * c1[i]) + (w2 * c2[i] + w3 * c3[i])
-
-
-@compiled
-def blend_rows(plane, per_pixel, places, width, step, first, last, rows):
-    """Write to ``rows[column phase]`` the coefficients along x of pixel rows first to last - 1.
-
-    ``step`` is the emitter's distance in nodes from the lower edge of its pixel's far neighbour,
-    in [0, per_pixel].
-    """
-    node = math.floor(step)
-    w0, w1, w2, w3 = spline_weights(f32(step - node))
-    size = (last - first) * width
-    for phase in range(per_pixel):
-        a0 = row_start(node, phase, per_pixel, places, width, first)
-        a1 = row_start(node + 1, phase, per_pixel, places, width, first)
-        a2 = row_start(node + 2, phase, per_pixel, places, width, first)
-        a3 = row_start(node + 3, phase, per_pixel, places, width, first)
-        p0 = plane[a0 : a0 + size]
-        p1 = plane[a1 : a1 + size]
-        p2 = plane[a2 : a2 + size]
-        p3 = plane[a3 : a3 + size]
-        out = rows[phase]
-        for i in range(size):
-            out[i] = (w0 * p0[i] + w1 * p1[i]) + (w2 * p2[i] + w3 * p3[i])
+    s = ONE - t
+    t2, s2 = t * t, s * s
+    w1 = fma(t2, fma(HALF, t, -ONE), TWO_THIRDS)
+    w2 = fma(s2, fma(HALF, s, -ONE), TWO_THIRDS)
+    return s2 * s * SIXTH, w1, w2, t2 * t * SIXTH
 
 
 @inlined
-def row_start(node, phase, per_pixel, places, width, first):
-    """Index into a flat plane of pixel row ``first`` seen from lateral node ``node``."""
-    part = (node % per_pixel) * per_pixel + phase
-    return (part * places + node // per_pixel + first) * width
+def times(w, factor):
+    """The four weights times a factor."""
+    return w[0] * factor, w[1] * factor, w[2] * factor, w[3] * factor
 
 
-@compiled
-def blend_columns(rows, per_pixel, step, photons, size, values):
-    """Write to ``values`` the pixel values of whole rows, times ``photons``.
+@inlined
+def four(w, c):
+    """Sum of four coefficients times their weights."""
+    return fma(w[3], c[3], fma(w[2], c[2], fma(w[1], c[1], w[0] * c[0])))
 
-    Neighbouring pixels are neighbouring columns, so a node further on is the same flat array
-    read from ``node // per_pixel`` places further on. The last few columns of a row then hold a
-    mixture of two rows; they lie beyond the padded window and are never used.
+
+@inlined
+def four_more(value, w, c):
+    """``value`` plus the sum of four coefficients times their weights."""
+    return fma(w[3], c[3], fma(w[2], c[2], fma(w[1], c[1], fma(w[0], c[0], value))))
+
+
+@inlined
+def height_node(height, planes):
+    """Lowest of the four planes around a height, and the weights of the four; one plane is all."""
+    if planes == 1:
+        return 0, (ONE, ZERO, ZERO, ZERO)
+    lowest = min(max(np.int64(floor(height)), 0), planes - 4)
+    return lowest, spline_weights(f32(height - np.float64(lowest)))
+
+
+@inlined
+def lateral_node(place, per_pixel):
+    """First node that the window's first pixel sums along an axis, and the weights of its four.
+
+    ``place``: of the emitter [px]. The node is one of 0 to ``per_pixel``.
     """
-    node = math.floor(step)
-    w0, w1, w2, w3 = spline_weights(f32(step - node))
-    w0 *= photons
-    w1 *= photons
-    w2 *= photons
-    w3 *= photons
-    o0 = node // per_pixel
-    o1 = (node + 1) // per_pixel
-    o2 = (node + 2) // per_pixel
-    o3 = (node + 3) // per_pixel
-    used = size - o3
-    b0 = rows[node % per_pixel][o0 : o0 + used]
-    b1 = rows[(node + 1) % per_pixel][o1 : o1 + used]
-    b2 = rows[(node + 2) % per_pixel][o2 : o2 + used]
-    b3 = rows[(node + 3) % per_pixel][o3 : o3 + used]
-    for i in range(used):
-        values[i] = (w0 * b0[i] + w1 * b1[i]) + (w2 * b2[i] + w3 * b3[i])
+    step = product(1.0 - (place - floor(place)), np.float64(per_pixel))
+    node = floor(step)
+    return np.int64(node), spline_weights(f32(step - node))
+
+
+@inlined
+def no_light_taken(value):
+    """The value, 0 if negative: the spline dips below it, by its error, where it is dark."""
+    return select(value > ZERO, value, ZERO)
+
+
+@inlined
+def padded(pixels):
+    """Number of pixels rounded up to whole lanes."""
+    return (pixels + LANES - 1) // LANES * LANES
+
+
+# ---- one pixel, for a GPU -----------------------------------------------------------------------
+
+
+@inlined
+def node_of_emitter(table, images, weights, height, node):
+    """Lateral coefficient ``node`` (flat index) of an emitter's weighted images at its height.
+
+    ``table``: (images, planes, nodes).
+    """
+    planes = table.shape[1]
+    value = ZERO
+    if planes == 1:
+        for k in range(images.size):
+            value = fma(weights[k], table[images[k], 0, node], value)
+        return value
+    low, w = height_node(height, planes)
+    for k in range(images.size):
+        if weights[k] != ZERO:
+            c = table[images[k], low : low + 4, node]
+            value = four_more(value, times(w, weights[k]), c)
+    return value
+
+
+@inlined
+def pixel_of_emitter(table, per_pixel, window, x, y, height, photons, images, weights, row, column):
+    """Light [photons] an emitter at (x, y) pixels sends to pixel (row, column) of its window."""
+    width = padded(window)
+    first_y, over_y = lateral_node(y, per_pixel)
+    first_x, over_x = lateral_node(x, per_pixel)
+    over_x = times(over_x, photons)
+    value = ZERO
+    for j in range(4):
+        node_x = first_x + j
+        at_x = node_x // per_pixel + column
+        if at_x < width:
+            along = ZERO
+            for i in range(4):
+                line = (per_pixel * row + first_y + i) * per_pixel + node_x % per_pixel
+                node = node_of_emitter(table, images, weights, height, line * width + at_x)
+                along = fma(over_y[i], node, along)
+            value = fma(over_x[j], along, value)
+    return value
+
+
+# ---- an emitter's pixels together, for the CPU --------------------------------------------------
 
 
 @compiled
-def add_window(values, width, frame, top, left, count):
-    """Add rows of ``values``, ``count`` columns each, to a frame from (``top``, ``left``) on."""
-    for r in range((values.size + width - 1) // width):
-        line = frame[top + r][left : left + count]
-        source = values[r * width : r * width + count]
-        for i in range(count):
-            line[i] += source[i]
+def aligned(size):
+    """Zeros, float32, that begin where a vector register may be loaded at once."""
+    room = np.zeros(size + LANES, np.float32)
+    skipped = -(room.ctypes.data // 4) % LANES
+    return room[skipped : skipped + size]
+
+
+@compiled
+def scratch_of(per_pixel, width, images):
+    """Room for one emitter: a ring of node rows, a few pixel rows, planes' weights and starts."""
+    line, ring = per_pixel * width, 1
+    while ring < (STRIP - 1) * per_pixel + 4:
+        ring *= 2
+    return (
+        aligned(ring * line).reshape(ring, line),
+        aligned(STRIP * 2 * line).reshape(STRIP, 2 * line),
+        np.empty((images, 4), np.float32),
+        np.empty(images, np.int64),
+    )
+
+
+@inlined
+def mix(table, images, weights, height, factors, starts):
+    """Weights of planes and their places in the flat table, written; the number of images used.
+
+    ``table``: (images, planes, nodes); ``images``: numbers of those to sum, with ``weights``;
+    ``height`` counts steps above the lowest. An image of weight 0 is left out.
+    """
+    planes, nodes = table.shape[1:]
+    low, w = height_node(height, planes)
+    used = 0
+    for k in range(images.size):
+        if k == 0 or weights[k] != ZERO:
+            starts[used] = (images[k] * planes + low) * nodes
+            w0, w1, w2, w3 = times(w, weights[k])
+            factors[used, 0], factors[used, 1] = w0, w1
+            factors[used, 2], factors[used, 3] = w2, w3
+            used += 1
+    return used
+
+
+@inlined
+def blend_flat(table, starts, factors, line, first, last, ring):
+    """Write node rows first to last - 1 of the weighted images, which have one plane."""
+    w = factors[0, 0]
+    for row in range(first, last):
+        out = (row & (ring.shape[0] - 1)) * line
+        for i in range(0, line, LANES):
+            at = row * line + i
+            value = w * load(table, starts[0] + at)
+            for k in range(1, starts.size):
+                value = fma(factors[k, 0], load(table, starts[k] + at), value)
+            store(ring, out + i, value)
+
+
+@inlined
+def four_lanes(array, at, step):
+    """Lanes of a flat array from ``at`` on and from one, two and three steps further on."""
+    return (
+        load(array, at), load(array, at + step), load(array, at + 2 * step),
+        load(array, at + 3 * step),
+    )  # fmt: skip
+
+
+@inlined
+def blend_deep(table, starts, factors, line, first, last, ring):
+    """Write node rows first to last - 1 of the weighted images, each from four planes."""
+    nodes = table.shape[2]
+    w = (factors[0, 0], factors[0, 1], factors[0, 2], factors[0, 3])
+    start = starts[0]
+    for row in range(first, last):
+        out = (row & (ring.shape[0] - 1)) * line
+        for i in range(0, line, LANES):
+            at = row * line + i
+            value = four(w, four_lanes(table, start + at, nodes))
+            for k in range(1, starts.size):
+                more = (factors[k, 0], factors[k, 1], factors[k, 2], factors[k, 3])
+                value = four_more(value, more, four_lanes(table, starts[k] + at, nodes))
+            store(ring, out + i, value)
+
+
+@inlined
+def blend_rows(nodes, at, mask, per_pixel, node, w, first, last, rows):
+    """Write to ``rows`` the coefficients along x of pixel rows first to last - 1.
+
+    Node row n begins at flat index ``at + (n & mask) * line`` of ``nodes``. Every column phase is
+    followed by as many zeros as it is wide.
+    """
+    line = rows.shape[1] // 2
+    width = line // per_pixel
+    for r in range(first, last):
+        n = per_pixel * r + node
+        n0, n1 = at + (n & mask) * line, at + ((n + 1) & mask) * line
+        n2, n3 = at + ((n + 2) & mask) * line, at + ((n + 3) & mask) * line
+        for phase in range(per_pixel):
+            out = ((r - first) * per_pixel + phase) * 2 * width
+            for i in range(phase * width, (phase + 1) * width, LANES):
+                c = (
+                    load(nodes, n0 + i),
+                    load(nodes, n1 + i),
+                    load(nodes, n2 + i),
+                    load(nodes, n3 + i),
+                )
+                store(rows, out, four(w, c))
+                out += LANES
+
+
+@inlined
+def column_start(node, per_pixel, width):
+    """Index into a pixel row's coefficients of the first pixel seen from a lateral node."""
+    return node % per_pixel * 2 * width + node // per_pixel
+
+
+@inlined
+def add_columns(rows, per_pixel, node, w, count, low, high, canvas, at):
+    """Add pixels of ``count`` rows, lanes from column ``low`` to ``high``.
+
+    Row r begins at the canvas's flat index ``at + r * canvas.shape[1]``. Neighbouring pixels are
+    neighbouring columns, so a node further on is the same array read a place further on.
+    """
+    line = rows.shape[1]
+    width = line // (2 * per_pixel)
+    b0, b1 = column_start(node, per_pixel, width), column_start(node + 1, per_pixel, width)
+    b2, b3 = column_start(node + 2, per_pixel, width), column_start(node + 3, per_pixel, width)
+    for r in range(count):
+        out = at + r * canvas.shape[1]
+        for column in range(low, high, LANES):
+            i = r * line + column
+            c = load(rows, b0 + i), load(rows, b1 + i), load(rows, b2 + i), load(rows, b3 + i)
+            store(canvas, out + column, load(canvas, out + column) + four(w, c))
 
 
 @compiled
 def add_emitter(
-    table, per_pixel, window, places, width,
-    x, y, height, photons, images, weights, frame, scratch,
+    table, per_pixel, window, x, y, height, photons, images, weights,
+    canvas, low_row, high_row, columns, scratch,
 ):  # fmt: skip
-    """Add one emitter at (x, y) pixels to a frame; what lies outside the frame is clipped."""
-    plane, rows, values = scratch
-    left = math.floor(x) - window // 2
-    top = math.floor(y) - window // 2
-    first = max(0, -top)
-    last = min(window, frame.shape[0] - top)
-    low = max(0, -left)
-    high = min(padded_window(window), frame.shape[1] - left)
-    if first >= last or low >= min(high, window):
-        return
-    if table.shape[1] == 1 and images.size == 1 and weights[0] == f32(1.0):
-        lateral = table[images[0], 0]
-    else:
-        blend_images(table, images, weights, height, plane)
-        lateral = plane
-    step_y = (1.0 - (y - math.floor(y))) * per_pixel
-    step_x = (1.0 - (x - math.floor(x))) * per_pixel
-    blend_rows(lateral, per_pixel, places, width, step_y, first, last, rows)
-    size = (last - first) * width
-    blend_columns(rows, per_pixel, step_x, photons, size, values)
-    add_window(values[low:size], width, frame, top + first, left + low, high - low)
+    """Add one emitter at (x, y) pixels to rows low to high - 1 of a frame, seen on a canvas.
 
-
-@inlined
-def padded_window(window):
-    """Window width rounded up to whole vectors of 8; the table is zero there."""
-    return (window + 7) // 8 * 8
+    ``canvas`` begins ``LANES`` columns left of row ``low_row`` and ends as many right of it. A few
+    rows at a time, so that what is worked on stays close to the processor.
+    """
+    ring, rows, factors, starts = scratch
+    line = ring.shape[1]
+    left, top = first_pixel(x, window), first_pixel(y, window)
+    first, last = max(0, low_row - top), min(window, high_row - top)
+    low, high = max(0, -left) // LANES * LANES, padded(min(window, columns - left))
+    node_y, over_y = lateral_node(y, per_pixel)
+    node_x, over_x = lateral_node(x, per_pixel)
+    over_x = times(over_x, photons)
+    as_it_is = table.shape[1] == 1 and images.size == 1 and weights[0] == ONE
+    used = mix(table, images, weights, height, factors, starts)
+    done = per_pixel * first + node_y
+    for begin in range(first, last, STRIP):
+        end = min(begin + STRIP, last)
+        needed = per_pixel * (end - 1) + node_y + 4
+        if as_it_is:
+            blend_rows(table, starts[0], -1, per_pixel, node_y, over_y, begin, end, rows)
+        else:
+            if table.shape[1] == 1:
+                blend_flat(table, starts[:used], factors, line, done, needed, ring)
+            else:
+                blend_deep(table, starts[:used], factors, line, done, needed, ring)
+            blend_rows(ring, 0, ring.shape[0] - 1, per_pixel, node_y, over_y, begin, end, rows)
+        done = needed
+        at = (top + begin - low_row) * canvas.shape[1] + left + LANES
+        add_columns(rows, per_pixel, node_x, over_x, end - begin, low, high, canvas, at)
 
 
 @compiled
-def splat_frames(
-    table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, first, last
+def splat_bands(
+    table, per_pixel, window, found, x, y, height, photons, images, weights, out, band, first, last
 ):
-    """Add the emitters of frames first to last - 1 to ``out``, in the order given."""
-    kinds, planes, _, _, places, width = table.shape
-    flat = table.reshape(kinds, planes, per_pixel * per_pixel * places * width)
-    plane = np.empty(flat.shape[2], np.float32)
-    rows = np.empty((per_pixel, window * width), np.float32)
-    scratch = (plane, rows, np.empty(window * width, np.float32))
-    for frame in range(first, last):
-        for e in range(offsets[frame], offsets[frame + 1]):
+    """Add to bands first to last - 1, of ``band`` rows each, the emitters found to touch them."""
+    kinds, planes, nodes, _, width = table.shape
+    flat = table.reshape(kinds, planes, nodes * per_pixel * width)
+    scratch = scratch_of(per_pixel, width, images.shape[1])
+    columns = out.shape[2]
+    canvas = np.zeros((band, padded(columns) + 2 * LANES), np.float32)
+    starts, emitters = found
+    bands = (out.shape[1] + band - 1) // band
+    for unit in range(first, last):
+        low = unit % bands * band
+        light = out[unit // bands][low : low + band]
+        canvas[: light.shape[0], LANES : LANES + columns] = light
+        for k in range(starts[unit], starts[unit + 1]):
+            e = emitters[k]
             row = min(e, images.shape[0] - 1)
             add_emitter(
-                flat, per_pixel, window, places, width,
-                x[e], y[e], height[e], photons[e], images[row], weights[row], out[frame], scratch,
+                flat, per_pixel, window, x[e], y[e], height[e], photons[e],
+                images[row], weights[row], canvas, low, low + light.shape[0], columns, scratch,
             )  # fmt: skip
-        clear_negative(out[frame])
-
-
-@compiled
-def clear_negative(frame):
-    """Set negative pixels to 0: the spline dips below it, by its error, where the image is dark."""
-    for row in range(frame.shape[0]):
-        line = frame[row]
-        for i in range(line.size):
-            line[i] = max(line[i], f32(0.0))
+        for row in range(light.shape[0]):
+            for column in range(columns):
+                light[row, column] = no_light_taken(canvas[row, LANES + column])
 
 
 @threaded
-def splat(table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, threads):
-    """Add emitters to frames ``out`` (frames, y, x) [photons], ``threads`` blocks side by side.
+def splat(
+    table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, band, threads
+):
+    """Add emitters to frames ``out`` (frames, y, x) [photons], on ``threads`` threads.
 
     Emitters of frame f are those from ``offsets[f]`` to ``offsets[f + 1] - 1``. ``x``, ``y`` are
     float64 in pixels from the outer corner of the first; ``height`` float64 in steps above the
     lowest height of the table; ``photons`` float32. ``images`` int64 and ``weights`` float32,
     (emitters, k): the images each emitter sums and how much of each; one row stands for all
-    emitters. ``table`` float32 as described above.
+    emitters. ``table`` float32 as described above. ``band``: rows worked on at a time. Pixels that
+    end below 0 become 0: the spline dips below it, by its error, where it is dark.
     """
-    frames = out.shape[0]
-    for block in prange(threads):
-        first = block * frames // threads
-        last = (block + 1) * frames // threads
-        splat_frames(
-            table, per_pixel, window, offsets, x, y, height, photons, images, weights, out,
-            first, last,
+    shape = (out.shape[1], out.shape[2])
+    side = np.full(1, window, np.int64)
+    found = emitters_of_tiles(offsets, x, y, side, shape, (band, shape[1]))
+    edges = share_out(found[0], band * shape[1], window, threads)
+    for share in prange(threads):
+        splat_bands(
+            table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
+            edges[share], edges[share + 1],
         )  # fmt: skip

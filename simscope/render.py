@@ -53,7 +53,7 @@ class TableRenderer:
     every molecule gets the image of its place in the frame.
     """
 
-    on_host = True
+    on_host = False
 
     def __init__(self, recipe: Recipe, cache: Path | None) -> None:
         low, high = samples_of.height_range_nm(recipe)
@@ -107,6 +107,7 @@ class TableRenderer:
             self.shape,
             weights=self.weights(molecules, who, device),
             threads=numba.get_num_threads(),
+            device=device,
         )
 
     def weights(self, molecules: Molecules, who: Any, device: Device = CPU) -> Any:

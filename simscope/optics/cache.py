@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from simscope.errors import SimscopeWarning
 from simscope.recipe.base import file_references
 
-TABLE_VERSION = 3
+TABLE_VERSION = 5
 """Raised whenever the same request would give another table."""
 
 

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simscope.device import CPU, Device
 from simscope.errors import OpticsError
-from simscope.kernels.splat import splat
+from simscope.kernels.splat import aligned
 from simscope.optics.dipoles import FREE_MOMENTS, image_weights
+from simscope.optics.scene import GPU_TILE, column, scene
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -47,17 +49,17 @@ class NodeAxis:
         """B-spline coefficients along this axis, one more than nodes at either end."""
         return 1 if self.count == 1 else self.count + 2
 
-    def mixture(self, place_nm: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
+    def mixture(self, place_nm: Any, xp: Any = np) -> tuple[Any, Any, Any]:
         """Images around places, their weights [1] and slopes [1/nm], each (places, 4 or 1)."""
         if self.count == 1:
-            one = np.ones((place_nm.size, 1))
-            return np.zeros(one.shape, np.int64), one, np.zeros(one.shape)
+            one = xp.ones((place_nm.size, 1))
+            return xp.zeros(one.shape, np.int64), one, xp.zeros(one.shape)
         place = (place_nm - self.first_nm) / self.step_nm
-        within = np.clip(place, 0.0, self.count - 1.0)
-        lowest = np.minimum(np.floor(within), self.count - 2.0)
-        weights, slopes = cubic(within - lowest)
-        slopes = np.where(within == place, slopes, 0.0) / self.step_nm
-        return lowest.astype(np.int64)[:, None] + np.arange(4), weights.T, slopes.T
+        within = xp.clip(place, 0.0, self.count - 1.0)
+        lowest = xp.minimum(xp.floor(within), self.count - 2.0)
+        weights, slopes = cubic(within - lowest, xp)
+        slopes = xp.where(within == place, slopes, 0.0) / self.step_nm
+        return lowest.astype(np.int64)[:, None] + xp.arange(4), weights.T, slopes.T
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,17 @@ class Mixture:
     Each (emitters, k), or (1, k) where all emitters sum alike.
     """
 
-    images: IntArray
-    weights: FloatArray
-    slope_x: FloatArray
-    slope_y: FloatArray
+    images: Any
+    weights: Any
+    slope_x: Any
+    slope_y: Any
 
     @classmethod
-    def constant(cls, weights: FloatArray) -> Mixture:
+    def constant(cls, weights: Any, xp: Any = np) -> Mixture:
         """All images with weights (emitters or 1, images) that do not depend on the place."""
-        none = np.zeros_like(weights)
-        numbers = np.broadcast_to(np.arange(weights.shape[1]), weights.shape)
-        return cls(np.ascontiguousarray(numbers, dtype=np.int64), weights, none, none)
+        none = xp.zeros_like(weights)
+        numbers = xp.broadcast_to(xp.arange(weights.shape[1]), weights.shape)
+        return cls(xp.ascontiguousarray(numbers), weights, none, none)
 
     def row(self, emitter: int) -> tuple[IntArray, FloatArray]:
         """Images of one emitter and (3, k) weights and slopes by x and y."""
@@ -138,12 +140,15 @@ class SplineTable:
         photons: ArrayLike,
         frame_offsets: ArrayLike,
         shape: tuple[int, int],
-        out: NDArray[np.float32] | None = None,
+        out: Any = None,
         *,
         weights: ArrayLike | None = None,
         threads: int = 1,
-    ) -> NDArray[np.float32]:
+        device: Device = CPU,
+    ) -> Any:
         """Expected photons per pixel, float32 (frames, y, x), added to ``out`` if given.
+
+        Inputs and result lie on ``device``; neither it nor ``threads`` changes a bit.
 
         Emitters of frame f are those from ``frame_offsets[f]`` to ``frame_offsets[f + 1] - 1``;
         positions count from the outer corner of the first pixel. Emitters outside the frame
@@ -151,25 +156,43 @@ class SplineTable:
         ``orientation_weights``; freely rotating if None. Raises OpticsError for heights outside the
         table, values that are not finite, negative photons or offsets that do not fit.
         """
-        x, y, z = (_column(n, v) for n, v in (("x_nm", x_nm), ("y_nm", y_nm), ("z_nm", z_nm)))
-        light = _column("photons", photons)
-        offsets = _offsets(frame_offsets, x.size)
-        if not x.size == y.size == z.size == light.size:
-            raise OpticsError("x_nm, y_nm, z_nm and photons differ in length: give one per emitter")
-        if light.min(initial=0.0) < 0:
-            raise OpticsError(f"photons={light.min():g} is negative: emitters cannot take light")
-        frames = offsets.size - 1
-        if out is None:
-            out = np.zeros((frames, *shape), dtype=np.float32)
-        if out.shape != (frames, *shape) or out.dtype != np.float32:
-            raise OpticsError(f"out is {out.dtype} {out.shape}: need float32 {(frames, *shape)}")
-        mixture = self._mixture(x, y, weights)
-        splat(
-            self.coefficients, self.per_pixel, self.window_px, offsets,
-            x / self.pixel_nm, y / self.pixel_nm, self._height(z), light.astype(np.float32),
-            mixture.images, mixture.weights.astype(np.float32), out, int(threads),
+        found = scene(x_nm, y_nm, z_nm, photons, frame_offsets, shape, out, device)
+        xp = device.xp
+        mixture = self._mixture(found.x_nm, found.y_nm, weights, device)
+        x, y = found.x_nm / self.pixel_nm, found.y_nm / self.pixel_nm
+        table = self._on(device)
+        emitters = (
+            x, y, self._height(found.z_nm), found.photons, xp.ascontiguousarray(mixture.images),
+            xp.ascontiguousarray(mixture.weights, dtype=np.float32), found.out,
         )  # fmt: skip
-        return out
+        splat = device.kernels("splat").splat
+        if device.is_gpu:
+            flat = table.reshape(*table.shape[:2], -1)
+            tiles = found.tiles(x, y, xp.full(1, self.window_px, np.int64))
+            splat(
+                found.out.size, flat, self.per_pixel, self.window_px, *tiles, *emitters, *GPU_TILE
+            )
+        else:
+            band = found.band_rows(self.window_px, int(threads))
+            splat(
+                table, self.per_pixel, self.window_px, found.offsets, *emitters, band, int(threads)
+            )
+        return found.out
+
+    def _on(self, device: Device) -> Any:
+        """The coefficients on a device, copied there once; on a CPU where registers load best."""
+        if device.name not in self._copies:
+            if device.is_gpu:
+                self._copies[device.name] = device.put(self.coefficients)
+            else:
+                copy = aligned(self.coefficients.size).reshape(self.coefficients.shape)
+                copy[:] = self.coefficients
+                self._copies[device.name] = copy
+        return self._copies[device.name]
+
+    @cached_property
+    def _copies(self) -> dict[str, Any]:
+        return {}
 
     def derivatives(
         self,
@@ -194,7 +217,7 @@ class SplineTable:
                 f"window_px={window} must be odd and at most the table's {self.window_px}"
             )
         x, y, z = np.broadcast_arrays(
-            *(_column(n, v) for n, v in (("x_nm", x_nm), ("y_nm", y_nm), ("z_nm", z_nm)))
+            *(column(n, v, CPU) for n, v in (("x_nm", x_nm), ("y_nm", y_nm), ("z_nm", z_nm)))
         )
         images = np.empty((4, x.size, window, window))
         height = self._height(z)
@@ -217,7 +240,7 @@ class SplineTable:
         """
         if not self.for_dipoles:
             raise OpticsError("this table holds no basis images: build it with dipoles=True")
-        z, moment = _column("z_nm", z_nm), np.atleast_2d(np.asarray(moments, dtype=np.float64))
+        z, moment = column("z_nm", z_nm, CPU), np.atleast_2d(np.asarray(moments, dtype=np.float64))
         if moment.shape not in ((z.size, 6), (1, 6)) or not np.isfinite(moment).all():
             raise OpticsError(
                 f"moments of shape {moment.shape} do not fit {z.size} emitters: give finite "
@@ -239,31 +262,31 @@ class SplineTable:
         spline = make_interp_spline(heights, self.energies, k=degree)
         return np.asarray(spline(z), dtype=np.float64)
 
-    def _mixture(self, x: FloatArray, y: FloatArray, weights: ArrayLike | None) -> Mixture:
+    def _mixture(self, x: Any, y: Any, weights: ArrayLike | None, device: Device = CPU) -> Mixture:
         """Which images emitters sum, and how much of each."""
+        xp = device.xp
         if self.nodes is not None:
             if weights is not None:
                 raise OpticsError("a table over the field weighs its images by the place alone")
-            return _at_places(self.nodes, x, y)
+            return _at_places(self.nodes, x, y, xp)
         if weights is None:
-            return Mixture.constant(
-                np.array([FREE_MOMENTS]) if self.for_dipoles else np.ones((1, 1))
-            )
-        given = np.ascontiguousarray(weights, dtype=np.float64)
+            free = [FREE_MOMENTS] if self.for_dipoles else [[1.0]]
+            return Mixture.constant(device.put(free, np.float64), xp)
+        given = device.put(weights, np.float64)
         if given.shape not in ((x.size, self.images), (1, self.images)):
             raise OpticsError(
                 f"weights have shape {given.shape}: need ({x.size} emitters, {self.images} images)"
             )
-        if not np.isfinite(given).all():
+        if not bool(xp.isfinite(given).all()):
             raise OpticsError("weights hold values that are not finite: give plain numbers")
-        return Mixture.constant(given)
+        return Mixture.constant(given, xp)
 
     def _planes(self, height: float, images: IntArray, weights: FloatArray) -> FloatArray:
         """Lateral coefficients at a height: value, slopes by x and y through the field, by z.
 
         ``weights``: (3, k) of the chosen images. Returns float64 (4, nodes, nodes).
         """
-        planes, m, _, places, width = self.coefficients.shape[1:]
+        planes, rows, m, width = self.coefficients.shape[1:]
         if planes == 1:
             chosen = self.coefficients[images]
             over_z = np.array(((1.0,), (0.0,)))
@@ -276,9 +299,10 @@ class SplineTable:
             (weights[:, :, None] * over_z[0], weights[:1, :, None] * over_z[1])
         )
         flat = chosen.reshape(factors[0].size, -1).astype(np.float64)
-        blended = (factors.reshape(4, -1) @ flat).reshape(4, m, m, places, width)
-        plain = blended.transpose(0, 3, 1, 4, 2).reshape(4, places * m, width * m)
-        return plain[:, :, : places * m]
+        blended = (factors.reshape(4, -1) @ flat).reshape(4, rows, m, width)
+        nodes = np.zeros((4, rows, max(rows, width * m)))
+        nodes[:, :, : width * m] = blended.swapaxes(2, 3).reshape(4, rows, width * m)
+        return nodes[:, :, :rows]
 
     def _unit_image(
         self, planes: FloatArray, step_x: float, step_y: float, window: int
@@ -299,61 +323,45 @@ class SplineTable:
             )
         )
 
-    def _height(self, z: FloatArray) -> FloatArray:
+    def _height(self, z: Any) -> Any:
         """Heights in steps above the lowest; OpticsError outside the table."""
         tolerance = 1e-6
-        low, high = z.min(initial=self.z_max_nm), z.max(initial=self.z0_nm)
+        low, high = (float(z.min()), float(z.max())) if z.size else (self.z_max_nm, self.z0_nm)
         if low < self.z0_nm - tolerance or high > self.z_max_nm + tolerance:
             raise OpticsError(
                 f"z_nm from {low:g} to {high:g} leaves the table's range [{self.z0_nm:g}, "
                 f"{self.z_max_nm:g}]: build the table for the wider range"
             )
-        return np.ascontiguousarray((z - self.z0_nm) / self.dz_nm)
+        return (z - self.z0_nm) / self.dz_nm
 
 
-def _at_places(nodes: tuple[NodeAxis, NodeAxis], x: FloatArray, y: FloatArray) -> Mixture:
+def _at_places(nodes: tuple[NodeAxis, NodeAxis], x: Any, y: Any, xp: Any = np) -> Mixture:
     """Images of field nodes (y outer, x inner) around places in the frame."""
     along_y, along_x = nodes
-    row, row_weight, row_slope = along_y.mixture(y)
-    column, column_weight, column_slope = along_x.mixture(x)
+    row, row_weight, row_slope = along_y.mixture(y, xp)
+    column, column_weight, column_slope = along_x.mixture(x, xp)
 
-    def pairs(first: FloatArray, second: FloatArray) -> FloatArray:
+    def pairs(first: Any, second: Any) -> Any:
         return (first[:, :, None] * second[:, None, :]).reshape(x.size, -1)
 
     numbers = row[:, :, None] * along_x.images + column[:, None, :]
     return Mixture(
-        np.ascontiguousarray(numbers.reshape(x.size, -1)),
+        xp.ascontiguousarray(numbers.reshape(x.size, -1)),
         pairs(row_weight, column_weight),
         pairs(row_weight, column_slope),
         pairs(row_slope, column_weight),
     )
 
 
-def _column(name: str, values: ArrayLike) -> FloatArray:
-    column = np.atleast_1d(np.ascontiguousarray(values, dtype=np.float64))
-    if column.ndim != 1:
-        raise OpticsError(f"{name} has shape {column.shape}: give one value per emitter")
-    if not np.isfinite(column).all():
-        raise OpticsError(f"{name} holds values that are not finite: give plain numbers")
-    return column
+def cubic(t: Any, xp: Any = np) -> tuple[Any, Any]:
+    """Weights [1] and slopes [per step] of the four nearest cubic B-splines, each (4, ...).
 
-
-def _offsets(values: ArrayLike, emitters: int) -> IntArray:
-    offsets = np.ascontiguousarray(values, dtype=np.int64)
-    fits = offsets.ndim == 1 and offsets.size >= 1 and offsets[0] == 0 and offsets[-1] == emitters
-    if not fits or (np.diff(offsets) < 0).any():
-        raise OpticsError(
-            f"frame_offsets must rise from 0 to the number of emitters, {emitters}: "
-            "they cut the emitter table into frames"
-        )
-    return offsets
-
-
-def cubic(t: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Weights [1] and slopes [per step] of the four nearest cubic B-splines, each (4, ...)."""
+    Products are written out: powers of arrays may differ in the last bit between devices.
+    """
     s = 1.0 - t
-    weights = np.array((s**3, 3 * t**3 - 6 * t**2 + 4, 3 * s**3 - 6 * s**2 + 4, t**3)) / 6.0
-    slopes = np.array((-(s**2), 3 * t**2 - 4 * t, -3 * s**2 + 4 * s, t**2)) / 2.0
+    t2, s2 = t * t, s * s
+    weights = xp.stack([s2 * s, 3 * (t2 * t) - 6 * t2 + 4, 3 * (s2 * s) - 6 * s2 + 4, t2 * t]) / 6.0
+    slopes = xp.stack([-s2, 3 * t2 - 4 * t, -3 * s2 + 4 * s, t2]) / 2.0
     return weights, slopes
 
 
@@ -363,7 +371,7 @@ def _pixel_basis(table: SplineTable, step: float, window: int, slope: bool) -> F
     node = math.floor(step)
     weights, slopes = cubic(np.array(step - node))
     four = slopes * (-m / table.pixel_nm) if slope else weights
-    matrix = np.zeros((window, table.coefficients.shape[4] * m))
+    matrix = np.zeros((window, table.coefficients.shape[2]))
     skipped = (table.window_px - window) // 2
     for pixel in range(window):
         first = (pixel + skipped) * m + node

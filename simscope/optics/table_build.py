@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError, SimscopeWarning
-from simscope.kernels.splat import padded_window
+from simscope.kernels.splat import padded
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
 from simscope.optics.checks import check_heights, check_plain, check_supported
 from simscope.optics.interfaces import objective_of
@@ -198,12 +198,12 @@ class _Grid:
         return self.per_pixel * self.window + 1
 
     @property
-    def plane_shape(self) -> tuple[int, int, int, int, int]:
+    def plane_shape(self) -> tuple[int, int, int, int]:
         """Shape of the packed coefficients: planes and the layout of ``kernels/splat.py``."""
         heights = self.z_nm.size - 2 * self.guard
         m = self.per_pixel
-        places, width = self.window + -(-4 // m), int(padded_window(self.window)) + 4
-        return 1 if heights == 1 else heights + 2, m, m, places, width
+        rows, width = m * self.window + 4, int(padded(self.window))
+        return 1 if heights == 1 else heights + 2, rows, m, width
 
 
 def _grid(
@@ -483,15 +483,14 @@ def _pack(coefficients: FloatArray, grid: _Grid, peak: float) -> NDArray[np.floa
     they are tapered to next to nothing.
     """
     quantum = ROUNDING * peak
-    planes, m, _, places, width = grid.plane_shape
+    planes, rows, m, width = grid.plane_shape
     count = grid.count
-    nodes = np.zeros((planes, places * m, width * m), dtype=np.float32)
+    nodes = np.zeros((planes, rows, width * m), dtype=np.float32)
     kept = slice(2, count - 2)
     nodes[:, 3 : count - 1, 3 : count - 1] = (
         np.round(coefficients[:, kept, kept] / quantum) * quantum
     )
-    phases = nodes.reshape(planes, places, m, width, m).transpose(0, 2, 4, 1, 3)
-    return np.ascontiguousarray(phases)
+    return np.ascontiguousarray(nodes.reshape(planes, rows, width, m).swapaxes(2, 3))
 
 
 def _to_arrays(table: SplineTable) -> dict[str, NDArray[Any]]:
