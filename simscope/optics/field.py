@@ -127,6 +127,11 @@ def pupil_field(
             nodes_a_piece=roughness.nodes_a_piece,
         )
     )
+    return field_at(objective, nodes, scalar=scalar)
+
+
+def field_at(objective: Objective, nodes: PupilNodes, *, scalar: bool = False) -> PupilField:
+    """Pupil field of unit dipoles on all axes, or of a scalar source, at given nodes."""
     q = nodes.radius
     point = np.ones((1, *q.shape), dtype=np.complex128)
     return PupilField(
