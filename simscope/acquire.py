@@ -358,7 +358,6 @@ class Simulator:
             shining = self._shine(run, first, last)
             photons = self._render(run, shining, first, last)
             photons = photons.reshape(len(indices), last - first, *self.resolved.camera_shape)
-            self._add_background(photons, run)
             images, saturated = self._read_out(photons, run, first, last)
             total = int(saturated.sum())
             if total:
@@ -406,23 +405,28 @@ class Simulator:
         return dataclasses.replace(shining, photons=photons)
 
     def _render(self, run: Run, shining: Shining, first: int, last: int) -> Any:
-        """Expected photons of the emitters on the device, float32 ``(samples * frames, y, x)``."""
+        """Expected photons of all light on the device, float32 ``(samples * frames, y, x)``."""
+        out = self._background(run, last - first)
         if not self._renderer.on_host:
-            return self._renderer.render(run, shining, first, last, self.device)
-        get_all = self.device.get_all
+            return self._renderer.render(run, shining, first, last, self.device, out)
+        get, get_all = self.device.get, self.device.get_all
         run = dataclasses.replace(run, molecules=get_all(run.molecules))
-        return self.device.put(self._renderer.render(run, get_all(shining), first, last))
+        lit = self._renderer.render(run, get_all(shining), first, last, out=get(out))
+        return self.device.put(lit)
 
-    def _add_background(self, photons: Any, run: Run) -> None:
-        """Add to ``photons`` (samples, frames, y, x) what glows behind the molecules."""
+    def _background(self, run: Run, frames: int) -> Any:
+        """What glows behind the molecules in every frame, float32 ``(samples * frames, y, x)``."""
+        xp, shape = self.device.xp, self.resolved.camera_shape
         level = samples_of.background_photons(
             self.resolved, self.key, run.indices, run.drawn, self.device
         )
         if self.resolved.optics.analyser is not None:
             # background is unpolarised: each channel passes half of it
             even = level.shape[2] == 1
-            level = 0.5 * self.device.xp.tile(level, (1, 1, 1 if even else self.resolved.channels))
-        photons += level[:, None]
+            level = 0.5 * xp.tile(level, (1, 1, 1 if even else self.resolved.channels))
+        out = xp.empty((len(run.indices), frames, *shape), np.float32)
+        out[:] = level[:, None]
+        return out.reshape(-1, *shape)
 
     def _read_out(
         self, photons: Any, run: Run, first: int, last: int

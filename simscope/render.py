@@ -94,9 +94,13 @@ class TableRenderer:
         return ["weights of dipole images"] if self.table.for_dipoles else []
 
     def render(
-        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU
-    ) -> Any:
-        """Expected photons, float32 ``(samples * frames, y, x)``, where the molecules lie."""
+        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU,
+        out: Any = None,
+    ) -> Any:  # fmt: skip
+        """Expected photons, float32 ``(samples * frames, y, x)``, where the molecules lie.
+
+        Added to ``out`` if given, as of every renderer here.
+        """
         molecules, who = run.molecules, shining.molecule
         return self.table.render(
             molecules.x_nm[who],
@@ -105,6 +109,7 @@ class TableRenderer:
             shining.photons,
             shining.offsets,
             self.shape,
+            out,
             weights=self.weights(molecules, who, device),
             threads=numba.get_num_threads(),
             device=device,
@@ -151,11 +156,13 @@ class ChannelRenderer:
         return self.channels[0].host_parts
 
     def render(
-        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU
-    ) -> Any:
+        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU,
+        out: Any = None,
+    ) -> Any:  # fmt: skip
         """Expected photons, float32 ``(samples * frames, y, 2 x)``, where the molecules lie."""
         sides = [renderer.render(run, shining, first, last, device) for renderer in self.channels]
-        return device.xp.concatenate(sides, axis=2)
+        both = device.xp.concatenate(sides, axis=2)
+        return both if out is None else device.xp.add(out, both, out=out)
 
 
 class PerWavefront:
@@ -289,11 +296,13 @@ class ExactRenderer:
         }
 
     def render(
-        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU
-    ) -> npt.NDArray[np.float32]:
+        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU,
+        out: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]:  # fmt: skip
         """Expected photons, float32 ``(samples * frames, y, x)``; arrays lie on the host."""
         frames = last - first
-        out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
+        if out is None:
+            out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
         corner, shift_nm = self._places(run.molecules)
         with single_blas_thread():
             free = run.molecules.polar_deg is None

@@ -67,18 +67,19 @@ class VolumeRenderer:
         return self._photons(index, _of_sample(drawn, 0))[:, inside, inside]
 
     def render(
-        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU
-    ) -> Any:
-        """Expected photons, float32 ``(samples * frames, y, x)``, on the device."""
+        self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU,
+        out: Any = None,
+    ) -> Any:  # fmt: skip
+        """Expected photons, float32 (samples * frames, y, x), added to ``out`` if given."""
         frames, inside = last - first, slice(self.grid.margin_px, -self.grid.margin_px or None)
         shape = (len(run.indices), frames, *self.recipe.acquisition.shape)
-        out = device.xp.empty(shape, np.float32)
+        out = device.xp.zeros(shape, np.float32) if out is None else out.reshape(shape)
         for row, index in enumerate(run.indices):
             drawn = _of_sample(run.drawn, row)
             imager = self._imager(drawn, first, last, device)
             photons = device.put(self._photons(int(index), drawn))
             weights = self._weights(run, row, imager.voxels.heights_nm)
-            out[row] = imager.image(photons, weights)[:, inside, inside]
+            out[row] += imager.image(photons, weights)[:, inside, inside]
         return out.reshape(-1, *shape[2:])
 
     def _photons(self, index: int, drawn: dict[str, float]) -> npt.NDArray[np.float32]:
