@@ -39,7 +39,8 @@ DRAW = np.uint32(0)
 FIRST_TRANSITION = np.uint32(0)
 ONE_MORE = np.uint32(1)
 BLOCK = 1024  # molecules a thread takes at a time, at least
-MOST_BLOCKS = 16  # each costs a counter per frame; no result depends on either
+MOST_BLOCKS = 16  # each costs a counter per frame
+ROWS_WORTH_THREADS = 1 << 18  # to be put in order by several threads; no result depends on these
 
 
 @inlined
@@ -309,11 +310,12 @@ def bright_frames(molecules, tables, window, k0, k1):
     places = offsets[:-1].reshape(counts.shape[1:]) + np.cumsum(counts, axis=0) - counts
     molecule = np.empty(offsets[-1], np.int64)
     light_s = np.empty(offsets[-1])
-    if blocks > 1:
+    if blocks > 1 and molecule.size >= ROWS_WORTH_THREADS:
         place_blocks(rows, buffers, molecules[1], places, molecule, light_s)
     else:
-        block = tuple(part[0] for part in buffers)
-        place_block(rows[0], block, molecules[1], places[0], molecule, light_s)
+        for b in range(blocks):
+            block = tuple(part[b] for part in buffers)
+            place_block(rows[b], block, molecules[1], places[b], molecule, light_s)
     return molecule, light_s, offsets
 
 

@@ -87,7 +87,9 @@ def test_windows_give_the_same_bits_as_one_go(cuts, interval_s):
 
 
 @needs_speed
-def test_threads_and_blocks_do_not_change_a_bit():
+@pytest.mark.parametrize("rows_worth_threads", [1, 1 << 60])
+def test_threads_and_blocks_do_not_change_a_bit(monkeypatch, rows_worth_threads):
+    monkeypatch.setattr(blink, "ROWS_WORTH_THREADS", rows_worth_threads)
     before = numba.get_num_threads()
     results = []
     for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
