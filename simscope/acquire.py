@@ -70,7 +70,7 @@ ORIENTED_DTYPE = np.dtype(
 
 MAX_SAMPLES = 2**32
 CHUNK_BYTES = 16 << 20
-GPU_CHUNK_BYTES = 512 << 20  # some ten thousand frames keep a GPU busy between two launches
+GPU_CHUNK_BYTES = 1 << 30  # some ten thousand frames keep a GPU busy between two launches
 ARRAYS = ("images", "emitter_offsets", "expected_photons")
 EMITTERS = "emitters/"
 EMITTER_BYTES = 300  # what a row of truth costs while it is made, all columns and copies
@@ -439,7 +439,7 @@ class Simulator:
             if path.startswith("camera.")
         }
         images, saturated = cameras.detect(
-            self.device.get(photons).reshape(-1, *photons.shape[2:]),
+            photons.reshape(-1, *photons.shape[2:]),
             self.resolved.camera,
             self.maps,
             self.key,
@@ -447,8 +447,9 @@ class Simulator:
             frame_index=np.tile(np.arange(first, last), len(run.indices)),
             exposure_s=self.resolved.acquisition.exposure_ms * 1e-3,
             parameters=varied or None,
+            device=self.device,
         )
-        return self.device.put(images).reshape(photons.shape), saturated
+        return images.reshape(photons.shape), saturated
 
     def _truth(self, run: Run, shining: Shining, first: int, last: int) -> dict[str, Any]:
         """Emitter columns of a window: one row per molecule and frame in which it shines."""

@@ -68,6 +68,16 @@ def draw_emitters(
     return device.xp.full(shape, float(value))
 
 
+def counter_words(device: Device, **counters: Any) -> dict[str, Any]:
+    """Counters of molecules as a :class:`Key` takes them, uint32 on their device, and the device.
+
+    They fit: there are at most 1e7 molecules in a sample and 2**32 samples and frames. Words need
+    not be looked through, for which the host would have to wait for a GPU.
+    """
+    words = {name: device.put(value).astype(np.uint32) for name, value in counters.items()}
+    return words | {"device": device}
+
+
 def per_sample(recipe: Recipe, drawn: dict[str, Floats], path: str, samples: int) -> Floats:
     """Value at a path for each sample, drawn or constant, shape ``(samples,)``."""
     if path in drawn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from simscope.device import CPU, Device
 from simscope.keys import Key
 from simscope.recipe import Recipe
 from simscope.recipe.dipoles import ConeDipole, FreeDipole, half_angle_of_constraint
-from simscope.recipe.draws import draw_emitters
+from simscope.recipe.draws import counter_words, draw_emitters
 from simscope.sample.structures import Molecules
 
 
@@ -33,11 +32,8 @@ def orient(
     dipoles = recipe.dipoles
     if isinstance(dipoles, FreeDipole):
         return molecules
-    counter: dict[str, Any] = {
-        "element": molecules.id,
-        "sample": device.put(indices)[molecules.sample],
-        "device": device,
-    }
+    sample = device.put(indices)[molecules.sample]
+    counter = counter_words(device, element=molecules.id, sample=sample)
     polar = draw_emitters(dipoles.polar_deg, key, "dipoles.polar_deg", **counter)
     azimuth = draw_emitters(dipoles.azimuth_deg, key, "dipoles.azimuth_deg", **counter)
     if not isinstance(dipoles, ConeDipole):

@@ -22,7 +22,7 @@ from simscope.device import CPU, Device
 from simscope.kernels.blink import asleep, chain_tables, weight_tables
 from simscope.keys import Key
 from simscope.recipe import Recipe, Snapshot, Steady
-from simscope.recipe.draws import draw_emitters, per_sample
+from simscope.recipe.draws import counter_words, draw_emitters, per_sample
 from simscope.sample.chains import bright_share, chains_of, timing_s
 from simscope.sample.structures import Molecules, expected_molecules
 
@@ -107,23 +107,18 @@ def shine_snapshot(
     frames = last - first
     frame, molecule = _every_frame(molecules, len(indices), frames, device)
     row = molecules.sample[molecule]
-    element, sample, step = molecules.id[molecule], device.put(indices)[row], first + frame % frames
+    words = counter_words(
+        device,
+        element=molecules.id[molecule],
+        sample=device.put(indices)[row],
+        step=first + frame % frames,
+    )
     share = per_sample(recipe, drawn, "photophysics.active_fraction", len(indices))
     if np.any(share < 1.0):
-        active = key.child("photophysics/active")
-        uniform = active.uniform(element, sample=sample, step=step, device=device)
-        shines = uniform < device.put(share)[row]
-        parts = (frame, molecule, element, sample, step)
-        frame, molecule, element, sample, step = (part[shines] for part in parts)
-    photons = draw_emitters(
-        photophysics.photons,
-        key,
-        "photophysics.photons",
-        element=element,
-        sample=sample,
-        step=step,
-        device=device,
-    )
+        shines = key.child("photophysics/active").uniform(**words) < device.put(share)[row]
+        frame, molecule = frame[shines], molecule[shines]
+        words |= {name: words[name][shines] for name in ("element", "sample", "step")}
+    photons = draw_emitters(photophysics.photons, key, "photophysics.photons", **words)
     offsets = device.xp.searchsorted(frame, device.xp.arange(len(indices) * frames + 1))
     return Shining(frame, molecule, photons.astype(np.float32), offsets)
 
@@ -132,7 +127,8 @@ def _every_frame(
     molecules: Molecules, samples: int, frames: int, device: Device
 ) -> tuple[Any, Any]:
     """Frame and molecule of every pair, frame by frame."""
-    counts = np.bincount(device.get(molecules.sample), minlength=samples)
+    begins = device.xp.searchsorted(molecules.sample, device.xp.arange(samples + 1))
+    counts = np.diff(device.get(begins))
     first_molecule = np.repeat(np.cumsum(counts) - counts, frames)
     per_frame = np.repeat(counts, frames)
     frame = device.repeat(np.arange(samples * frames), per_frame)
@@ -196,9 +192,7 @@ def _start_switching(
         photophysics.photons_per_s,
         key,
         "photophysics.photons_per_s",
-        element=molecules.id,
-        sample=device.put(indices)[molecules.sample],
-        device=device,
+        **counter_words(device, element=molecules.id, sample=device.put(indices)[molecules.sample]),
     )
     stream = key.child("photophysics/blink").words
     started = _on(device, asleep(ids, sample))

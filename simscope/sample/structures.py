@@ -23,8 +23,7 @@ from simscope.recipe import (
     TableStructure,
     UniformStructure,
 )
-from simscope.recipe.distributions import poisson_quantile
-from simscope.recipe.draws import draw_emitters, per_sample
+from simscope.recipe.draws import counter_words, draw_emitters, per_sample
 from simscope.sample.tables import read_positions
 from simscope.sample.volumes import plane_count
 
@@ -32,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 PATH_STEP_NM = 50.0
-MOST_MOLECULES = 2e7
+MOST_MOLECULES = 1e7
 
 
 @dataclass(frozen=True)
@@ -181,15 +180,11 @@ def _place_uniform(
     else:
         density = per_sample(recipe, drawn, "structure.density_per_um2", len(samples))
         area_um2 = (height + 2 * margin) * (width + 2 * margin) * 1e-6
-        uniform = key.child("structure/count").uniform(0, sample=samples)
-        counts = poisson_quantile(density * area_um2, uniform)
+        counts = key.child("structure/count").poisson(0, density * area_um2, sample=samples)
     row, element = _ragged(counts.astype(np.int64), device)
-    sample = device.put(samples)[row]
-    x = key.child("structure/x").uniform(element, sample=sample, device=device)
-    y = key.child("structure/y").uniform(element, sample=sample, device=device)
-    z = draw_emitters(
-        structure.z_nm, key, "structure.z_nm", element=element, sample=sample, device=device
-    )
+    words = counter_words(device, element=element, sample=device.put(samples)[row])
+    x, y = (key.child(f"structure/{axis}").uniform(**words) for axis in "xy")
+    z = draw_emitters(structure.z_nm, key, "structure.z_nm", **words)
     return _molecules(
         row, element, x * (width + 2 * margin) - margin, y * (height + 2 * margin) - margin, z
     )
@@ -271,8 +266,7 @@ def _filament_labels(
     path = _worm_path(structure, recipe, key, sample, filament)
     here = key.child("structure/labels")
     length_um = (len(path) - 1) * PATH_STEP_NM * 1e-3
-    mean = np.array([labels_per_um * length_um])
-    count = int(poisson_quantile(mean, here.uniform([filament], sample=sample))[0])
+    count = int(here.poisson(filament, labels_per_um * length_um, sample=sample))
     along, around = (
         here.child(name).uniform(filament, sample=sample, step=np.arange(count))
         for name in ("along", "around")
