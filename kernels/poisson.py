@@ -46,11 +46,12 @@ from simscope.kernels.numeric import (
 )
 from simscope.kernels.philox import philox4x32
 from simscope.kernels.variates import unit_interval
+from simscope.kernels.wide import wide_vectors
 
 LARGEST_MEAN = 1e7  # counts stay below 2^24, whole numbers in float32
 LOW_MEAN = f32(4.0)
 SUMMED_MEAN = 100.0
-TILE = 512
+TILE = 1024
 LOWER_BITS_DRAW = np.uint32(0x80000000)  # draws from here on supply the 20 lower bits
 
 EXPANSION_64 = (  # polynomials in w^2; the second, fourth and sixth are multiplied by w
@@ -199,61 +200,105 @@ def poisson_count(word, mean, element, step, sample, draw, k0, k1):
 
 @compiled
 def high_mean_tile(means, words, counts, uncertain):
-    """Counts of a tile, right where the mean is at least 4."""
+    """Counts of a tile, right where the mean is at least 4; how many of those are uncertain."""
+    wide_vectors()
+    doubts = np.int32(0)
     for i in range(means.size):
-        counts[i], uncertain[i] = high_mean_count(words[i], max(means[i], LOW_MEAN))
+        high = means[i] >= LOW_MEAN
+        counts[i], doubt = high_mean_count(words[i], max(means[i], LOW_MEAN))
+        uncertain[i] = select(high, doubt, np.int32(0))
+        doubts = np.int32(doubts + uncertain[i])
+    return doubts
 
 
 @compiled
 def low_mean_tile(means, words, counts, uncertain):
-    """Counts of a tile in which every mean is below 4."""
+    """Counts of a tile, right where the mean is below 4; how many of those are uncertain."""
+    wide_vectors()
+    doubts = np.int32(0)
     for i in range(means.size):
-        counts[i], uncertain[i] = low_mean_count(words[i], means[i])
+        low = means[i] < LOW_MEAN
+        counts[i], doubt = low_mean_count(words[i], min(means[i], LOW_MEAN))
+        uncertain[i] = select(low, doubt, np.int32(0))
+        doubts = np.int32(doubts + uncertain[i])
+    return doubts
 
 
 @compiled
-def replace_low_means(means, words, counts, uncertain):
-    """Put right those counts of a mixed tile whose mean is below 4."""
+def places_where(means, low, places):
+    """Write where the means are below 4, or at least 4 if not ``low``; their number."""
+    size = 0
     for i in range(means.size):
-        low = means[i] < LOW_MEAN
-        count, doubt = low_mean_count(words[i], min(means[i], LOW_MEAN))
-        counts[i] = select(low, count, counts[i])
-        uncertain[i] = select(low, doubt, uncertain[i])
+        places[size] = i
+        size += np.int64((means[i] < LOW_MEAN) == low)
+    return size
+
+
+@compiled
+def pick(places, means, words, picked_means, picked_words):
+    """Gather the elements at ``places``."""
+    for j in range(places.size):
+        picked_means[j] = means[places[j]]
+        picked_words[j] = words[places[j]]
+
+
+@compiled
+def put_back(places, picked_counts, picked_flags, counts, uncertain):
+    """Scatter counts and flags to ``places``."""
+    for j in range(places.size):
+        counts[places[j]] = picked_counts[j]
+        uncertain[places[j]] = picked_flags[j]
 
 
 @compiled
 def low_means(means):
     """How many means are below 4."""
+    wide_vectors()
     low = np.int32(0)
     for i in range(means.size):
-        low += np.int32(means[i] < LOW_MEAN)
+        low = np.int32(low + np.int32(means[i] < LOW_MEAN))
     return low
 
 
 @compiled
-def any_uncertain(uncertain):
-    """Whether any flag is set."""
-    doubts = np.int32(0)
-    for i in range(uncertain.size):
-        doubts += uncertain[i]
-    return doubts > 0
+def counts_of_tile(means, words, counts, uncertain, scratch):
+    """Counts and flags of a tile whatever its means; how many are uncertain.
+
+    The path that more of the means take runs over the whole tile, the other over the rest, picked
+    out side by side.
+    """
+    size = means.size
+    low = low_means(means)
+    mostly_low = 2 * low > size
+    if mostly_low:
+        doubts = low_mean_tile(means, words, counts, uncertain)
+    else:
+        doubts = high_mean_tile(means, words, counts, uncertain)
+    rest = size - low if mostly_low else low
+    if rest == 0:
+        return doubts
+    places, flags = scratch[0].view(np.int32), scratch[1].view(np.int32)[:rest]
+    picked_means, picked_words = scratch[2].view(np.float32)[:rest], scratch[3][:rest]
+    picked_counts = scratch[4].view(np.float32)[:rest]
+    places = places[: places_where(means, not mostly_low, places)]
+    pick(places, means, words, picked_means, picked_words)
+    if mostly_low:
+        doubts += high_mean_tile(picked_means, picked_words, picked_counts, flags)
+    else:
+        doubts += low_mean_tile(picked_means, picked_words, picked_counts, flags)
+    put_back(places, picked_counts, flags, counts, uncertain)
+    return doubts
 
 
 @compiled
-def poisson_tile(means, words, counts, uncertain, first, step, sample, draw, k0, k1):
+def poisson_tile(means, words, counts, uncertain, scratch, first, step, sample, draw, k0, k1):
     """Write Poisson counts (float32 whole numbers) of one tile; element = ``first + i``.
 
-    ``means`` float32 in [0, 1e7], ``words`` one random word each, ``uncertain`` int32 scratch.
-    Which path computes a count depends on its own mean only, so tiles may be cut anywhere.
+    ``means`` float32 in [0, 1e7], ``words`` one random word each, ``uncertain`` int32 scratch,
+    ``scratch`` uint32 (5, TILE). Which path computes a count depends on its own mean only, so
+    tiles may be cut anywhere.
     """
-    low = low_means(means)
-    if low == means.size:
-        low_mean_tile(means, words, counts, uncertain)
-    else:
-        high_mean_tile(means, words, counts, uncertain)
-        if low > 0:
-            replace_low_means(means, words, counts, uncertain)
-    if any_uncertain(uncertain):
+    if counts_of_tile(means, words, counts, uncertain, scratch) > 0:
         for i in range(means.size):
             if uncertain[i] != 0:
                 element = np.uint32(first + i)
@@ -280,6 +325,7 @@ def fill_poisson(out, means, step, sample, draw, k0, k1):
     words = np.empty(TILE, np.uint32)
     counts = np.empty(TILE, np.float32)
     uncertain = np.empty(TILE, np.int32)
+    scratch = np.empty((5, TILE), np.uint32)
     tile_means = np.empty(TILE, np.float32)
     for first in range(0, out.size, TILE):
         size = min(TILE, out.size - first)
@@ -291,6 +337,7 @@ def fill_poisson(out, means, step, sample, draw, k0, k1):
             words[:size],
             counts[:size],
             uncertain[:size],
+            scratch,
             first,
             step,
             sample,

@@ -10,8 +10,6 @@ sums on pieces that end at the critical angle. Indices and lengths are plain num
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy import stats
 from scipy.special import ive, j0, j1
@@ -42,53 +40,6 @@ def unit_interval(high, low):
 def poisson_quantile(u, mean):
     """Smallest n whose cumulative Poisson probability reaches u, by scipy."""
     return stats.poisson.ppf(u, mean)
-
-
-def marsaglia_tsang(shape, x, u):
-    """Proposal and verdict of Marsaglia & Tsang 2000, figure 1, for one normal and one uniform."""
-    d = shape - 1 / 3
-    v = (1 + x / math.sqrt(9 * d)) ** 3
-    stands = v > 0 and math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v)
-    return d * v, stands
-
-
-def detect_pixel(photons, pixel, frame, sample, key, camera):
-    """Exact count of one pixel before rounding [ADU], by the formula in camera/detector.py.
-
-    ``camera`` holds kind, qe, dark_e, em_gain, read_noise_e, e_per_adu, baseline_adu, full_well_e,
-    gain, offset_adu, read_noise.
-    """
-    multiplies = camera["kind"] == "emccd"
-    if multiplies:
-        words = philox4x32_10((pixel, frame, sample, 0), key)
-        shot, read = words[:2]
-    else:
-        words = philox4x32_10((pixel // 2, frame, sample, 0), key)
-        shot, read = words[2:] if pixel % 2 else words[:2]
-    lower = philox4x32_10((pixel, frame, sample, 2**31), key)[0]
-    mean = camera["qe"] * photons + camera["dark_e"]
-    electrons = poisson_quantile(unit_interval(shot, lower), mean)
-    if multiplies and electrons > 0:
-        electrons = _register(electrons, words[2:], pixel, frame, sample, key) * camera["em_gain"]
-    held = min(electrons, camera["full_well_e"])
-    normal = stats.norm.ppf((read + 0.5) / 2**32)
-    value = held + camera["read_noise_e"] * camera["read_noise"] * normal
-    level = camera["baseline_adu"] + camera["offset_adu"] + 0.5
-    return camera["gain"] * value / camera["e_per_adu"] + level
-
-
-def _register(electrons, first_words, pixel, frame, sample, key):
-    proposals = [first_words]
-    for draw in range(1, 20):
-        words = philox4x32_10((pixel, frame, sample, draw), key)
-        proposals += [words[:2], words[2:]]
-    for normal_word, uniform_word in proposals:
-        x = stats.norm.ppf((normal_word + 0.5) / 2**32)
-        u = (uniform_word // 2**8 + 0.5) / 2**24
-        value, stands = marsaglia_tsang(electrons, x, u)
-        if stands:
-            return value
-    raise AssertionError("19 rejections in a row")
 
 
 def radial_psf(stack, radius_nm, z_nm, focus_nm, panels=4000):

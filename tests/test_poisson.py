@@ -169,7 +169,8 @@ def test_one_count_alone_equals_the_count_in_its_tile():
     words = np.random.default_rng(6).integers(0, 2**32, means.size, dtype=np.uint32)
     words[::7] = np.arange(words[::7].size) // 2  # in the tail: repaired
     counts, uncertain = np.empty(means.size, np.float32), np.empty(means.size, np.int32)
-    poisson.poisson_tile(means, words, counts, uncertain, 5, *STREAM)
+    scratch = np.empty((5, poisson.TILE), np.uint32)
+    poisson.poisson_tile(means, words, counts, uncertain, scratch, 5, *STREAM)
     assert uncertain.any()
     alone = [
         poisson.poisson_count(word, mean, np.uint32(5 + i), *STREAM)

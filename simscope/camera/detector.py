@@ -22,8 +22,8 @@ arithmetic by one where it lies within 1e-6 of a rounding edge.
 from __future__ import annotations
 
 import warnings
+from typing import Any, NoReturn
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -37,8 +37,9 @@ from simscope.camera.settings import (
     highest_code,
     setting,
 )
+from simscope.device import CPU, Device
 from simscope.errors import CameraError, SimscopeWarning
-from simscope.kernels import detect as kernel
+from simscope.kernels.detect import CUT, IMPOSSIBLE, SATURATED
 from simscope.kernels.poisson import LARGEST_MEAN
 from simscope.keys import Key
 
@@ -47,7 +48,7 @@ NOTABLE_CUT = 1e-3  # share of the pixels of a run cut at 0 ADU that is worth a 
 
 
 def detect(
-    photons: npt.ArrayLike,
+    photons: Any,
     camera: Camera,
     maps: CameraMaps,
     key: Key,
@@ -56,7 +57,8 @@ def detect(
     frame_index: npt.ArrayLike,
     exposure_s: float,
     parameters: Parameters | None = None,
-) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
+    device: Device = CPU,
+) -> tuple[Any, npt.NDArray[np.int64]]:
     """Counts [ADU], uint16 (frame, y, x), and the saturated pixels of each frame, int64.
 
     Parameters
@@ -74,6 +76,9 @@ def detect(
         Time over which dark current gathers.
     parameters
         Values of camera fields drawn per sample, by field name: scalar or (frame,).
+    device
+        Where the photons lie and the counts are made, the same bytes on any; the numbers of
+        saturated pixels are NumPy's.
 
     Raises
     ------
@@ -87,30 +92,29 @@ def detect(
         If more than 1 pixel in 1000 would fall below 0 ADU and is cut there.
     """
     check_names(camera, parameters)
-    images = _checked_photons(photons, maps)
+    images = _checked_photons(photons, maps, device)
     frames, pixels = images.shape[0], maps.gain.size
     table = _parameter_table(camera, frames, exposure_s, parameters)
-    _check_electrons(images, table)
-    adu = np.empty((frames, pixels), np.uint16)
-    clipped = np.zeros((frames, -(-pixels // kernel.STRIPE), 2), np.int64)
-    threaded = clipped.size > 2 and numba.get_num_threads() > 1
-    run = kernel.detect_parallel if threaded else kernel.detect_serial
-    run(
-        images.reshape(frames, pixels),
-        np.stack([maps.gain, maps.offset_adu, maps.read_noise]).reshape(3, pixels),
-        camera.kind == "emccd",
-        table,
-        np.float32(highest_code(camera)),
-        _counter_words("frame_index", frame_index, frames),
-        _counter_words("sample_index", sample_index, frames),
-        *key.child("camera/shot").words,
-        adu,
-        clipped,
-    )
-    cut_high, cut_low = clipped.sum(axis=1).T
-    if cut_low.sum() > NOTABLE_CUT * adu.size:
+    adu = device.xp.empty((frames, pixels), np.uint16)
+    counted = device.get(
+        device.kernels("detect").detect(
+            device.xp,
+            images.reshape(frames, pixels),
+            maps.on(device),
+            camera.kind == "emccd",
+            device.put(table),
+            np.float32(highest_code(camera)),
+            device.put(_counter_words("frame_index", frame_index, frames)),
+            device.put(_counter_words("sample_index", sample_index, frames)),
+            *key.child("camera/shot").words,
+            adu,
+        )
+    ).astype(np.int64)
+    if counted[:, IMPOSSIBLE].any():
+        _refuse_photons(images, table, device)
+    if counted[:, CUT].sum() > NOTABLE_CUT * adu.size:
         warnings.warn(_cut_message(float(table[:, 5].min())), SimscopeWarning, stacklevel=2)
-    return adu.reshape(images.shape), cut_high
+    return adu.reshape(images.shape), counted[:, SATURATED]
 
 
 def _cut_message(baseline_adu: float) -> str:
@@ -120,21 +124,31 @@ def _cut_message(baseline_adu: float) -> str:
     )
 
 
-def _checked_photons(photons: npt.ArrayLike, maps: CameraMaps) -> Frames:
-    """Photons as contiguous float32 (frame, y, x)."""
-    images = np.ascontiguousarray(photons, dtype=np.float32)
+def _checked_photons(photons: Any, maps: CameraMaps, device: Device) -> Any:
+    """Photons as contiguous float32 (frame, y, x); their values are checked as they are used."""
+    images = device.put(photons, np.float32)
     if images.ndim != 3 or images.shape[1:] != maps.shape:
         raise CameraError(
             f"photons of shape {images.shape} do not fit the chip's {maps.shape}: "
             "give (frame, y, x) with the maps' y and x"
         )
-    lowest = images.min(initial=0.0)
+    return images
+
+
+def _refuse_photons(images: Any, table: Frames, device: Device) -> NoReturn:
+    """Say which light is impossible: negative, not a number, or beyond exact Poisson variates."""
+    lowest = float(images.min())
     if not lowest >= 0:  # NaN too
         raise CameraError(
             f"photons={lowest:g} at a pixel: expected photons are at least 0; "
             "check the renderer and the background"
         )
-    return images
+    brightest = device.get(images.max(axis=(1, 2))).astype(np.float64)
+    means = brightest * table[:, 0].astype(np.float64) + table[:, 1]
+    raise CameraError(
+        f"{means.max():.3g} mean electrons in a pixel exceed {LARGEST_MEAN:.0e}: "
+        "lower the photons, the background or the dark current"
+    )
 
 
 def _parameter_table(
@@ -159,21 +173,6 @@ def _parameter_table(
             )
         table[:, j] = column
     return table
-
-
-def _check_electrons(images: Frames, table: Frames) -> None:
-    """Refuse more mean electrons in a pixel than the exact Poisson variates reach."""
-    if images.size == 0:
-        return
-    brightest = images.max() * float(table[:, 0].max()) + float(table[:, 1].max())
-    if brightest <= LARGEST_MEAN:
-        return
-    means = images.max(axis=(1, 2)) * table[:, 0].astype(np.float64) + table[:, 1]
-    if not means.max() <= LARGEST_MEAN:
-        raise CameraError(
-            f"{means.max():.3g} mean electrons in a pixel exceed {LARGEST_MEAN:.0e}: "
-            "lower the photons, the background or the dark current"
-        )
 
 
 def _counter_words(name: str, index: npt.ArrayLike, frames: int) -> npt.NDArray[np.uint32]:

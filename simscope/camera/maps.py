@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from simscope.camera.settings import Camera
+from simscope.device import Device
 from simscope.errors import CameraError, SimscopeWarning
 from simscope.kernels import variates
 from simscope.keys import Key
@@ -68,6 +71,17 @@ class CameraMaps:
     def shape(self) -> tuple[int, int]:
         """Pixels (y, x)."""
         return self.gain.shape[0], self.gain.shape[1]
+
+    @cached_property
+    def _placed(self) -> dict[str, Any]:
+        return {}
+
+    def on(self, device: Device) -> Any:
+        """Gain, offset and read noise of all pixels on a device, float32 (3, pixel), kept there."""
+        if device.name not in self._placed:
+            maps = np.stack([self.gain, self.offset_adu, self.read_noise])
+            self._placed[device.name] = device.put(maps.reshape(3, -1))
+        return self._placed[device.name]
 
 
 def camera_maps(camera: Camera, shape: tuple[int, int], key: Key) -> CameraMaps:
