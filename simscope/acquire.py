@@ -160,6 +160,20 @@ def emitter_dtype(recipe: Recipe) -> np.dtype[Any]:
     return EMITTER_DTYPE if isinstance(recipe.dipoles, FreeDipole) else ORIENTED_DTYPE
 
 
+class FrameSpace:
+    """Memory for frames that are needed until the next ones are made, touched once for all."""
+
+    def __init__(self) -> None:
+        self._kept: Any = None
+
+    def array(self, xp: Any, shape: tuple[int, ...]) -> Any:
+        """An array float32 of that shape with no values yet; it takes the place of the last."""
+        size = math.prod(shape)
+        if self._kept is None or self._kept.size < size:
+            self._kept = xp.empty(size, np.float32)
+        return self._kept[:size].reshape(shape)
+
+
 class Simulator:
     """Samples of a recipe as a pure function of (recipe, seed, index).
 
@@ -232,8 +246,8 @@ class Simulator:
         return parameter_units(self.recipe)
 
     @property
-    def table(self) -> opticses.SplineTable | None:
-        """The PSF table, or None where samples have optics of their own or light is analysed."""
+    def table(self) -> opticses.SplineTable | opticses.GaussianSpots | None:
+        """The PSF table or spots, or None where samples have optics of their own or light is analysed."""
         renderer = self._renderer
         whole = self.resolved.optics.analyser is None
         return renderer.table if whole and isinstance(renderer, TableRenderer) else None
@@ -330,18 +344,19 @@ class Simulator:
         pixels = math.prod(self.resolved.camera_shape)
         frame_bytes = 4 * pixels + EMITTER_BYTES * self._emitters_per_frame
         room = max(1, int(max_bytes // frame_bytes))
+        space = None if expected else FrameSpace()
         if frames <= room:
             step = room // frames
             for first in range(start, stop, step):
                 indices = _indices(first, min(first + step, stop))
-                yield self._window(indices, 0, frames, expected=expected)
+                yield self._window(indices, 0, frames, expected=expected, room=space)
             return
         for index in range(start, stop):
             indices = _indices(index, index + 1)
             state = self._begin(indices)
             for first in range(0, frames, room):
                 last = min(first + room, frames)
-                yield self._window(indices, first, last, expected=expected, state=state)
+                yield self._window(indices, first, last, expected=expected, state=state, room=space)
 
     def _window(
         self,
@@ -351,12 +366,16 @@ class Simulator:
         *,
         expected: bool,
         state: Run | None = None,
+        room: FrameSpace | None = None,
     ) -> Chunk:
-        """Frames ``first`` to ``last`` of the given samples, from molecules to counts."""
+        """Frames ``first`` to ``last`` of the given samples, from molecules to counts.
+
+        ``room``: where their expected photons may lie, which nobody asks for afterwards.
+        """
         with _threads(self.threads), self._recording():
             run = self._begin(indices) if state is None else state
             shining = self._shine(run, first, last)
-            photons = self._render(run, shining, first, last)
+            photons = self._render(run, shining, first, last, room or FrameSpace())
             photons = photons.reshape(len(indices), last - first, *self.resolved.camera_shape)
             images, saturated = self._read_out(photons, run, first, last)
             total = int(saturated.sum())
@@ -404,9 +423,9 @@ class Simulator:
         photons = (shining.photons * factors[shining.molecule]).astype(np.float32)
         return dataclasses.replace(shining, photons=photons)
 
-    def _render(self, run: Run, shining: Shining, first: int, last: int) -> Any:
+    def _render(self, run: Run, shining: Shining, first: int, last: int, room: FrameSpace) -> Any:
         """Expected photons of all light on the device, float32 ``(samples * frames, y, x)``."""
-        out = self._background(run, last - first)
+        out = self._background(run, last - first, room)
         if not self._renderer.on_host:
             return self._renderer.render(run, shining, first, last, self.device, out)
         get, get_all = self.device.get, self.device.get_all
@@ -414,7 +433,7 @@ class Simulator:
         lit = self._renderer.render(run, get_all(shining), first, last, out=get(out))
         return self.device.put(lit)
 
-    def _background(self, run: Run, frames: int) -> Any:
+    def _background(self, run: Run, frames: int, room: FrameSpace) -> Any:
         """What glows behind the molecules in every frame, float32 ``(samples * frames, y, x)``."""
         xp, shape = self.device.xp, self.resolved.camera_shape
         level = samples_of.background_photons(
@@ -424,7 +443,7 @@ class Simulator:
             # background is unpolarised: each channel passes half of it
             even = level.shape[2] == 1
             level = 0.5 * xp.tile(level, (1, 1, 1 if even else self.resolved.channels))
-        out = xp.empty((len(run.indices), frames, *shape), np.float32)
+        out = room.array(xp, (len(run.indices), frames, *shape))
         out[:] = level[:, None]
         return out.reshape(-1, *shape)
 
