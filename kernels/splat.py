@@ -26,9 +26,10 @@ own nodes (:func:`pixel_of_emitter`).
 import numpy as np
 from numba import prange
 
+from simscope.kernels.canvas import aligned, canvas_of, lanes_seen, lay_down, padded, take_up
 from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.lanes import LANES, load, store
-from simscope.kernels.numeric import floats32, floor, fma, product, select
+from simscope.kernels.numeric import floats32, floor, fma, product
 from simscope.kernels.tiles import emitters_of_tiles, first_pixel, share_out
 
 f32 = np.float32
@@ -84,18 +85,6 @@ def lateral_node(place, per_pixel):
     return np.int64(node), spline_weights(f32(step - node))
 
 
-@inlined
-def no_light_taken(value):
-    """The value, 0 if negative: the spline dips below it, by its error, where it is dark."""
-    return select(value > ZERO, value, ZERO)
-
-
-@inlined
-def padded(pixels):
-    """Number of pixels rounded up to whole lanes."""
-    return (pixels + LANES - 1) // LANES * LANES
-
-
 # ---- one pixel, for a GPU -----------------------------------------------------------------------
 
 
@@ -141,14 +130,6 @@ def pixel_of_emitter(table, per_pixel, window, x, y, height, photons, images, we
 
 
 # ---- an emitter's pixels together, for the CPU --------------------------------------------------
-
-
-@compiled
-def aligned(size):
-    """Zeros, float32, that begin where a vector register may be loaded at once."""
-    room = np.zeros(size + LANES, np.float32)
-    skipped = -(room.ctypes.data // 4) % LANES
-    return room[skipped : skipped + size]
 
 
 @compiled
@@ -290,7 +271,7 @@ def add_emitter(
     line = ring.shape[1]
     left, top = first_pixel(x, window), first_pixel(y, window)
     first, last = max(0, low_row - top), min(window, high_row - top)
-    low, high = max(0, -left) // LANES * LANES, padded(min(window, columns - left))
+    low, high = lanes_seen(left, window, columns)
     node_y, over_y = lateral_node(y, per_pixel)
     node_x, over_x = lateral_node(x, per_pixel)
     over_x = times(over_x, photons)
@@ -322,13 +303,13 @@ def splat_bands(
     flat = table.reshape(kinds, planes, nodes * per_pixel * width)
     scratch = scratch_of(per_pixel, width, images.shape[1])
     columns = out.shape[2]
-    canvas = np.zeros((band, padded(columns) + 2 * LANES), np.float32)
+    canvas = canvas_of(band, columns)
     starts, emitters = found
     bands = (out.shape[1] + band - 1) // band
     for unit in range(first, last):
         low = unit % bands * band
         light = out[unit // bands][low : low + band]
-        canvas[: light.shape[0], LANES : LANES + columns] = light
+        take_up(light, canvas)
         for k in range(starts[unit], starts[unit + 1]):
             e = emitters[k]
             row = min(e, images.shape[0] - 1)
@@ -336,9 +317,7 @@ def splat_bands(
                 flat, per_pixel, window, x[e], y[e], height[e], photons[e],
                 images[row], weights[row], canvas, low, low + light.shape[0], columns, scratch,
             )  # fmt: skip
-        for row in range(light.shape[0]):
-            for column in range(columns):
-                light[row, column] = no_light_taken(canvas[row, LANES + column])
+        lay_down(canvas, light)
 
 
 @threaded

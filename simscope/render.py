@@ -46,8 +46,14 @@ class Run:
     carried: dict[str, Any]
 
 
+GAUSSIAN_DIPOLES = (
+    "optics.model gaussian knows no dipole orientations: use model vectorial, or dipoles of "
+    "kind free"
+)
+
+
 class TableRenderer:
-    """Renders from one B-spline table: the same optics for every sample.
+    """Renders from one B-spline table, or Gaussian spots: the same optics for every sample.
 
     Oriented molecules weigh the table's six basis images; where the optics depend on the field,
     every molecule gets the image of its place in the frame.
@@ -61,6 +67,15 @@ class TableRenderer:
         assert isinstance(focus, float | int)
         rendering = recipe.rendering
         self.shape = recipe.acquisition.shape
+        self.table: opticses.SplineTable | opticses.GaussianSpots
+        if recipe.optics.model == "gaussian":
+            if not isinstance(recipe.dipoles, FreeDipole):
+                raise RecipeError(GAUSSIAN_DIPOLES)
+            self.table = opticses.gaussian_spots(
+                recipe.optics, focus_nm=float(focus), z_min_nm=low, z_max_nm=high,
+                pixel_nm=recipe.pixel_nm,
+            )  # fmt: skip
+            return
         self.table = opticses.build_table(
             recipe.optics,
             focus_nm=float(focus),
@@ -78,10 +93,15 @@ class TableRenderer:
         )
 
     @property
+    def rendering(self) -> str:
+        """What frames are rendered from."""
+        return "table" if isinstance(self.table, opticses.SplineTable) else "gaussian"
+
+    @property
     def report(self) -> dict[str, Any]:
         """Window, images in the table, its error and the energy left out."""
         return {
-            "rendering": "table",
+            "rendering": self.rendering,
             "window_px": self.table.window_px,
             "table_images": self.table.images,
             "table_error": float(self.table.error),
@@ -120,7 +140,7 @@ class TableRenderer:
 
         Worked out on the CPU: library functions turn angles into moments.
         """
-        if not self.table.for_dipoles:
+        if not isinstance(self.table, opticses.SplineTable) or not self.table.for_dipoles:
             return None
         here = device.get_all(molecules)
         moment = molecule_moments(here)
@@ -223,6 +243,7 @@ def _needs_pupil_only(recipe: Recipe) -> bool:
     optics = recipe.optics
     return (
         optics.measured is None
+        and optics.model != "gaussian"
         and optics.spectrum is None
         and optics.bead_diameter_nm == 0.0
         and optics.modality.kind == "widefield"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
-from simscope.kernels.splat import padded as whole_lanes
+from simscope.kernels.canvas import padded as whole_lanes
 from simscope.kernels.splat import splat as splat_images
 
 CUBIC = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)

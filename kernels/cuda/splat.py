@@ -3,6 +3,7 @@
 from numba import cuda
 
 from simscope.kernels import splat as bodies
+from simscope.kernels.canvas import no_light_taken
 from simscope.kernels.cuda.launch import on_grid
 from simscope.kernels.tiles import first_pixel, tile_of
 
@@ -34,4 +35,4 @@ def splat(
                     table, per_pixel, window, x[e], y[e], height[e], photons[e],
                     images[mixture], weights[mixture], r, c,
                 )  # fmt: skip
-        out[frame, row, column] = bodies.no_light_taken(value)
+        out[frame, row, column] = no_light_taken(value)

@@ -16,7 +16,7 @@ from simscope.camera import noise_model
 from simscope.dataset import codec
 from simscope.dataset.schema import Layout, checked_samples
 from simscope.errors import SimscopeWarning
-from simscope.optics import FREE_MOMENTS, SplineTable, moments, psf
+from simscope.optics import FREE_MOMENTS, GaussianSpots, SplineTable, moments, psf
 from simscope.recipe import Optics, ZernikeWavefront
 from simscope.recipe.draws import per_sample
 
@@ -189,9 +189,9 @@ def peak_shares(sim: Simulator, emitters: npt.NDArray[Any]) -> Floats:
     return np.array([planes.max() / sim.resolved.channels])
 
 
-def image_weights(table: SplineTable, emitters: npt.NDArray[Any]) -> Floats | None:
+def image_weights(table: SplineTable | GaussianSpots, emitters: npt.NDArray[Any]) -> Floats | None:
     """Weights of the table's images for labelled emitters, (emitters, 6); None for one image."""
-    if not table.for_dipoles:
+    if not isinstance(table, SplineTable) or not table.for_dipoles:
         return None
     if "polar_deg" not in (emitters.dtype.names or ()):
         return table.orientation_weights([FREE_MOMENTS], emitters["z_nm"])

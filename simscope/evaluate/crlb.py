@@ -26,7 +26,7 @@ from simscope.evaluate.information import (
     is_invertible,
 )
 from simscope.evaluate.tables import Floats, read_columns
-from simscope.optics import SplineTable
+from simscope.optics import GaussianSpots, SplineTable
 from simscope.optics.dipoles import moments
 from simscope.recipe import Recipe, load_recipe
 
@@ -125,7 +125,10 @@ def _background(recipe: Recipe, given: npt.ArrayLike | None, emitters: int) -> F
 
 
 def _bounds(
-    table: SplineTable, recipe: Recipe, emitters: dict[str, Floats], background: Floats
+    table: SplineTable | GaussianSpots,
+    recipe: Recipe,
+    emitters: dict[str, Floats],
+    background: Floats,
 ) -> npt.NDArray[Any]:
     """Bounds of a handful of emitters, ``(emitters,)`` of ``CRLB_DTYPE``."""
     psf, *slopes = _image_and_slopes(table, emitters)
@@ -150,14 +153,16 @@ def _bounds(
     return bounds
 
 
-def _image_and_slopes(table: SplineTable, emitters: dict[str, Floats]) -> list[Floats]:
+def _image_and_slopes(
+    table: SplineTable | GaussianSpots, emitters: dict[str, Floats]
+) -> list[Floats]:
     """Images per photon and their derivatives by x, y, z [1/nm], each ``(emitters, w, w)``.
 
     An oriented dipole's weights change with height too, as more or less of its light is collected:
     ``d/dz (w_k B_k) = w_k B_k' + w_k' B_k``.
     """
     x, y, z = (emitters[name] for name in ("x_nm", "y_nm", "z_nm"))
-    if not table.for_dipoles:
+    if not isinstance(table, SplineTable) or not table.for_dipoles:
         return list(table.derivatives(x, y, z))
     moment = moments(*(np.radians(emitters[name]) for name in ORIENTATION))
     low, high = (

@@ -5,6 +5,7 @@ from simscope.optics.dipoles import FREE_MOMENTS, DipoleModel, channels, image_w
 from simscope.optics.evanescent import critical_angle_deg, evanescent_depth_nm
 from simscope.optics.field_dependence import field_coefficients, frame_to_field, optics_at
 from simscope.optics.focus import best_focus, focal_shift
+from simscope.optics.gaussian import GaussianSpots, gaussian_spots
 from simscope.optics.interfaces import Objective, objective_of
 from simscope.optics.masks import array_mask, mask_phase
 from simscope.optics.model import ImageModel, Reach, image_model
@@ -40,6 +41,7 @@ __all__ = [
     "FREE_MOMENTS",
     "CollectedLight",
     "DipoleModel",
+    "GaussianSpots",
     "ImageModel",
     "Objective",
     "PupilModel",
@@ -63,6 +65,7 @@ __all__ = [
     "frame_to_field",
     "fringe_to_nm",
     "fringe_to_osa",
+    "gaussian_spots",
     "image_model",
     "image_volume",
     "image_weights",

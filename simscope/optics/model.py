@@ -23,6 +23,7 @@ from simscope.optics.checks import check_supported
 from simscope.optics.dipoles import oriented
 from simscope.optics.field import with_wavefront
 from simscope.optics.field_dependence import optics_at
+from simscope.optics.gaussian import GaussianModel
 from simscope.optics.measured import MeasuredModel
 from simscope.optics.modalities import band_limit_per_nm, modality_model
 from simscope.optics.pixels import Window
@@ -112,7 +113,9 @@ def _refuse_measured(optics: Any, name: str) -> None:
 def molecule_model(
     optics: Any, window: Window, reach: Reach, *, accuracy: float | None = None
 ) -> ImageModel:
-    """The model of a free molecule at one wavelength: by radial integrals, pupil, or measured."""
+    """The model of a free molecule at one wavelength: by integrals, pupil, spot, or measured."""
+    if optics.model == "gaussian":
+        return GaussianModel(optics, window)
     if optics.measured is not None:
         return MeasuredModel(optics, window, reach)
     if optics.method == "radial" or (optics.method == "auto" and not symmetry_breakers(optics)):

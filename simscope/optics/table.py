@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simscope.device import CPU, Device
 from simscope.errors import OpticsError
-from simscope.kernels.splat import aligned
+from simscope.kernels.canvas import aligned
 from simscope.optics.dipoles import FREE_MOMENTS, image_weights
 from simscope.optics.scene import GPU_TILE, column, scene
 

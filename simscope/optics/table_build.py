@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from simscope.blas import single_blas_thread
 from simscope.errors import OpticsError, SimscopeWarning
-from simscope.kernels.splat import padded
+from simscope.kernels.canvas import padded
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
 from simscope.optics.checks import check_heights, check_plain, check_supported
 from simscope.optics.interfaces import objective_of

@@ -7,6 +7,7 @@ from simscope.recipe.camera import CCD, EMCCD, SCMOS, Camera
 from simscope.recipe.dipoles import ConeDipole, Dipole, FixedDipole, FreeDipole
 from simscope.recipe.distributions import Distribution
 from simscope.recipe.field_dependence import FieldDependence, MapsField, PolynomialField
+from simscope.recipe.gaussian import GaussianSpot
 from simscope.recipe.illumination import (
     EvanescentIllumination,
     Illumination,
@@ -82,6 +83,7 @@ __all__ = [
     "FocusStack",
     "FreeDipole",
     "GaussianSpectrum",
+    "GaussianSpot",
     "Illumination",
     "ImageScanning",
     "LightSheet",

@@ -12,6 +12,7 @@ from simscope.recipe.analyser import Analyser
 from simscope.recipe.base import Model, PerDataset, number
 from simscope.recipe.distributions import Distribution
 from simscope.recipe.field_dependence import FieldDependence
+from simscope.recipe.gaussian import GaussianSpot, gaussian_conflict
 from simscope.recipe.masks import Mask, SpatialLightModulator
 from simscope.recipe.measured import MeasuredPsf, measured_conflict
 from simscope.recipe.modality import Modality, Widefield, impossible_light
@@ -25,13 +26,17 @@ THINNEST_GLASS_UM = 10.0
 class Optics(Model):
     """Objective, media and pupil: everything that shapes the PSF except the camera."""
 
-    model: Literal["vectorial", "gibson_lanni"] = Field(
+    model: Literal["vectorial", "gibson_lanni", "gaussian"] = Field(
         "vectorial",
-        description="vectorial dipole emission, or the scalar model of Gibson and Lanni",
+        description="vectorial dipole emission, the scalar model of Gibson and Lanni, or Gaussian "
+        "spots",
     )
     method: Literal["auto", "radial", "pupil"] = Field(
         "auto",
         description="how the model is evaluated: by radial integrals, on the pupil, or as fits",
+    )
+    gaussian: GaussianSpot | None = Field(
+        None, description="widths of spots of model gaussian; from the objective if absent"
     )
     na: PerDataset = number("numerical aperture", unit="1", default=1.4, gt=0, lt=2)
     wavelength_nm: PerDataset = number(
@@ -154,6 +159,13 @@ class Optics(Model):
     @model_validator(mode="after")
     def _measured_alone(self) -> Optics:
         conflict = measured_conflict(self) if self.measured is not None else None
+        if conflict is not None:
+            raise ValueError(conflict)
+        return self
+
+    @model_validator(mode="after")
+    def _gaussian_alone(self) -> Optics:
+        conflict = gaussian_conflict(self)
         if conflict is not None:
             raise ValueError(conflict)
         return self
