@@ -223,6 +223,48 @@ def _add_light(waves, light):
 
 
 @compiled
+def _mix(waves, weights, out):
+    """Write the weighted sum of the components' waves to ``out``, flat.
+
+    ``waves``: (components, waves of a component); ``weights``: (components * PAIR,).
+    """
+    for at in range(0, out.size, PAIR):
+        total = fill_pair(ZERO)
+        for component in range(waves.shape[0]):
+            weight = load_pair(weights, PAIR * component)
+            total = fma(load_pair(waves[component], at), weight, total)
+        store(out, at, total)
+
+
+@compiled
+def _add_free_light(pupil, phasors, scratch, across, light):
+    """Add the light of all components, each by itself, to ``light``."""
+    for component in range(pupil.amplitude.shape[0]):
+        _transform(
+            phasors, pupil.amplitude[component], pupil.parity[component],
+            pupil.waves_x, pupil.waves_y, scratch, across,
+        )  # fmt: skip
+        _add_light(across.reshape(4, -1), light)
+
+
+@compiled
+def _add_mixed_light(pupil, phasors, mixing, scratch, across, all_waves, light):
+    """Add the light of sums of components, each emitter's own, to ``light``.
+
+    ``mixing``: (sums, components * PAIR); ``all_waves``: scratch (components, ``across``).
+    """
+    for component in range(pupil.amplitude.shape[0]):
+        _transform(
+            phasors, pupil.amplitude[component], pupil.parity[component],
+            pupil.waves_x, pupil.waves_y, scratch, all_waves[component],
+        )  # fmt: skip
+    flat = all_waves.reshape(all_waves.shape[0], -1)
+    for row in range(mixing.shape[0]):
+        _mix(flat, mixing[row], across.reshape(-1))
+        _add_light(across.reshape(4, -1), light)
+
+
+@compiled
 def _unfold_rows(filtered, out):
     """Write what lies above and below the middle to ``out`` (2 (odd x), pixels, half x, PAIR).
 
@@ -291,7 +333,7 @@ def _unmix(image, scale, least, out):
 
 
 @compiled
-def _images(pupil, coefficients, z_nm, scale, least, first, last, out):
+def _images(pupil, coefficients, z_nm, mixing, scale, least, first, last, out):
     """Write images of the blocks from ``first`` to before ``last``, see ``images``."""
     components, rows, columns, _ = pupil.amplitude.shape
     half_x, half_y = pupil.folds_x.shape[1], pupil.waves_y.shape[2]
@@ -301,6 +343,8 @@ def _images(pupil, coefficients, z_nm, scale, least, first, last, out):
     # chords a power of two apart would fall on the same few lines of the first cache
     along = np.empty((4, pupil.waves_x.shape[3], (rows + 1) * PAIR), np.float32)
     across = np.empty((4, half_x, half_y * PAIR), np.float32)
+    kept = components if mixing.shape[1] else 0
+    waves = np.empty((kept, 4, half_x, half_y * PAIR), np.float32)
     light = np.empty((2, half_x, half_y, PAIR), np.float32)
     along_y = np.empty((2, half_x, pupil.folds_y.shape[2], PAIR), np.float32)
     sides = np.empty((2, (height + 1) // 2, half_x, PAIR), np.float32)
@@ -312,25 +356,27 @@ def _images(pupil, coefficients, z_nm, scale, least, first, last, out):
             z_nm[block], phasors,
         )  # fmt: skip
         light[:] = ZERO
-        for component in range(components):
-            _transform(
-                phasors, pupil.amplitude[component], pupil.parity[component],
-                pupil.waves_x, pupil.waves_y, (chord, along), across,
-            )  # fmt: skip
-            _add_light(across.reshape(4, -1), light.reshape(-1))
+        if mixing.shape[1] == 0:
+            _add_free_light(pupil, phasors, (chord, along), across, light.reshape(-1))
+        else:
+            _add_mixed_light(
+                pupil, phasors, mixing[block], (chord, along), across, waves, light.reshape(-1)
+            )
         _pixels(light, pupil.folds_y, pupil.folds_x, (along_y, sides, along_x), image)
         _unmix(image, scale[block], least, out[LANES * block : LANES * (block + 1)])
 
 
 @threaded
-def images(pupil, coefficients, z_nm, scale, least, chunks, out):
+def images(pupil, coefficients, z_nm, mixing, scale, least, chunks, out):
     """Write images to ``out`` (emitters, y, x), float32, in ``chunks`` of blocks side by side.
 
     ``pupil``: a ``SharedPupil``; ``coefficients``: (blocks, terms * LANES) float64 [nm];
     ``z_nm``, ``scale``: (blocks, LANES) float32, heights and what turns sums into probability;
-    ``least``: smallest value of a pixel.
+    ``mixing``: (blocks, sums, components * PAIR) float32, weights of the components in sums whose
+    light adds up, each twice, for real and imaginary parts; no sums where every component shines by
+    itself. ``least``: smallest value of a pixel.
     """
     blocks = coefficients.shape[0]
     for chunk in prange(chunks):
         first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
-        _images(pupil, coefficients, z_nm, scale, least, first, last, out)
+        _images(pupil, coefficients, z_nm, mixing, scale, least, first, last, out)

@@ -13,7 +13,7 @@ from simscope.errors import OpticsError
 from simscope.kernels.lanes import LANES
 from simscope.kernels.pupil_batch import multiply
 from simscope.kernels.trig import cosine_sine_of_turns
-from simscope.optics import PupilModel
+from simscope.optics import PupilModel, image_weights, moments
 from simscope.optics.field import mode_values
 from simscope.optics.pupil_batch import mode_parity
 from simscope.optics.zernike import osa_to_nm, zernike
@@ -75,6 +75,32 @@ def test_batches_agree_with_double_precision_to_2e6_of_the_peak(name, device):
     assert worst_share(images, exact) < 2e-6
 
 
+@pytest.mark.parametrize("device", [CPU, ARRAYS], ids=["kernel", "array code"])
+def test_oriented_dipoles_agree_with_their_basis_images(device):
+    model = model_of("astigmatic mask, evanescent light", accuracy=1e-3)
+    places, drawn = emitters_of(model, LANES + 2)
+    polar, azimuth = np.linspace(0.0, 1.5, LANES + 2), np.linspace(-3.0, 3.0, LANES + 2)
+    # fixed dipoles, one free to turn within a cone, and one turning freely
+    half_angle = np.zeros(LANES + 2)
+    half_angle[3], half_angle[4] = 0.7, 0.5 * np.pi
+    weights = image_weights(
+        moments(polar, azimuth, half_angle), model.basis_energies(places[0])
+    )  # fmt: skip
+    images = model.batch(*places, coefficients_nm=drawn, weights=weights, device=device)
+    for k in range(LANES + 2):
+        wavefront_nm = dict(zip(model.modes, drawn[k], strict=True))
+        (basis,) = model.basis_images(*places[:, k], wavefront_nm=wavefront_nm)
+        exact = np.tensordot(weights[k], basis, axes=1)
+        assert np.abs(images[k] - exact).max() < 2e-6 * exact.max()
+    alone = model.batch(
+        *places[:, 5], coefficients_nm=drawn[5:6], weights=weights[5:6], device=device
+    )  # fmt: skip
+    assert (alone[0] == images[5]).all()
+    # fields whose weights are those of a free dipole, by the other way
+    free = model.batch(*places[:, 4], coefficients_nm=drawn[4:5], device=device)
+    assert np.abs(free[0] - images[4]).max() < 2e-6 * free.max()
+
+
 def test_aberrated_emitters_agree_with_the_sum_over_rays():
     model = model_of()
     places, drawn = emitters_of(model, 3)
@@ -134,8 +160,12 @@ def test_batches_refuse_what_the_model_was_not_sampled_for():
         model.batch(coefficients_nm=[[1.0, 2.0]])
     with pytest.raises(OpticsError, match="exceeds"):
         model.batch(coefficients_nm=[[70.0, 70.0, 0.0, 0.0]])
-    with pytest.raises(OpticsError, match="2, 1, 1, 1, 3 emitters"):
+    with pytest.raises(OpticsError, match="of 2, 1, 1, 1, 3, 1 emitters"):
         model.batch([0.0, 1.0], coefficients_nm=np.zeros((3, 4)))
+    with pytest.raises(OpticsError, match="six basis images"):
+        model.batch(weights=[[1.0, 2.0]])
+    with pytest.raises(OpticsError, match="scalar"):
+        model_of("scalar").batch(weights=np.ones((1, 6)))
     assert not model_of(accuracy=1e-7).serves_batches
 
 

@@ -176,10 +176,21 @@ def plane_phasor(
     return size * cosine, size * sine
 
 
-def decay(field: PupilField, z_nm: FloatArray) -> FloatArray:
-    """|phasor|^2 of heights at the nodes [1], (planes, rows, columns): below 1 for evanescent."""
-    rate = -2.0 * field.objective.wavenumber_per_nm * field.sample_root.imag
-    return np.exp(z_nm[:, None, None] * rate)
+def dimmed_sums(field: PupilField, density: FloatArray, z_nm: FloatArray) -> FloatArray:
+    """Sums of energies at the nodes (n, rows, columns) at heights, (planes, n).
+
+    Evanescent light fades with height, the rest does not.
+    """
+    rate = decay_rate(field)
+    evanescent = rate < 0.0
+    left = np.exp(z_nm[:, None] * rate[evanescent])
+    fading = np.einsum("zn,kn->zk", left, density[:, evanescent])
+    return density[:, ~evanescent].sum(axis=1) + fading
+
+
+def decay_rate(field: PupilField) -> FloatArray:
+    """Slope of the logarithm of the energy at the nodes by height [1/nm], below 0 if evanescent."""
+    return -2.0 * field.objective.wavenumber_per_nm * field.sample_root.imag
 
 
 def plane_energy(
@@ -191,12 +202,8 @@ def plane_energy(
     Parseval's theorem an image divided by wavelength^2 times this sums to 1 over the plane.
     """
     density = passed * field.free_density
-    rate = -2.0 * field.objective.wavenumber_per_nm * field.sample_root.imag
-    evanescent = rate < 0.0
-    fading, rate = density[evanescent], rate[evanescent]
-    left = np.exp(z_nm[:, None] * rate)
-    energy = density[~evanescent].sum() + np.einsum("zn,n->z", left, fading)
-    return energy, np.einsum("zn,n->z", left, fading * rate)
+    both = dimmed_sums(field, np.array((density, density * decay_rate(field))), z_nm)
+    return both[:, 0], both[:, 1]
 
 
 def passed(static: ComplexArray) -> FloatArray:

@@ -33,7 +33,7 @@ from simscope.optics.axial import AxialNodes, axial_nodes
 from simscope.optics.checks import check_reach, check_supported, check_window
 from simscope.optics.field import (
     basis_forms,
-    decay,
+    dimmed_sums,
     energy_density,
     mode_values,
     passed,
@@ -210,7 +210,7 @@ class PupilModel:
         z = self._columns(z_nm, self._ranges[1][0], 0.0, 0.0)[0]
         density = energy_density(self.field, forms, self._static)
         free, _ = plane_energy(self.field, z, self._passed)
-        return np.tensordot(decay(self.field, z), density, axes=((1, 2), (1, 2))) / free[:, None]
+        return dimmed_sums(self.field, density, z) / free[:, None]
 
     def slopes(
         self,
@@ -312,11 +312,21 @@ class PupilModel:
         except ValueError as error:
             lengths = ", ".join(str(value.size) for value in single)
             raise OpticsError(
-                f"z_nm, focus_nm, x_nm, y_nm and wavefronts are of {lengths} emitters: give one "
-                "number each, or as many as there are emitters"
+                f"z_nm, focus_nm, x_nm, y_nm, wavefronts and weights are of {lengths} emitters: "
+                "give one of each, or as many as there are emitters"
             ) from error
         self._check_ranges(*columns[:4])
         return list(columns)
+
+    def _forms(self, weights: ArrayLike) -> FloatArray:
+        """Quadratic forms (n, components, components) of weighted basis images."""
+        given = np.asarray(weights, dtype=np.float64)
+        if given.ndim != 2 or given.shape[1] != 6 or not np.isfinite(given).all():
+            raise OpticsError(
+                f"weights of shape {given.shape} are not those of six basis images: give finite "
+                "numbers, (n, 6)"
+            )
+        return np.einsum("nk,kij->nij", given, self._basis_forms(None))
 
     def _basis_forms(self, analyser_deg: float | None) -> FloatArray:
         if len(self.field.parity) == 1:
@@ -369,21 +379,27 @@ class PupilModel:
         y_nm: ArrayLike = 0.0,
         *,
         coefficients_nm: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
         device: Device = CPU,
     ) -> Any:
         """Probability per pixel of emitters, each with its own optics, float32 (n, y, x).
 
         ``z_nm, focus_nm, x_nm, y_nm`` broadcast to (n,); ``coefficients_nm``: (n, modes), or one
-        row for all, RMS nm in the order of ``self.modes``; all of them, and the images, lie on
-        ``device``. Single precision: errors near 1e-6 of the peak come on top of the model's
-        accuracy. Every emitter is computed by itself: its bytes depend on neither neighbours nor
-        threads (Numba's). Raises OpticsError outside the ranges the model was set up for.
+        row for all, RMS nm in the order of ``self.modes``; ``weights``: (n, 6) of the basis images
+        in those of oriented dipoles; all of them, and the images, lie on ``device``. Single
+        precision: errors near 1e-6 of the peak come on top of the model's accuracy. Every emitter
+        is computed by itself: its bytes depend on neither neighbours nor threads (Numba's). Raises
+        OpticsError outside the ranges the model was set up for.
         """
         places = [device.get(value) for value in (z_nm, focus_nm, x_nm, y_nm)]
         drawn = self._drawn(None if coefficients_nm is None else device.get(coefficients_nm))
-        z, focus, x, y, _ = self._columns(*places, np.zeros(len(drawn)))
+        forms = None if weights is None else self._forms(device.get(weights))
+        counts = [np.zeros(len(drawn)), np.zeros(1 if forms is None else len(forms))]
+        z, focus, x, y, *_ = self._columns(*places, *counts)
         drawn = np.broadcast_to(drawn, (z.size, drawn.shape[1]))
-        return self._batch_on(device).images(z, focus, x, y, drawn)
+        if forms is not None:
+            forms = np.broadcast_to(forms, (z.size, *forms.shape[1:]))
+        return self._batch_on(device).images(z, focus, x, y, drawn, forms=forms)
 
     def stacks(
         self,

@@ -108,23 +108,29 @@ class PupilBatch:
 
     def images(
         self, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray, y_nm: FloatArray,
-        coefficients_nm: FloatArray, *, least: float = 0.0,
+        coefficients_nm: FloatArray, *, forms: FloatArray | None = None, least: float = 0.0,
     ) -> Any:  # fmt: skip
         """Probability per pixel of emitters, not below ``least``, float32 (n, y, x) on the device.
 
-        ``z_nm, focus_nm, x_nm, y_nm``: (n,); ``coefficients_nm``: (n, modes), RMS nm. The exact
-        value is never negative; the pixel filter's error can be where it is dark.
+        ``z_nm, focus_nm, x_nm, y_nm``: (n,); ``coefficients_nm``: (n, modes), RMS nm. ``forms``:
+        (n, components, components), quadratic forms of the components in the light of every
+        emitter, those of a freely rotating dipole if None. The exact value is never negative; the
+        pixel filter's error can be where it is dark.
         """
         columns = np.column_stack((z_nm, focus_nm, x_nm, y_nm, coefficients_nm))
         scale = 1.0 / (self._field.objective.wavelength_nm**2 * self._energies(z_nm))
+        mixing = np.zeros((len(z_nm), 0, len(self.pupil.amplitude)))
+        if forms is not None:
+            mixing = _roots(forms) / np.sqrt(np.array(self._field.free))
         if self._in_arrays:
-            return self._array_code.images(columns[:, self._order], z_nm, scale, least)
+            return self._array_code.images(columns[:, self._order], z_nm, mixing, scale, least)
         out = np.empty((len(z_nm), *self.shape), np.float32)
         blocks = math.ceil(len(out) / LANES)
         images_on_cpu(
             self.pupil,
             _in_lanes(columns[:, self._order], blocks).reshape(blocks, LANES * columns.shape[1]),
             _in_lanes(z_nm, blocks).astype(np.float32),
+            _in_pairs(mixing, blocks),
             _in_lanes(scale, blocks).astype(np.float32),
             np.float32(least),
             min(CHUNKS_PER_THREAD * numba.get_num_threads(), blocks),
@@ -221,6 +227,23 @@ def _in_lanes(values: FloatArray, blocks: int) -> FloatArray:
     return np.ascontiguousarray(np.moveaxis(by_block, 1, -1))
 
 
+def _in_pairs(mixing: FloatArray, blocks: int) -> SingleArray:
+    """Weights (n, sums, components) as (blocks, sums, components * 2 * LANES), each lane twice."""
+    lanes = _in_lanes(mixing, blocks).astype(np.float32)
+    _, sums, components = mixing.shape
+    pairs = np.concatenate((lanes, lanes), axis=-1)
+    return pairs.reshape(blocks, sums, components * 2 * LANES)
+
+
+def _roots(forms: FloatArray) -> FloatArray:
+    """Sums of components (n, sums, components) whose squares add up to quadratic forms.
+
+    Eigenvectors times the roots of their eigenvalues; what rounding leaves below 0 is 0.
+    """
+    values, vectors = np.linalg.eigh(forms)
+    return np.sqrt(np.maximum(values, 0.0))[:, :, None] * vectors.swapaxes(1, 2)
+
+
 def _filled(values: FloatArray, count: int) -> FloatArray:
     """Values (n, ...) of emitters, filled up by zeros to ``count``."""
     return np.pad(values, [(0, count - len(values))] + [(0, 0)] * (values.ndim - 1))
@@ -251,18 +274,19 @@ class _ArrayCode:
         )
 
     def images(
-        self, coefficients: FloatArray, z_nm: FloatArray, scale: FloatArray, least: float
-    ) -> Any:
+        self, coefficients: FloatArray, z_nm: FloatArray, mixing: FloatArray, scale: FloatArray,
+        least: float,
+    ) -> Any:  # fmt: skip
         """As ``PupilBatch.images``, with coefficients (n, terms) in order of parity."""
         pixels = (int(self._weights_y.shape[0]), int(self._weights_xt.shape[1]))
         out = self._xp.empty((len(scale), *pixels), dtype=np.float32)
         for start in range(0, len(out), self.at_once):
             members = slice(start, min(start + self.at_once, len(out)))
-            terms, z, factor = (
+            terms, z, mixed, factor = (
                 self._device.put(_filled(part[members], self.at_once))
-                for part in (coefficients, z_nm, scale)
+                for part in (coefficients, z_nm, mixing, scale)
             )
-            light = self._light(self._parts(terms, z))
+            light = self._light(self._parts(terms, z), mixed.astype(np.float32))
             images = self._weights_y @ (light @ self._weights_xt)
             images *= factor.astype(np.float32)[:, None, None]
             out[members] = self._xp.maximum(images, np.float32(least))[: members.stop - start]
@@ -290,16 +314,20 @@ class _ArrayCode:
         phasor = self._xp.exp(np.complex64(2j * np.pi) * turns)
         return phasor * self._static[:, None, :, number]
 
-    def _light(self, parts: dict[Parity, Any]) -> Any:
+    def _light(self, parts: dict[Parity, Any], mixing: Any) -> Any:
         """Light at the sample grid, float32 (emitters, y, x)."""
-        half_y, half_x = int(self._waves_y.shape[1]), int(self._waves_x.shape[3])
-        light = self._xp.zeros((4, half_y, self.at_once, half_x), dtype=np.float32)
-        for amplitude, parity in zip(self._amplitude, self._parity, strict=True):
-            waves = dict(self._waves(amplitude, parity, parts))
-            for side, total in zip(SIDES, light, strict=True):
-                field = _continued(waves, side)
-                total += field.real**2 + field.imag**2
-        return unfold(light.reshape(2, 2, half_y, self.at_once, half_x), self._samples, self._xp)
+        components = [
+            dict(self._waves(amplitude, parity, parts))
+            for amplitude, parity in zip(self._amplitude, self._parity, strict=True)
+        ]
+        quadrants = []
+        for side in SIDES:
+            fields = self._xp.stack([_continued(waves, side) for waves in components])
+            if mixing.shape[1]:
+                fields = self._xp.einsum("nsc,cynx->synx", mixing, fields)
+            quadrants.append((fields.real**2 + fields.imag**2).sum(axis=0))
+        by_side = self._xp.stack(quadrants)
+        return unfold(by_side.reshape(2, 2, *by_side.shape[1:]), self._samples, self._xp)
 
     def _waves(
         self, amplitude: Any, parity: Sequence[int], parts: dict[Parity, Any]
