@@ -386,8 +386,12 @@ class ExactRenderer:
     ) -> npt.NDArray[np.float32]:
         """Probability per pixel of molecules at (n, 4 (z, focus, x, y)), float32 (n, y, x)."""
         model = self.model
-        if moments is None and isinstance(model, opticses.PupilModel) and model.serves_batches:
-            return np.asarray(model.batch(*places.T, coefficients_nm=coefficients_nm))
+        if isinstance(model, opticses.PupilModel) and model.serves_batches:
+            weights = None
+            if moments is not None:
+                weights = opticses.image_weights(moments, model.basis_energies(places[:, 0]))
+            drawn = model.batch(*places.T, coefficients_nm=coefficients_nm, weights=weights)
+            return np.asarray(drawn)
         parts = [
             self._image(place, coefficients_nm[k], None if moments is None else moments[k])
             for k, place in enumerate(places)
