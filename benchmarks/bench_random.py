@@ -17,7 +17,7 @@ from simscope.kernels.philox import philox4x32
 from simscope.kernels.variates import STRIPE, fill_uniform32
 from simscope.keys import Key
 
-VARIATES = 1 << 20
+VARIATES = 1 << 18  # 64 frames of 64x64 pixels, 1 MiB
 BARS = {1: 3.0, 2: 6.0}
 COUNTER = (np.uint32(0), np.uint32(7), np.uint32(0))
 

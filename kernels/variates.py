@@ -16,9 +16,9 @@ from numba import prange
 
 from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.numeric import (
-    HALF_32,
     exp64,
     f32,
+    floats32,
     fma,
     log64,
     normal_quantile64,
@@ -29,7 +29,7 @@ from simscope.kernels.philox import philox4x32
 
 UNIT_52, HALF_UNIT_52 = 2.0**-52, 2.0**-53
 SHIFT_8 = np.uint32(8)
-UNIT_24 = f32(2.0**-24)
+UNIT_24, UNDER_HALF_UNIT_24 = floats32(2.0**-24, 2.0**-25 - 2.0**-49)
 WORDS = 4  # in a block
 STRIPE = 16384  # variates one thread takes at a time, whole blocks
 DRAWS = 2**16  # words ``draw`` below it are the callers'
@@ -45,11 +45,12 @@ def unit_interval(high, low):
 
 @inlined
 def unit_interval32(word):
-    """Uniform float32 strictly inside (0, 1): k / 2^24 of the top 24 bits k, and 1/2^25 for k = 0.
+    """Uniform float32 strictly inside (0, 1): (k + 1/2) / 2^24 of the top 24 bits k, rounded.
 
-    A half cannot be added to every k: above 1/2 float32 has no room for it, and would reach 1.
+    The half is a shade less than that: above 1/2, where float32 has no room for it, it must be
+    rounded away every time, or the largest k would give 1.
     """
-    return max(f32(np.int32(word >> SHIFT_8)), HALF_32) * UNIT_24
+    return fma(f32(np.int32(word >> SHIFT_8)), UNIT_24, UNDER_HALF_UNIT_24)
 
 
 @inlined

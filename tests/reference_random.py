@@ -5,7 +5,9 @@ Every twin takes the counter ``(element, step, sample, draw)`` and the key's two
 
 import math
 
-from reference import marsaglia_tsang, philox4x32_10, unit_interval
+import numpy as np
+from reference import philox4x32_10, unit_interval
+from reference_camera import marsaglia_tsang
 from scipy import special, stats
 
 
@@ -16,10 +18,11 @@ def uniform(counter, key):
 
 
 def uniform32(counter, key):
-    """Top 24 bits of one of four words, over 2^24; 2^-25 in place of 0."""
+    """Top 24 bits of one of four words plus 1/2, over 2^24; above 1/2 without the half."""
     element, *others = counter
     word = philox4x32_10((element // 4, *others), key)[element % 4]
-    return (word // 2**8 or 0.5) / 2**24
+    k = word // 2**8
+    return np.float32((k + (0.5 - 2**-25 if k < 2**23 else 0)) / 2**24)
 
 
 def normal(counter, key):

@@ -80,8 +80,17 @@ def test_a_variate_alone_equals_itself_in_an_array(element, shape):
 
 
 def test_float32_variates_lie_strictly_inside_the_unit_interval():
-    ends = [variates.unit_interval32(np.uint32(w)) for w in (0, 255, 256, 2**32 - 1)]
-    assert ends == [2.0**-25, 2.0**-25, 2.0**-24, 1 - 2.0**-24]
+    words = (0, 255, 256, 2**31 - 1, 2**31, 2**32 - 1)
+    values = [float(variates.unit_interval32(np.uint32(word))) for word in words]
+    assert values[:2] == [2.0**-25 - 2.0**-49] * 2
+    assert values[2:] == pytest.approx([1.5 * 2.0**-24, 0.5, 0.5, 1 - 2.0**-24], rel=1e-7)
+    assert values[-1] == 1 - 2.0**-24
+
+
+def test_float32_variates_tell_all_24_bits_apart():
+    k = np.r_[0:2000, 2**22 - 500 : 2**22 + 500, 2**23 - 500 : 2**23 + 500, 2**24 - 2000 : 2**24]
+    values = [float(variates.unit_interval32(np.uint32(256 * bits))) for bits in k]
+    assert np.all(np.diff(values) > 0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -109,7 +118,7 @@ def test_binomial_variates_follow_their_law(trials, p):
 def test_float32_variates_follow_the_uniform_law_to_their_last_bits():
     values = KEY.uniform32(400_000)
     assert fit_of_values(values.astype(float), stats.uniform) > FALSE_ALARM
-    last_bits = (values * 2.0**24).astype(np.int64) % 256
+    last_bits = np.floor(values.astype(float) * 2.0**24).astype(np.int64) % 256
     assert stats.chisquare(np.bincount(last_bits, minlength=256)).pvalue > FALSE_ALARM
 
 
