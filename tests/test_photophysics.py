@@ -1,5 +1,8 @@
 """Molecules shine as their states allow."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gpu_stand_in import under_simulator
@@ -10,6 +13,7 @@ from simscope.errors import RecipeError, SampleError
 from simscope.keys import Key
 from simscope.recipe import Recipe
 from simscope.recipe.draws import draw_samples, parameter_units
+from simscope.recipe.text import parse_yaml
 from simscope.sample import place
 from simscope.sample.chains import BLEACHED, DARK, OFF, ON, bright_share, chains_of, equilibrium
 
@@ -283,6 +287,7 @@ from simscope import sample as sample_of
 from simscope.device import CPU, device
 from simscope.keys import Key
 from simscope.recipe.draws import draw_samples, parameter_units
+from simscope.recipe.text import parse_yaml
 from test_photophysics import NONE, recipe, scheme
 
 rates = NONE | {"on_to_off_per_s": 30.0, "off_to_on_per_s": 10.0, "on_to_bleached_per_s": 3.0}
@@ -345,6 +350,14 @@ def test_an_impossible_scheme_is_refused_in_words(change, words):
         scheme(**change)
     assert words in str(caught.value)
     assert "photophysics" in str(caught.value)
+
+
+def test_the_example_of_the_page_shines_as_it_says():
+    page = Path(__file__).parents[1] / "docs" / "photophysics.md"
+    (block,) = re.findall(r"```yaml\n(.*?)```", page.read_text("utf8"), re.DOTALL)
+    made = recipe(parse_yaml(block, page.name)["photophysics"], frames=10)
+    assert list(made.drawn("sample")) == ["photophysics.rates_per_s.on.off"]
+    assert 0 < bright_share(made) < 0.1
 
 
 def test_a_scheme_survives_yaml_and_gets_new_rates():
