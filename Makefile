@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-all coverage lint bench bench-psf clean
+.PHONY: demo test test-all test-gpu coverage lint bench bench-psf bench-gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,13 @@ test: $(VENV)/.installed
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m "not gpu"
+
+# Both need a GPU and the packages of docs/gpu.md, and say so where there is none.
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -rs -s -m gpu
+
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_gpu.py
 
 coverage: $(VENV)/.installed
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" \

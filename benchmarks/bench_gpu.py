@@ -59,10 +59,8 @@ class Work:
         moved = rate * self.unit_bytes
         bytes_s = f"{moved * 1e-9:,.0f} | {moved / bandwidth:.0%}" if moved else "- | -"
         bar = f"{self.bar:,.0f}/s" if self.bar else "-"
-        each_ns = 1e9 / rate
-        return (
-            f"| {self.name} | {each_ns:,.2f} ns a {self.unit} | {rate:,.0f} | {bytes_s} | {bar} |"
-        )
+        each = f"{1e9 / rate:,.2f} ns a {self.unit}"
+        return f"| {self.name} | {each} | {rate:,.0f} | {bytes_s} | {bar} |"
 
 
 def wait(device: Device) -> None:
@@ -71,7 +69,7 @@ def wait(device: Device) -> None:
         device.xp.cuda.get_current_stream().synchronize()
 
 
-def fastest(device: Device, work: Callable[[], object]) -> float:
+def median_s(device: Device, work: Callable[[], object]) -> float:
     """Seconds of the median round, after one to warm up; each ends with the device idle."""
     work()
     wait(device)
@@ -92,7 +90,7 @@ def bandwidth(device: Device) -> float:
     def copy() -> None:
         target[:] = source
 
-    return 2 * COPIED / fastest(device, copy)
+    return 2 * COPIED / median_s(device, copy)
 
 
 def whole_frames(device: Device, frames: int) -> Work:
@@ -102,7 +100,7 @@ def whole_frames(device: Device, frames: int) -> Work:
     pixels, emitters = made.images[0].size, len(made.emitters["id"]) / frames
     # background written, light added to it, read by the camera; counts and emitters written
     needed = pixels * (4 + 8 + 4 + 2) + emitters * EMITTER_ROWS
-    seconds = fastest(device, lambda: sim.batch(0, frames, on_device=True))
+    seconds = median_s(device, lambda: sim.batch(0, frames, on_device=True))
     name = f"{RECIPE}: 64x64 px, {emitters:.0f} emitters, to counts on the device"
     return Work(name, "frame", frames, seconds, needed, 1_000_000)
 
@@ -112,7 +110,7 @@ def single_kernels(device: Device, frames: int) -> Iterator[Work]:
     xp, key = device.xp, Key(3)
     count = 4096 * frames // 4
     words = xp.arange(count, dtype=np.uint32)
-    seconds = fastest(device, lambda: key.uniform(words, device=device))
+    seconds = median_s(device, lambda: key.uniform(words, device=device))
     yield Work("uniform variates, float64 at any counter", "variate", count, seconds, 8 + 24)
     yield rendering(device, frames)
     for name in (RECIPE, f"{RECIPE}-emccd"):
@@ -129,7 +127,7 @@ def single_kernels(device: Device, frames: int) -> Iterator[Work]:
             return cameras.detect(p, r.camera, m, key, **a)
 
         name = f"{recipe.camera.kind} pixels, 30 photons"
-        yield Work(name, "pixel", photons.size, fastest(device, read), 4 + 2)
+        yield Work(name, "pixel", photons.size, median_s(device, read), 4 + 2)
 
 
 def rendering(device: Device, frames: int) -> Work:
@@ -142,7 +140,7 @@ def rendering(device: Device, frames: int) -> Work:
     )
     columns = [device.put(values) for values in (x, y, np.zeros(count), np.full(count, 2000.0))]
     offsets = device.put(np.arange(frames + 1) * 20)
-    seconds = fastest(device, lambda: table.render(*columns, offsets, shape, device=device))
+    seconds = median_s(device, lambda: table.render(*columns, offsets, shape, device=device))
     moved = 8 * shape[0] * shape[1] / 20 + 4 * 8
     name = f"rendering, {table.window_px}x{table.window_px} px from a table"
     return Work(name, "emitter", count, seconds, moved)
@@ -165,7 +163,7 @@ def exact_psfs(device: Device) -> Work:
         np.random.default_rng(1).uniform(-limit, limit, PSFS) for limit in (500.0, 50.0, 50.0)
     )
     none, flat = np.zeros((PSFS, 0)), np.zeros(PSFS)
-    seconds = fastest(device, lambda: batch.images(z, flat, x, y, none))
+    seconds = median_s(device, lambda: batch.images(z, flat, x, y, none))
     name = f"phase-mask PSFs, 64x64 nodes to {NODES_PX}x{NODES_PX} px"
     return Work(name, "PSF", PSFS, seconds, 4 * NODES_PX**2, 200_000)
 
@@ -183,7 +181,7 @@ def tensors(device: Device, frames: int) -> Work:
             pass
 
     return Work(
-        "stream of batches of 1,024 into tensors", "frame", stream.stop, fastest(device, run)
+        "stream of batches of 1,024 into tensors", "frame", stream.stop, median_s(device, run)
     )
 
 
@@ -212,7 +210,7 @@ def host_share() -> str:
     with without_kernels():
         sim = ss.Simulator(recipe, 7, device="cuda")
         one, many = (
-            fastest(devices.CPU, lambda n=n: sim.batch(0, n, on_device=True)) for n in (1, SAMPLES)
+            median_s(devices.CPU, lambda n=n: sim.batch(0, n, on_device=True)) for n in (1, SAMPLES)
         )
     return (
         f"The host's part, kernels and launches left out: {one * 1e3:.2f} ms a batch and "
