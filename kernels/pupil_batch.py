@@ -226,42 +226,35 @@ def _add_light(waves, light):
 def _mix(waves, weights, out):
     """Write the weighted sum of the components' waves to ``out``, flat.
 
-    ``waves``: (components, waves of a component); ``weights``: (components * PAIR,).
+    ``waves``: (components or more, waves of a component); ``weights``: (components * PAIR,).
     """
     for at in range(0, out.size, PAIR):
         total = fill_pair(ZERO)
-        for component in range(waves.shape[0]):
+        for component in range(weights.size // PAIR):
             weight = load_pair(weights, PAIR * component)
             total = fma(load_pair(waves[component], at), weight, total)
         store(out, at, total)
 
 
 @compiled
-def _add_free_light(pupil, phasors, scratch, across, light):
-    """Add the light of all components, each by itself, to ``light``."""
-    for component in range(pupil.amplitude.shape[0]):
-        _transform(
-            phasors, pupil.amplitude[component], pupil.parity[component],
-            pupil.waves_x, pupil.waves_y, scratch, across,
-        )  # fmt: skip
-        _add_light(across.reshape(4, -1), light)
+def _add_all_light(pupil, phasors, mixing, scratch, waves, light):
+    """Add the light of all components, or of each emitter's own sums of them, to ``light``.
 
-
-@compiled
-def _add_mixed_light(pupil, phasors, mixing, scratch, across, all_waves, light):
-    """Add the light of sums of components, each emitter's own, to ``light``.
-
-    ``mixing``: (sums, components * PAIR); ``all_waves``: scratch (components, ``across``).
+    ``mixing``: (sums, components * PAIR); ``waves``: scratch for the waves of one component, or of
+    all of them and a sum, (1 or components + 1, 4, half x, half y * PAIR).
     """
-    for component in range(pupil.amplitude.shape[0]):
+    components, sums = pupil.amplitude.shape[0], mixing.shape[0]
+    for component in range(components):
+        own = waves[min(component, waves.shape[0] - 1)]
         _transform(
             phasors, pupil.amplitude[component], pupil.parity[component],
-            pupil.waves_x, pupil.waves_y, scratch, all_waves[component],
+            pupil.waves_x, pupil.waves_y, scratch, own,
         )  # fmt: skip
-    flat = all_waves.reshape(all_waves.shape[0], -1)
-    for row in range(mixing.shape[0]):
-        _mix(flat, mixing[row], across.reshape(-1))
-        _add_light(across.reshape(4, -1), light)
+        if sums == 0:
+            _add_light(own.reshape(4, -1), light)
+    for row in range(sums):
+        _mix(waves.reshape(waves.shape[0], -1), mixing[row], waves[components].reshape(-1))
+        _add_light(waves[components].reshape(4, -1), light)
 
 
 @compiled
@@ -342,8 +335,7 @@ def _images(pupil, coefficients, z_nm, mixing, scale, least, first, last, out):
     chord = np.empty(columns * PAIR, np.float32)
     # chords a power of two apart would fall on the same few lines of the first cache
     along = np.empty((4, pupil.waves_x.shape[3], (rows + 1) * PAIR), np.float32)
-    across = np.empty((4, half_x, half_y * PAIR), np.float32)
-    kept = components if mixing.shape[1] else 0
+    kept = components + 1 if mixing.shape[1] else 1
     waves = np.empty((kept, 4, half_x, half_y * PAIR), np.float32)
     light = np.empty((2, half_x, half_y, PAIR), np.float32)
     along_y = np.empty((2, half_x, pupil.folds_y.shape[2], PAIR), np.float32)
@@ -356,12 +348,7 @@ def _images(pupil, coefficients, z_nm, mixing, scale, least, first, last, out):
             z_nm[block], phasors,
         )  # fmt: skip
         light[:] = ZERO
-        if mixing.shape[1] == 0:
-            _add_free_light(pupil, phasors, (chord, along), across, light.reshape(-1))
-        else:
-            _add_mixed_light(
-                pupil, phasors, mixing[block], (chord, along), across, waves, light.reshape(-1)
-            )
+        _add_all_light(pupil, phasors, mixing[block], (chord, along), waves, light.reshape(-1))
         _pixels(light, pupil.folds_y, pupil.folds_x, (along_y, sides, along_x), image)
         _unmix(image, scale[block], least, out[LANES * block : LANES * (block + 1)])
 

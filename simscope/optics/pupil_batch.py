@@ -34,7 +34,10 @@ FloatArray = NDArray[np.float64]
 SingleArray = NDArray[np.float32]
 
 ON_A_GPU, ON_THE_HOST = 1024, 2 * LANES
-"""Emitters in each step of the array code: enough to keep a GPU busy, few enough for a cache."""
+"""Most emitters in each step of the array code: enough for a GPU, few enough for a cache."""
+
+FIELDS_BYTES = 1 << 30
+"""Memory of a GPU for the fields of the emitters in a step; sums of them take as much again."""
 
 CHUNKS_PER_THREAD = 8
 """Pieces of work for each thread: the last one to finish keeps the others waiting a little."""
@@ -257,7 +260,6 @@ class _ArrayCode:
     ) -> None:
         put = device.put
         self._device, self._xp = device, device.xp
-        self.at_once = ON_THE_HOST if device.xp is np else ON_A_GPU
         self._first, self._parity = pupil.first.tolist(), pupil.parity.tolist()
         self._values, self._rates = put(pupil.values), put(pupil.rates[:, None])
         self._dims = bool(pupil.rates.any())
@@ -269,6 +271,9 @@ class _ArrayCode:
         half_y, half_x = ((count + 1) // 2 for count in self._samples)
         self._waves_x = put(pupil.waves_x[..., :half_x])
         self._waves_y = put(pupil.waves_y[..., :half_y].swapaxes(1, 2))
+        largest = max(self._values[0].size, half_y * half_x)
+        fitting = FIELDS_BYTES // (8 * len(SIDES) * len(self._amplitude) * int(largest))
+        self.at_once = ON_THE_HOST if device.xp is np else max(min(ON_A_GPU, fitting), 1)
         self._weights_y, self._weights_xt = (
             put(weights, np.float32) for weights in (grid_y.weights, grid_x.weights.T)
         )
