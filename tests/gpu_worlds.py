@@ -34,6 +34,9 @@ def worlds():
         "filaments in an evanescent wave": filaments,
         "oriented dipoles": load_recipe("smlm-2d-oriented").replace_all(TINY),
         "smooth background": dense.replace("background", SMOOTH),
+        "Gaussian spots": dense.replace_all(
+            {"optics.model": "gaussian", "structure.z_nm": {"uniform": [0, 300]}}
+        ),
         "drawn camera": dense.replace_all(
             {"camera.read_noise_e": {"loguniform": [0.5, 3]}, "camera.qe": {"uniform": [0.6, 0.8]}}
         ),
@@ -63,6 +66,21 @@ def differences(recipe, first, last, *, seed=7, cache=None):
         "emitters": len(cpu.emitters),
         "types": [str(array.dtype) for array in (gpu.images, gpu.emitters["x_nm"])],
     }
+
+
+def cells():
+    """A continuous structure without molecules."""
+    return load_recipe("volume-cells").replace_all(
+        {
+            "acquisition.shape": [12, 10],
+            "acquisition.focus_nm": 400.0,
+            "structure.planes": 3,
+            "structure.margin_nm": 500.0,
+            "structure.scale_um": 1.0,
+            "rendering.max_window_px": 15,
+            "rendering.accept_energy_loss": True,
+        }
+    )
 
 
 def large_worlds():
