@@ -101,6 +101,24 @@ def test_oriented_dipoles_agree_with_their_basis_images(device):
     assert np.abs(free[0] - images[4]).max() < 2e-6 * free.max()
 
 
+@pytest.mark.parametrize("device", [CPU, ARRAYS], ids=["kernel", "array code"])
+@pytest.mark.parametrize("z_nm", [(400.0, 400.0, 400.0), (0.0, 700.0, 30.0)])
+def test_stacks_of_close_planes_agree_with_their_images_and_stand_alone(z_nm, device):
+    model = model_of(accuracy=1e-3)
+    focus_nm = np.linspace(-500.0, 500.0, 41)
+    _, drawn = emitters_of(model, 3)
+    assert model._stack_nodes(np.full(41, z_nm[0]), focus_nm).z_nm.size < 41
+    heights = np.array(z_nm)[:, None]
+    stacks = model.stacks(heights, focus_nm, 20.0, coefficients_nm=drawn, device=device)
+    assert stacks.shape == (3, 41, 17, 16)
+    for k, own in enumerate(drawn):
+        wavefront_nm = dict(zip(model.modes, own, strict=True))
+        exact = model.images(z_nm[k], focus_nm, 20.0, wavefront_nm=wavefront_nm)
+        assert np.abs(stacks[k] - exact).max() < 3e-6 * exact.max()
+    alone = model.stacks(z_nm[1], focus_nm, 20.0, coefficients_nm=drawn[1:2], device=device)
+    assert (alone[0] == stacks[1]).all()
+
+
 def test_aberrated_emitters_agree_with_the_sum_over_rays():
     model = model_of()
     places, drawn = emitters_of(model, 3)

@@ -16,6 +16,7 @@ field-dependent aberrations.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -426,39 +427,44 @@ class PupilModel:
         x, y = np.broadcast_to(x, samples), np.broadcast_to(y, samples)
         drawn = np.broadcast_to(drawn, (samples, drawn.shape[1]))
         z, focus = (np.broadcast_to(a, (samples, planes)) for a in (z, focus))
-        if (z == z[:1]).all() and (focus == focus[:1]).all():
-            return self._stacks_alike(z[0], focus[0], x, y, drawn, device)
-        alone = [
-            self._stacks_alike(z[i], focus[i], x[i : i + 1], y[i : i + 1], drawn[i : i + 1], device)
-            for i in range(samples)
-        ]
-        return device.xp.concatenate(alone)
-
-    def _stacks_alike(
-        self, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray, y_nm: FloatArray,
-        drawn_nm: FloatArray, device: Device,
-    ) -> Any:  # fmt: skip
-        """Stacks (samples, planes, y, x) of samples with the same heights and foci (planes,).
-
-        From as few planes as determine them.
-        """
-        nodes = self._axial_nodes(z_nm, focus_nm)
-        samples, count = x_nm.size, nodes.z_nm.size
+        alike = bool((z == z[:1]).all() and (focus == focus[:1]).all())
+        different = range(min(1, samples) if alike else samples)
+        nodes = [self._stack_nodes(z[i], focus[i]) for i in different]
+        nodes = nodes * samples if alike else nodes
+        owner = np.repeat(np.arange(samples), [own.z_nm.size for own in nodes])
+        empty = [np.empty(0)]
         images = self._batch_on(device).images(
-            np.tile(nodes.z_nm, samples), np.tile(nodes.focus_nm, samples),
-            np.repeat(x_nm, count), np.repeat(y_nm, count), np.repeat(drawn_nm, count, axis=0),
-            least=0.0 if nodes.weights is None else -np.inf,
+            np.concatenate(empty + [own.z_nm for own in nodes]),
+            np.concatenate(empty + [own.focus_nm for own in nodes]),
+            x[owner], y[owner], drawn[owner], least=-np.inf,
         )  # fmt: skip
-        stacks = images.reshape(samples, count, *images.shape[1:])
+        return self._stacked(images, nodes, planes, device)
+
+    def _stack_nodes(self, z_nm: FloatArray, focus_nm: FloatArray) -> AxialNodes:
+        """As few planes as determine a stack; weights are of images that sum to 1 each."""
+        nodes = self._axial_nodes(z_nm, focus_nm)
         if nodes.weights is None:
-            return stacks
+            return nodes
         energy, node_energy = (
             plane_energy(self.field, z, self._passed)[0] for z in (z_nm, nodes.z_nm)
         )
-        weights = device.put(nodes.weights * node_energy / energy[:, None], np.float32)
+        return dataclasses.replace(nodes, weights=nodes.weights * node_energy / energy[:, None])
+
+    def _stacked(self, images: Any, nodes: list[AxialNodes], planes: int, device: Device) -> Any:
+        """Stacks (samples, planes, y, x) from the images of all their nodes, one after another."""
+        xp, shape = device.xp, images.shape[1:]
+        stacks = xp.empty((len(nodes), planes, *shape), dtype=np.float32)
+        first = 0
         with single_blas_thread():
-            flat = weights @ stacks.reshape(samples, count, -1)
-        return device.xp.maximum(flat, np.float32(0.0)).reshape(samples, -1, *images.shape[1:])
+            for stack, own in zip(stacks, nodes, strict=True):
+                computed = images[first : first + own.z_nm.size]
+                first += own.z_nm.size
+                if own.weights is None:
+                    stack[:] = computed
+                else:
+                    weights = device.put(own.weights, np.float32)
+                    stack[:] = (weights @ computed.reshape(len(computed), -1)).reshape(-1, *shape)
+        return xp.maximum(stacks, np.float32(0.0), out=stacks)
 
     def _batch_on(self, device: Device) -> PupilBatch:
         if device not in self._batches:
