@@ -13,7 +13,7 @@ law          what it reads
 ============ ===================================================================================
 uniform      two words of its block, 52 bits; so do normal, exponential, poisson, binomial: they
              are its quantiles
-gamma        its whole block; rounds of rejection go on with ``draw + 2^16``, ``draw + 2 * 2^16`` ...
+gamma        its whole block; round r of rejection takes the block at ``draw + r 2^16``
 uniform32    word ``i % 4`` of the block of element ``i // 4``
 ============ ===================================================================================
 
