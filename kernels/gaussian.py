@@ -109,13 +109,12 @@ def windows_of(sigma_y, sigma_x):
 
 
 @compiled
-def pixel_shares(first, centre, sigma, shares):
-    """Fill ``shares`` with those of pixels from ``first`` on."""
-    below = share_below(np.float64(first), centre, sigma)
+def pixel_shares(first, centre, sigma, edges, shares):
+    """Fill ``shares`` with those of pixels from ``first`` on; ``edges``: room for one more."""
+    for k in range(shares.size + 1):
+        edges[k] = share_below(np.float64(first + k), centre, sigma)
     for k in range(shares.size):
-        above = share_below(np.float64(first + k) + 1.0, centre, sigma)
-        shares[k] = above - below
-        below = above
+        shares[k] = edges[k + 1] - edges[k]
 
 
 @compiled
@@ -129,13 +128,13 @@ def shares_between(low, high, centre, sigma, shares):
 @compiled
 def add_spot(x, y, sigma_x, sigma_y, photons, window, canvas, low_row, high_row, columns, shares):
     """Add one spot to rows low to high - 1 of a frame, seen on a canvas (``kernels/canvas.py``)."""
-    along_x, along_y = shares
+    along_x, along_y, edges = shares
     left, top = first_pixel(x, window), first_pixel(y, window)
     first, last = max(0, low_row - top), min(window, high_row - top)
     low, high = lanes_seen(left, window, columns)
-    pixel_shares(left, x, sigma_x, along_x[:window])
+    pixel_shares(left, x, sigma_x, edges, along_x[:window])
     along_x[window : padded(window)] = 0.0
-    pixel_shares(top + first, y, sigma_y, along_y[first:last])
+    pixel_shares(top + first, y, sigma_y, edges, along_y[first:last])
     for r in range(first, last):
         at = (top + r - low_row) * canvas.shape[1] + left + LANES
         share_y = along_y[r]
@@ -151,7 +150,7 @@ def add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, fir
     columns = out.shape[2]
     canvas = canvas_of(band, columns)
     widest = padded(windows.max()) if windows.size else LANES
-    shares = np.zeros(widest, np.float32), np.zeros(widest, np.float32)
+    shares = np.zeros(widest, np.float32), np.zeros(widest, np.float32), np.zeros(widest + 1)
     bands = (out.shape[1] + band - 1) // band
     for unit in range(first, last):
         low = unit % bands * band
@@ -164,6 +163,15 @@ def add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, fir
                 canvas, low, low + light.shape[0], columns, shares,
             )  # fmt: skip
         lay_down(canvas, light)
+
+
+@compiled
+def spots_alone(offsets, x, y, sigma_x, sigma_y, photons, out, band):
+    """As :func:`spots` on the calling thread: no other needs to be free."""
+    shape = (out.shape[1], out.shape[2])
+    windows = windows_of(sigma_y, sigma_x)
+    found = emitters_of_tiles(offsets, x, y, windows, shape, (band, shape[1]))
+    add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, 0, found[0].size - 1)
 
 
 @threaded

@@ -133,14 +133,11 @@ def pixel_of_emitter(table, per_pixel, window, x, y, height, photons, images, we
 
 
 @compiled
-def scratch_of(per_pixel, width, images):
-    """Room for one emitter: a ring of node rows, a few pixel rows, planes' weights and starts."""
-    line, ring = per_pixel * width, 1
-    while ring < (STRIP - 1) * per_pixel + 4:
-        ring *= 2
+def scratch_of(per_pixel, width, nodes, images):
+    """Room for one emitter: node rows, a few pixel rows by phase, planes' weights and starts."""
     return (
-        aligned(ring * line).reshape(ring, line),
-        aligned(STRIP * 2 * line).reshape(STRIP, 2 * line),
+        aligned(nodes),
+        aligned(per_pixel * (STRIP + 1) * width).reshape(per_pixel, STRIP + 1, width),
         np.empty((images, 4), np.float32),
         np.empty(images, np.int64),
     )
@@ -167,17 +164,14 @@ def mix(table, images, weights, height, factors, starts):
 
 
 @inlined
-def blend_flat(table, starts, factors, line, first, last, ring):
-    """Write node rows first to last - 1 of the weighted images, which have one plane."""
+def blend_flat(table, starts, factors, first, last, plane):
+    """Write nodes first to last - 1 of the weighted images, which have one plane."""
     w = factors[0, 0]
-    for row in range(first, last):
-        out = (row & (ring.shape[0] - 1)) * line
-        for i in range(0, line, LANES):
-            at = row * line + i
-            value = w * load(table, starts[0] + at)
-            for k in range(1, starts.size):
-                value = fma(factors[k, 0], load(table, starts[k] + at), value)
-            store(ring, out + i, value)
+    for node in range(first, last, LANES):
+        value = w * load(table, starts[0] + node)
+        for k in range(1, starts.size):
+            value = fma(factors[k, 0], load(table, starts[k] + node), value)
+        store(plane, node, value)
 
 
 @inlined
@@ -190,69 +184,56 @@ def four_lanes(array, at, step):
 
 
 @inlined
-def blend_deep(table, starts, factors, line, first, last, ring):
-    """Write node rows first to last - 1 of the weighted images, each from four planes."""
+def blend_deep(table, starts, factors, first, last, plane):
+    """Write nodes first to last - 1 of the weighted images, each from four planes."""
     nodes = table.shape[2]
     w = (factors[0, 0], factors[0, 1], factors[0, 2], factors[0, 3])
     start = starts[0]
-    for row in range(first, last):
-        out = (row & (ring.shape[0] - 1)) * line
-        for i in range(0, line, LANES):
-            at = row * line + i
-            value = four(w, four_lanes(table, start + at, nodes))
-            for k in range(1, starts.size):
-                more = (factors[k, 0], factors[k, 1], factors[k, 2], factors[k, 3])
-                value = four_more(value, more, four_lanes(table, starts[k] + at, nodes))
-            store(ring, out + i, value)
+    for node in range(first, last, LANES):
+        value = four(w, four_lanes(table, start + node, nodes))
+        for k in range(1, starts.size):
+            more = (factors[k, 0], factors[k, 1], factors[k, 2], factors[k, 3])
+            value = four_more(value, more, four_lanes(table, starts[k] + node, nodes))
+        store(plane, node, value)
 
 
 @inlined
-def blend_rows(nodes, at, mask, per_pixel, node, w, first, last, rows):
-    """Write to ``rows`` the coefficients along x of pixel rows first to last - 1.
+def blend_rows(nodes, at, w, count, rows):
+    """Write to ``rows`` the coefficients along x of ``count`` pixel rows, phase by phase.
 
-    Node row n begins at flat index ``at + (n & mask) * line`` of ``nodes``. Every column phase is
-    followed by as many zeros as it is wide.
+    The first node row of the first begins at flat index ``at`` of ``nodes``.
     """
-    line = rows.shape[1] // 2
-    width = line // per_pixel
-    for r in range(first, last):
-        n = per_pixel * r + node
-        n0, n1 = at + (n & mask) * line, at + ((n + 1) & mask) * line
-        n2, n3 = at + ((n + 2) & mask) * line, at + ((n + 3) & mask) * line
+    per_pixel, _, width = rows.shape
+    line = per_pixel * width
+    for r in range(count):
         for phase in range(per_pixel):
-            out = ((r - first) * per_pixel + phase) * 2 * width
-            for i in range(phase * width, (phase + 1) * width, LANES):
-                c = (
-                    load(nodes, n0 + i),
-                    load(nodes, n1 + i),
-                    load(nodes, n2 + i),
-                    load(nodes, n3 + i),
-                )
-                store(rows, out, four(w, c))
-                out += LANES
+            source = at + (r * per_pixel * per_pixel + phase) * width
+            out = (phase * (STRIP + 1) + r) * width
+            for i in range(0, width, LANES):
+                store(rows, out + i, four(w, four_lanes(nodes, source + i, line)))
 
 
 @inlined
 def column_start(node, per_pixel, width):
-    """Index into a pixel row's coefficients of the first pixel seen from a lateral node."""
-    return node % per_pixel * 2 * width + node // per_pixel
+    """Flat index into the coefficients of a pixel row's first pixel seen from a lateral node."""
+    return node % per_pixel * (STRIP + 1) * width + node // per_pixel
 
 
 @inlined
-def add_columns(rows, per_pixel, node, w, count, low, high, canvas, at):
+def add_columns(rows, node, w, count, low, high, canvas, at):
     """Add pixels of ``count`` rows, lanes from column ``low`` to ``high``.
 
     Row r begins at the canvas's flat index ``at + r * canvas.shape[1]``. Neighbouring pixels are
-    neighbouring columns, so a node further on is the same array read a place further on.
+    neighbouring columns, so a node further on is the same array read a place further on. Beyond
+    the end of a row that is the beginning of the next, where all is 0.
     """
-    line = rows.shape[1]
-    width = line // (2 * per_pixel)
+    per_pixel, _, width = rows.shape
     b0, b1 = column_start(node, per_pixel, width), column_start(node + 1, per_pixel, width)
     b2, b3 = column_start(node + 2, per_pixel, width), column_start(node + 3, per_pixel, width)
     for r in range(count):
         out = at + r * canvas.shape[1]
         for column in range(low, high, LANES):
-            i = r * line + column
+            i = r * width + column
             c = load(rows, b0 + i), load(rows, b1 + i), load(rows, b2 + i), load(rows, b3 + i)
             store(canvas, out + column, load(canvas, out + column) + four(w, c))
 
@@ -267,8 +248,8 @@ def add_emitter(
     ``canvas`` begins ``LANES`` columns left of row ``low_row`` and ends as many right of it. A few
     rows at a time, so that what is worked on stays close to the processor.
     """
-    ring, rows, factors, starts = scratch
-    line = ring.shape[1]
+    plane, rows, factors, starts = scratch
+    line = per_pixel * rows.shape[2]
     left, top = first_pixel(x, window), first_pixel(y, window)
     first, last = max(0, low_row - top), min(window, high_row - top)
     low, high = lanes_seen(left, window, columns)
@@ -277,21 +258,22 @@ def add_emitter(
     over_x = times(over_x, photons)
     as_it_is = table.shape[1] == 1 and images.size == 1 and weights[0] == ONE
     used = mix(table, images, weights, height, factors, starts)
-    done = per_pixel * first + node_y
+    done = (per_pixel * first + node_y) * line
     for begin in range(first, last, STRIP):
-        end = min(begin + STRIP, last)
-        needed = per_pixel * (end - 1) + node_y + 4
+        count = min(STRIP, last - begin)
+        at = (per_pixel * begin + node_y) * line
+        needed = at + (per_pixel * (count - 1) + 4) * line
         if as_it_is:
-            blend_rows(table, starts[0], -1, per_pixel, node_y, over_y, begin, end, rows)
+            blend_rows(table, starts[0] + at, over_y, count, rows)
         else:
             if table.shape[1] == 1:
-                blend_flat(table, starts[:used], factors, line, done, needed, ring)
+                blend_flat(table, starts[:used], factors, done, needed, plane)
             else:
-                blend_deep(table, starts[:used], factors, line, done, needed, ring)
-            blend_rows(ring, 0, ring.shape[0] - 1, per_pixel, node_y, over_y, begin, end, rows)
+                blend_deep(table, starts[:used], factors, done, needed, plane)
+            blend_rows(plane, at, over_y, count, rows)
         done = needed
-        at = (top + begin - low_row) * canvas.shape[1] + left + LANES
-        add_columns(rows, per_pixel, node_x, over_x, end - begin, low, high, canvas, at)
+        corner = (top + begin - low_row) * canvas.shape[1] + left + LANES
+        add_columns(rows, node_x, over_x, count, low, high, canvas, corner)
 
 
 @compiled
@@ -301,7 +283,7 @@ def splat_bands(
     """Add to bands first to last - 1, of ``band`` rows each, the emitters found to touch them."""
     kinds, planes, nodes, _, width = table.shape
     flat = table.reshape(kinds, planes, nodes * per_pixel * width)
-    scratch = scratch_of(per_pixel, width, images.shape[1])
+    scratch = scratch_of(per_pixel, width, flat.shape[2], images.shape[1])
     columns = out.shape[2]
     canvas = canvas_of(band, columns)
     starts, emitters = found
@@ -318,6 +300,20 @@ def splat_bands(
                 images[row], weights[row], canvas, low, low + light.shape[0], columns, scratch,
             )  # fmt: skip
         lay_down(canvas, light)
+
+
+@compiled
+def splat_alone(
+    table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, band
+):
+    """As :func:`splat` on the calling thread: no other needs to be free."""
+    shape = (out.shape[1], out.shape[2])
+    side = np.full(1, window, np.int64)
+    found = emitters_of_tiles(offsets, x, y, side, shape, (band, shape[1]))
+    splat_bands(
+        table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
+        0, found[0].size - 1,
+    )  # fmt: skip
 
 
 @threaded

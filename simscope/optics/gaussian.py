@@ -219,9 +219,11 @@ class GaussianSpots:
         driver = device.kernels("gaussian")
         if not device.is_gpu:
             band = found.band_rows(self.window_px, int(threads))
-            driver.spots(
-                found.offsets, x, y, sigma_x, sigma_y, found.photons, found.out, band, int(threads)
-            )
+            arguments = found.offsets, x, y, sigma_x, sigma_y, found.photons, found.out, band
+            if threads == 1:
+                driver.spots_alone(*arguments)
+            else:
+                driver.spots(*arguments, int(threads))
             return found.out
         count, xp = int(x.size), device.xp
         windows = xp.zeros(count, np.int64)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from simscope.device import Device
 from simscope.errors import OpticsError
 
-BAND_BYTES = 2**19
+BAND_BYTES = 2**20
 """Size of a band of rows that stays close to a processor core while emitters are added to it."""
 
 GPU_TILE = (8, 32)
@@ -47,9 +47,10 @@ class Scene:
     def band_rows(self, window_px: int, threads: int) -> int:
         """Rows a CPU works on at a time: cached, enough bands for all threads, not too thin."""
         rows, columns = self.shape
-        cached = BAND_BYTES // (4 * max(columns, 1))
+        cached = max(BAND_BYTES // (4 * max(columns, 1)), 2 * window_px)
         shared = math.ceil(rows * len(self.out) / (2 * threads)) if threads > 1 else rows
-        return max(1, min(rows, max(min(cached, shared), 2 * window_px)))
+        bands = max(1, rows // max(min(cached, shared), window_px, 1))
+        return math.ceil(rows / bands)
 
     def tiles(self, x_px: Any, y_px: Any, windows: Any) -> tuple[Any, Any]:
         """Emitters of every tile on a GPU, (starts, emitters), as ``kernels/tiles.py`` has them."""

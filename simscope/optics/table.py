@@ -165,18 +165,20 @@ class SplineTable:
             x, y, self._height(found.z_nm), found.photons, xp.ascontiguousarray(mixture.images),
             xp.ascontiguousarray(mixture.weights, dtype=np.float32), found.out,
         )  # fmt: skip
-        splat = device.kernels("splat").splat
+        driver = device.kernels("splat")
         if device.is_gpu:
             flat = table.reshape(*table.shape[:2], -1)
             tiles = found.tiles(x, y, xp.full(1, self.window_px, np.int64))
-            splat(
+            driver.splat(
                 found.out.size, flat, self.per_pixel, self.window_px, *tiles, *emitters, *GPU_TILE
             )
         else:
             band = found.band_rows(self.window_px, int(threads))
-            splat(
-                table, self.per_pixel, self.window_px, found.offsets, *emitters, band, int(threads)
-            )
+            arguments = (table, self.per_pixel, self.window_px, found.offsets, *emitters, band)
+            if threads == 1:
+                driver.splat_alone(*arguments)
+            else:
+                driver.splat(*arguments, int(threads))
         return found.out
 
     def _on(self, device: Device) -> Any:
