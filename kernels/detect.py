@@ -39,7 +39,14 @@ from simscope.kernels.numeric import (
     select,
 )
 from simscope.kernels.philox import philox4x32
-from simscope.kernels.poisson import LARGEST_MEAN, TILE, poisson_count, poisson_tile
+from simscope.kernels.poisson import (
+    GROUP,
+    LARGEST_MEAN,
+    TILE,
+    filled_up,
+    poisson_count,
+    poisson_tile,
+)
 from simscope.kernels.wide import wide_vectors
 
 STRIPE = 16384  # pixels one thread takes at a time
@@ -186,27 +193,31 @@ def places_of(flags, places):
 
 
 @compiled
+def keep_flagged(places, flags, size):
+    """Move the flagged ones of the first ``size`` places to the front; their number."""
+    kept = 0
+    for j in range(size):
+        places[kept] = places[j]
+        kept += flags[j]
+    return kept
+
+
+@compiled
 def settle(shapes, normals, uniform_words, flags):
-    """Flag the proposals that do not stand; their number."""
+    """Flag the proposals that do not stand."""
     wide_vectors()
-    left = np.int32(0)
     for j in range(shapes.size):
         _, d, y = gamma_proposal(shapes[j], normals[j])
         flags[j] = np.int32(not stands(d, y, unit_uniform(uniform_words[j])))
-        left = np.int32(left + flags[j])
-    return left
 
 
 @compiled
 def retry(shapes, elements, step, sample, draw, k0, k1, values, flags):
-    """Values of one retry draw; flags and number of those that do not stand."""
+    """Values of one retry draw; flags of those that do not stand."""
     wide_vectors()
-    left = np.int32(0)
     for j in range(shapes.size):
         values[j], done = gamma_retry(shapes[j], elements[j], step, sample, draw, k0, k1)
         flags[j] = np.int32(not done)
-        left = np.int32(left + flags[j])
-    return left
 
 
 @compiled
@@ -215,35 +226,32 @@ def multiply_tile(
 ):
     """Write a Gamma(n, 1) variate of each electron number n into ``values``, 0 staying 0.
 
-    ``flags`` int32; ``scratch`` uint32 (5, TILE). Pixels whose proposal is not sure to stand are
-    picked out side by side and looked at again, fewer with every draw.
+    ``flags`` int32; ``scratch`` uint32 (4 or more, TILE). Pixels whose proposal is not sure to
+    stand are picked out side by side and looked at again, fewer with every draw.
     """
     if propose_tile(electrons, normals, uniform_words, values, flags) == 0:
         return
     places = scratch[0].view(np.int32)
-    size = places_of(flags[: electrons.size], places)
     shapes, numbers = scratch[1].view(np.float32), scratch[2].view(np.float32)
-    uniforms, elements = scratch[3], scratch[4]
-    for j in range(size):
+    uniforms = elements = scratch[3]
+    size = places_of(flags[: electrons.size], places)
+    whole = filled_up(places, size)
+    for j in range(whole):
         shapes[j] = electrons[places[j]]
         numbers[j] = normals[places[j]]
         uniforms[j] = uniform_words[places[j]]
-    left = settle(shapes[:size], numbers[:size], uniforms[:size], flags)
+    settle(shapes[:whole], numbers[:whole], uniforms[:whole], flags)
     draw = RETRY_DRAW
-    for j in range(size):
-        elements[j] = np.uint32(first + places[j])
-    while left > 0:
-        kept = 0
-        for j in range(size):
-            place, element, shape = places[j], elements[j], shapes[j]
-            places[kept], elements[kept], shapes[kept] = place, element, shape
-            kept += flags[j]
-        size = kept
-        left = retry(
-            shapes[:size], elements[:size], step, sample, draw, k0, k1, numbers[:size], flags
-        )
+    size = keep_flagged(places, flags, size)
+    while size > 0:
+        whole = filled_up(places, size)
+        for j in range(whole):
+            shapes[j] = electrons[places[j]]
+            elements[j] = np.uint32(first + places[j])
+        retry(shapes[:whole], elements, step, sample, draw, k0, k1, numbers, flags)
         for j in range(size):
             values[places[j]] = numbers[j]  # one that does not stand is overwritten by the next
+        size = keep_flagged(places, flags, size)
         draw = np.uint32(draw + ONE_WORD)
 
 
@@ -344,20 +352,23 @@ def detect_stripe(photons, maps, multiplies, parameters, top, start, step, sampl
     for begin in range(0, photons.size, TILE):
         end = min(begin + TILE, photons.size)
         n = end - begin
+        whole = (n + GROUP - 1) // GROUP * GROUP
+        means[n:whole] = ZERO_32
         first, last = start + begin, start + end
         if multiplies:
-            words_for_one(shot[:n], normals, register, uniform, first, step, sample, k0, k1)
+            words_for_one(shot[:whole], normals, register, uniform, first, step, sample, k0, k1)
         else:
-            words_for_two(shot[: n + n % 2], normals, first, step, sample, k0, k1)
+            words_for_two(shot[:whole], normals, first, step, sample, k0, k1)
         impossible += expected_electrons(photons[begin:end], qe, dark_e, means)
         poisson_tile(
-            means[:n], shot, counts, flags, scratch, first, step, sample, SHOT_DRAW, k0, k1
+            means[:whole], shot, counts, flags, scratch, first, step, sample, SHOT_DRAW, k0, k1
         )
         charges = counts
         if multiplies:
             multiply_tile(
-                counts[:n], register, uniform, values, flags, scratch, first, step, sample, k0, k1
-            )
+                counts[:whole], register, uniform, values, flags, scratch,
+                first, step, sample, k0, k1,
+            )  # fmt: skip
             charges = values
         above, below = digitise(
             charges, normals, maps[0, first:last], maps[1, first:last], maps[2, first:last],
