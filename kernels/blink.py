@@ -40,7 +40,8 @@ FIRST_TRANSITION = np.uint32(0)
 ONE_MORE = np.uint32(1)
 BLOCK = 1024  # molecules a thread takes at a time, at least
 MOST_BLOCKS = 16  # each costs a counter per frame
-ROWS_WORTH_THREADS = 1 << 18  # to be put in order by several threads; no result depends on these
+AWAKE_WORTH_THREADS = 1 << 15  # some 6 ms of work: to wait for a thread that is late costs as much
+ROWS_WORTH_THREADS = 1 << 18  # to be put in order by several; no result depends on any of these
 
 
 @inlined
@@ -302,8 +303,7 @@ def bright_frames(molecules, tables, window, k0, k1):
         If the exposure is not in (0, interval], or no frame is asked for.
     """
     check_window(window)
-    blocks = min(max(molecules[0].size // BLOCK, 1), MOST_BLOCKS)
-    blocks = blocks if numba.get_num_threads() > 1 else 1
+    blocks = _blocks(molecules[4], (window[0] + window[1]) * window[2])
     rows, buffers, counts = _followed(blocks, molecules, tables, window, k0, k1)
     offsets = np.zeros(counts[0].size + 1, np.int64)
     np.cumsum(counts.sum(axis=0).ravel(), out=offsets[1:])
@@ -317,6 +317,13 @@ def bright_frames(molecules, tables, window, k0, k1):
             block = tuple(part[b] for part in buffers)
             place_block(rows[b], block, molecules[1], places[b], molecule, light_s)
     return molecule, light_s, offsets
+
+
+def _blocks(wakes_s, end_s):
+    """Into how many blocks to cut the molecules: one where threads would not pay."""
+    if numba.get_num_threads() == 1 or np.count_nonzero(wakes_s < end_s) < AWAKE_WORTH_THREADS:
+        return 1
+    return min(max(wakes_s.size // BLOCK, 1), MOST_BLOCKS)
 
 
 def _followed(blocks, molecules, tables, window, k0, k1):

@@ -89,6 +89,7 @@ def test_windows_give_the_same_bits_as_one_go(cuts, interval_s):
 @needs_speed
 @pytest.mark.parametrize("rows_worth_threads", [1, 1 << 60])
 def test_threads_and_blocks_do_not_change_a_bit(monkeypatch, rows_worth_threads):
+    monkeypatch.setattr(blink, "AWAKE_WORTH_THREADS", 1)
     monkeypatch.setattr(blink, "ROWS_WORTH_THREADS", rows_worth_threads)
     before = numba.get_num_threads()
     results = []
