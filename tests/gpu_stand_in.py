@@ -59,11 +59,18 @@ def arithmetic(ptx):
     return Counter(ARITHMETIC.findall(ptx))
 
 
+SIMULATOR = {
+    "NUMBA_ENABLE_CUDASIM": "1",
+    "NUMBA_DISABLE_JIT": "0",  # the bodies stay compiled where the tests measure coverage
+    "PYTHONPATH": str(Path(__file__).parent),
+}
+
+
 def under_simulator(code, *arguments, timeout=600):
     """Output of Python code run in a fresh process under Numba's CUDA simulator."""
     result = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | SIMULATOR,
         capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-4000:]
