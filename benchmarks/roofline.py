@@ -43,6 +43,8 @@ WORKS = (
     Work(("emccd", "pixel"), 290, 6, "a Philox block, the same, gamma with two logarithms"),
     Work(("emitter", "31x31"), 25 * 31 * 32 + 7 * 33 * 40 * 4, 2 * 4 * 31 * 31,
          "heights, rows, columns of 31x32 px, adding; its pixels read and written"),
+    Work(("phase-mask psf",), 6 * 8 * (31 * 64 * 64 + 31 * 64 * 31), 4 * 31 * 31,
+         "six complex products of three matrices, none saved by symmetry"),
     Work(("frame", "scmos"), 4096 * 150 + 20 * 25 * 31 * 32, 4096 * 6,
          "camera and 20 emitters in focus"),
     Work(("frame", "emccd"), 4096 * 290 + 10 * 25 * 31 * 32, 4096 * 6,
@@ -146,7 +148,7 @@ def draw(limits: Limits, rows: list[Row], out: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    intensities = np.geomspace(0.1, 1000, 200)
+    intensities = np.geomspace(0.1, 10_000, 200)
     for threads, style in zip(limits.operations_per_s, ("-", "--"), strict=False):
         roof = [limits.reachable_per_s(x, threads) / 1e9 for x in intensities]
         label = f"limit of {threads} thread{'s' * (threads > 1)}"

@@ -46,8 +46,10 @@ def lanes_seen(left, window, columns):
 
 @compiled
 def take_up(light, canvas):
-    """Copy a band of a frame onto the canvas."""
-    canvas[: light.shape[0], LANES : LANES + light.shape[1]] = light
+    """Copy a band of a frame onto the canvas; assigning slices would take seconds to compile."""
+    for row in range(light.shape[0]):
+        for column in range(light.shape[1]):
+            canvas[row, LANES + column] = light[row, column]
 
 
 @compiled
