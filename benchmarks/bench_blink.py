@@ -22,8 +22,8 @@ from simscope.kernels.variates import fill_exponential
 Floats = npt.NDArray[np.float64]
 
 MOLECULES, FRAMES, THEIR_FRAMES = 100_000, 100_000, 10
-WINDOW = 2000
-"""Frames at a time, 370,000 rows: enough for two threads to share; one would do with fewer."""
+WINDOW = 1000
+"""Frames at a time, 186,000 rows: enough for two threads to share; one would do with fewer."""
 
 INTERVAL_S = 0.01
 ON = 0
