@@ -107,7 +107,8 @@ class PupilBatch:
         )
         interpreted: bool = numba.config.DISABLE_JIT  # type: ignore[attr-defined]
         self._in_arrays = device.is_gpu or interpreted
-        self._array_code = _ArrayCode(self.pupil, grid_y, grid_x, device)
+        if self._in_arrays:
+            self._array_code = _ArrayCode(self.pupil, grid_y, grid_x, device)
 
     def images(
         self, z_nm: FloatArray, focus_nm: FloatArray, x_nm: FloatArray, y_nm: FloatArray,
