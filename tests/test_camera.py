@@ -14,6 +14,7 @@ from scipy import stats
 
 from simscope.camera import CameraMaps, adu_to_photons, camera_maps, detect, noise_model
 from simscope.camera.settings import dark_electrons
+from simscope.device import CPU
 from simscope.errors import CameraError, SimscopeWarning
 from simscope.keys import Key
 from simscope.recipe.camera import CCD, EMCCD, SCMOS
@@ -308,6 +309,49 @@ def test_quantisation_rounds_to_whole_electrons_at_unit_gain():
         adu, _ = expose(flat(3.0, 1, (8, 8)), camera)
     half, _ = expose(flat(3.0, 1, (8, 8)), camera, parameters={"e_per_adu": 2.0})
     np.testing.assert_array_equal(half, np.floor(adu / 2 + 0.5))
+
+
+@needs_speed
+def test_rounding_errors_are_uniform_within_half_a_count():
+    # The same noise read by a converter 64 times finer shows what the coarse one rounded: the test
+    # of Kolmogorov and Smirnov allows 2.2 / sqrt(n) (false alarm 1e-4), the fine steps half of 1/64.
+    photons = flat(300.0, 4)
+    coarse, _ = expose(photons, CCD(qe=1.0, e_per_adu=1.0, read_noise_e=5.0), frame=np.arange(4))
+    fine, _ = expose(photons, CCD(qe=1.0, e_per_adu=1 / 64, read_noise_e=5.0), frame=np.arange(4))
+    error = (coarse - 100.0 - (fine - 100.0) / 64).ravel()
+    assert np.abs(error).max() <= 0.5 + 1 / 128
+    uniform = stats.uniform(-0.5, 1.0)
+    assert stats.kstest(error, uniform.cdf).statistic < 2.2 / np.sqrt(error.size) + 1 / 128
+
+
+@needs_speed
+def test_as_many_pixels_saturate_as_the_poisson_tail_says():
+    camera = CCD(qe=1.0, e_per_adu=1.0, read_noise_e=0.0, baseline_adu=0.0, bit_depth=8)
+    adu, saturated = expose(flat(240.0, 50), camera, frame=np.arange(50))
+    share = stats.poisson.sf(255, 240.0)  # 16 %, standard error by the binomial law; 5 sigma
+    error = np.sqrt(share * (1 - share) / adu.size)
+    assert saturated.sum() / adu.size == pytest.approx(share, abs=5 * error)
+
+
+@needs_speed
+def test_every_pixel_lies_on_a_transfer_line_of_its_own_gain():
+    # Slope of variance [ADU^2] in mean [ADU] is gain / e_per_adu in each pixel. Darks leave it a
+    # relative standard error of sqrt(2 / frames), of both variances, and the mean's is far below.
+    frames, shape = 4000, (12, 12)
+    camera = SCMOS(qe=1.0, read_noise_e=1.0, e_per_adu=0.5, gain_std=0.15, offset_std_adu=4)
+    maps = camera_maps(camera, shape, KEY)
+    dark, bright = (
+        expose(flat(light, frames, shape), camera, maps=maps, sample=i, frame=np.arange(frames))[0]
+        for i, light in enumerate((0.0, 400.0))
+    )
+    slope = (bright.var(axis=0) - dark.var(axis=0)) / (bright.mean(axis=0) - dark.mean(axis=0))
+    assert np.all(np.abs(slope / (maps.gain / 0.5) - 1) < 5 * np.sqrt(2.1 / frames))
+
+
+def test_maps_are_put_on_a_device_once():
+    maps = camera_maps(SCMOS(gain_std=0.1), (3, 5), KEY)
+    assert maps.on(CPU) is maps.on(CPU)
+    np.testing.assert_array_equal(maps.on(CPU)[0].reshape(3, 5), maps.gain)
 
 
 def test_counts_cut_at_zero_are_reported():
