@@ -314,7 +314,7 @@ def test_quantisation_rounds_to_whole_electrons_at_unit_gain():
 @needs_speed
 def test_rounding_errors_are_uniform_within_half_a_count():
     # The same noise read by a converter 64 times finer shows what the coarse one rounded: the test
-    # of Kolmogorov and Smirnov allows 2.2 / sqrt(n) (false alarm 1e-4), the fine steps half of 1/64.
+    # of Kolmogorov and Smirnov allows 2.2 / sqrt(n) (false alarm 1e-4), fine steps half of 1/64.
     photons = flat(300.0, 4)
     coarse, _ = expose(photons, CCD(qe=1.0, e_per_adu=1.0, read_noise_e=5.0), frame=np.arange(4))
     fine, _ = expose(photons, CCD(qe=1.0, e_per_adu=1 / 64, read_noise_e=5.0), frame=np.arange(4))
