@@ -247,7 +247,7 @@ class Simulator:
 
     @property
     def table(self) -> opticses.SplineTable | opticses.GaussianSpots | None:
-        """The PSF table or spots, or None where samples have optics of their own or light is analysed."""
+        """The PSF table or spots; None where samples have optics of their own or are analysed."""
         renderer = self._renderer
         whole = self.resolved.optics.analyser is None
         return renderer.table if whole and isinstance(renderer, TableRenderer) else None

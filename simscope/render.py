@@ -179,10 +179,18 @@ class ChannelRenderer:
         self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU,
         out: Any = None,
     ) -> Any:  # fmt: skip
-        """Expected photons, float32 ``(samples * frames, y, 2 x)``, where the molecules lie."""
-        sides = [renderer.render(run, shining, first, last, device) for renderer in self.channels]
-        both = device.xp.concatenate(sides, axis=2)
-        return both if out is None else device.xp.add(out, both, out=out)
+        """Expected photons, float32 ``(samples * frames, y, 2 x)``, where the molecules lie.
+
+        Added to ``out`` if given, side by side: as each channel would be on a camera of its own.
+        """
+        xp, halves = device.xp, [None, None]
+        if out is not None:
+            halves = [xp.ascontiguousarray(half) for half in xp.split(out, 2, axis=2)]
+        sides = [
+            renderer.render(run, shining, first, last, device, half)
+            for renderer, half in zip(self.channels, halves, strict=True)
+        ]
+        return xp.concatenate(sides, axis=2)
 
 
 class PerWavefront:

@@ -33,6 +33,9 @@ def worlds():
         "optics over the field": load_recipe("smlm-2d-field").replace_all(TINY),
         "filaments in an evanescent wave": filaments,
         "oriented dipoles": load_recipe("smlm-2d-oriented").replace_all(TINY),
+        "two channels": load_recipe("smlm-2d-oriented").replace_all(
+            TINY | {"optics.analyser": {"channels": "both"}}
+        ),
         "smooth background": dense.replace("background", SMOOTH),
         "Gaussian spots": dense.replace_all(
             {"optics.model": "gaussian", "structure.z_nm": {"uniform": [0, 300]}}
