@@ -47,7 +47,7 @@ FloatArray = NDArray[np.float64]
 HELD_SHARE = 0.98
 """Share of the light an automatic window tries to hold at every height and focus."""
 
-TRANSFER_BYTES = 512 << 20
+TRANSFER_BYTES = 3 << 29
 """Memory of transfer functions kept at once; more foci are taken in groups."""
 
 WIDEST_CHOICE_PX = 255
