@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope import elementary
 from simscope import optics as opticses
 from simscope import sample as samples_of
 from simscope.device import CPU, Device
+from simscope.elementary import exp
 from simscope.errors import OpticsError
 from simscope.recipe import Distribution, EvanescentIllumination, Recipe
 from simscope.recipe.draws import per_sample
@@ -59,7 +59,7 @@ class Brightness:
         out = device.xp.ones(molecules.size)
         if self._evanescent:
             depth_nm = device.put(self._depth_nm(drawn, samples))[molecules.sample]
-            out *= elementary.exp(-molecules.z_nm.astype(np.float64) / depth_nm, device)
+            out *= exp(-molecules.z_nm.astype(np.float64) / depth_nm, device)
         if self._collected is not None:
             here = device.get_all(molecules)
             moment = molecule_moments(here)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 from scipy import special
 
-from simscope import elementary
 from simscope.device import CPU, Device
+from simscope.elementary import Spline, exp, log, normal_quantile
 from simscope.errors import did_you_mean
 from simscope.recipe.problems import Explained
 
@@ -161,7 +161,7 @@ class LogUniform(Distribution):
 
     def quantile(self, probability: Any, device: Device = CPU) -> Any:
         ratio = math.log(self.high / self.low)
-        return self.low * elementary.exp(ratio * probability, device)
+        return self.low * exp(ratio * probability, device)
 
 
 class _Bounded(Distribution):
@@ -237,7 +237,7 @@ class Normal(_MeanNamed, _Bounded):
         return float(special.ndtr((value - self.mean_) / self.std)) if self.std > 0 else 0.0
 
     def _inverse(self, probability: Any, device: Device) -> Any:
-        return self.mean_ + self.std * elementary.normal_quantile(probability, device)
+        return self.mean_ + self.std * normal_quantile(probability, device)
 
 
 class LogNormal(_Bounded):
@@ -261,8 +261,8 @@ class LogNormal(_Bounded):
         return float(special.ndtr(math.log(value / self.median) / self.sigma))
 
     def _inverse(self, probability: Any, device: Device) -> Any:
-        logarithm = self.sigma * elementary.normal_quantile(probability, device)
-        return self.median * elementary.exp(logarithm, device)
+        logarithm = self.sigma * normal_quantile(probability, device)
+        return self.median * exp(logarithm, device)
 
 
 class Gamma(_Bounded):
@@ -286,9 +286,9 @@ class Gamma(_Bounded):
         return float(special.gammainc(self.shape, max(value, 0.0) / self.scale))
 
     def _inverse(self, probability: Any, device: Device) -> Any:
-        normal = elementary.normal_quantile(probability, device)
+        normal = normal_quantile(probability, device)
         logarithm = log_gamma_quantile(self.shape)(normal, device)
-        return self.scale * elementary.exp(logarithm, device)
+        return self.scale * exp(logarithm, device)
 
 
 class Exponential(_MeanNamed, _Bounded):
@@ -306,7 +306,7 @@ class Exponential(_MeanNamed, _Bounded):
 
     def _inverse(self, probability: Any, device: Device) -> Any:
         left = device.xp.maximum(1.0 - probability, SMALLEST_SHARE)
-        return -self.mean_ * elementary.log(left, device)
+        return -self.mean_ * log(left, device)
 
 
 class Poisson(_MeanNamed):
@@ -394,7 +394,7 @@ def distribution_schema() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def log_gamma_quantile(shape: float) -> elementary.Spline:
+def log_gamma_quantile(shape: float) -> Spline:
     """Logarithm of the gamma quantile of scale 1 against the normal quantile of its probability.
 
     Exact at ``SPLINE_PIECES`` + 1 places over all a uniform variate can give; smooth enough for a
@@ -410,7 +410,7 @@ def log_gamma_quantile(shape: float) -> elementary.Spline:
     series = (special.log_ndtr(normal) + special.gammaln(shape + 1.0)) / shape
     logarithm = np.where(exact > 1e-290, np.log(np.maximum(exact, 1e-290)), series)
     pieces = np.ascontiguousarray(CubicSpline(normal, logarithm).c)
-    return elementary.Spline(-SPLINE_END, 2 * SPLINE_END / SPLINE_PIECES, pieces)
+    return Spline(-SPLINE_END, 2 * SPLINE_END / SPLINE_PIECES, pieces)
 
 
 def poisson_quantile(mean: Floats, probability: Floats) -> Floats:

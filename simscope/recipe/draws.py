@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope import elementary
 from simscope.device import CPU, Device
+from simscope.elementary import normal_quantile
 from simscope.keys import Key
 from simscope.recipe.base import Model, Scope
 from simscope.recipe.distributions import Distribution
@@ -108,7 +108,7 @@ def _random_direction(
     modes = wavefront.random_modes
     stream = _stream(key, "optics.wavefront.random_modes")
     uniform = stream.uniform(np.array(modes)[None, :], sample=samples[:, None])
-    direction = elementary.normal_quantile(uniform)
+    direction = normal_quantile(uniform)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     constant = wavefront.rms_nm
     rms = drawn["optics.wavefront.rms_nm"] if isinstance(constant, Distribution) else constant

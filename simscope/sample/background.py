@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope import elementary
 from simscope.device import CPU, Device
+from simscope.elementary import normal_quantile
 from simscope.keys import Key
 from simscope.recipe import Recipe, SmoothBackground
 from simscope.recipe.draws import per_sample
@@ -47,7 +47,7 @@ def _normal_nodes(key: Key, indices: Ints, rows: int, columns: int, device: Devi
         sample=device.put(indices)[:, None, None],
         device=device,
     )
-    return elementary.normal_quantile(uniform, device)
+    return normal_quantile(uniform, device)
 
 
 def spline_weights(pixels: int, step: float) -> tuple[Floats, Ints, int]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope import elementary
 from simscope.device import CPU, Device
+from simscope.elementary import normal_quantile
 from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.recipe import (
@@ -307,7 +307,7 @@ def _worm_path(
         filament, sample=sample, step=np.arange(3)
     )
     uniform = here.uniform(filament, sample=sample, step=np.arange(2 * steps))
-    bends = elementary.normal_quantile(uniform)
+    bends = normal_quantile(uniform)
     bends *= math.sqrt(PATH_STEP_NM / (structure.persistence_um * 1e3))
     halves = []
     for side in (0, 1):

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope import elementary
 from simscope.blas import single_blas_thread
+from simscope.elementary import normal_quantile
 from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.recipe import Recipe, TextureStructure, VolumeStructure
@@ -221,7 +221,7 @@ def _texture(
     field = random_field(key.child("structure/field"), sample, grid.shape, tuple(
         pitch / scale_nm for pitch in structure.voxel_nm))  # fmt: skip
     fill = np.array([_number(recipe, drawn, "structure.fill")])
-    level = float(elementary.normal_quantile(1.0 - fill)[0])
+    level = float(normal_quantile(1.0 - fill)[0])
     field -= np.float32(level)
     field *= np.float32(scale_nm / (MEAN_STEEPNESS * structure.edge_nm))
     if structure.form == "bodies":
