@@ -128,7 +128,8 @@ def test_generate_says_what_it_wrote_and_show_draws_it(folder, tmp_path):
     said = answer(
         "generate", folder / "small.yaml", "--samples", 2, "--seed", 9, "--out", out, "--expected"
     )
-    assert said == {"out": str(out), "samples": 2, "seed": 9, "bytes": out.stat().st_size}
+    written = {"out": str(out), "samples": 2, "seed": 9, "bytes": out.stat().st_size}
+    assert said == written | {"device": {"name": "cpu", "on_cpu": []}}
     answer("show", out, "--out", tmp_path / "sheet.png", "--sample", 1, "--no-truth")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
