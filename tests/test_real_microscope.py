@@ -32,7 +32,7 @@ def twin(walk):
 
 
 def test_gain_and_noise_read_off_the_frames_are_those_of_a_camera(twin):
-    assert 0.5 < twin.transfer.e_per_adu < 0.7
+    assert 0.45 < twin.transfer.e_per_adu < 0.6
     assert 2 < twin.recipe.camera.read_noise_e < 6
 
 
@@ -41,8 +41,8 @@ def test_simulated_frame_counts_like_the_real_ones(walk, twin):
     assert simulated.shape == real.shape[1:]
     assert twin.overlap > 0.9
     assert twin.gap_adu < 3
-    # the same noise at the same mean, so the same photon-transfer slope within its own error
-    again = walk.photon_transfer(simulated[None])
+    # the same noise at the same mean, so the same slope; eight frames give it to 5 %, both times
+    again = walk.photon_transfer(walk.ss.Simulator(twin.recipe, 3).batch(0, len(real)).images)
     assert again.e_per_adu == pytest.approx(twin.transfer.e_per_adu, rel=0.15)
 
 

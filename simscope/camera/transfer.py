@@ -4,7 +4,8 @@ Shot noise makes the variance of a pixel a straight line in its mean, ``variance
 read**2`` with ``K`` electrons per count (Janesick 2007, *Photon Transfer*). In images with
 structure, the noise is taken from the mixed second difference of 2x2 blocks, ``(a - b - c + d)/2``,
 which has the variance of one pixel and no contribution from any linear slope (after Immerkær 1996,
-CVIU 64:300), and the mean from the same blocks.
+CVIU 64:300), and the mean from the same blocks. Blocks are grouped by the mean of those around
+them: grouped by their own, noise would widen the range of means and flatten the line.
 """
 
 from __future__ import annotations
@@ -59,6 +60,14 @@ class PhotonTransfer:
         return float(np.sqrt(read_adu2) * self.e_per_adu)
 
 
+def _around(blocks: Floats) -> Floats:
+    """Mean of the eight blocks around each block of ``(frames, y, x)``, mirrored at the edges."""
+    padded = np.pad(blocks, ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    rows, columns = blocks.shape[1:]
+    total = sum(padded[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3))
+    return np.asarray((total - blocks) / 8)
+
+
 def photon_transfer(frames_adu: npt.ArrayLike, *, points: int = 24) -> PhotonTransfer:
     """Gain and background of a camera from ordinary frames ``(frames, y, x)`` [ADU].
 
@@ -79,8 +88,9 @@ def photon_transfer(frames_adu: npt.ArrayLike, *, points: int = 24) -> PhotonTra
     a, b, c, d = (frames[:, y::2, x::2] for y in (0, 1) for x in (0, 1))
     rows, columns = d.shape[1:]
     a, b, c = (part[:, :rows, :columns] for part in (a, b, c))
-    noise, mean = ((a - b - c + d) / 2).ravel(), ((a + b + c + d) / 4).ravel()
-    order = np.argsort(mean, kind="stable")[: int(0.8 * mean.size)]
+    blocks = (a + b + c + d) / 4
+    noise, mean = ((a - b - c + d) / 2).ravel(), blocks.ravel()
+    order = np.argsort(_around(blocks).ravel(), kind="stable")[: int(0.8 * mean.size)]
     groups = np.array_split(order, points)
     means = np.array([mean[group].mean() for group in groups])
     variances = np.array([(noise[group] ** 2).mean() for group in groups])
