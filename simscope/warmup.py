@@ -17,7 +17,7 @@ from simscope.kernels.caching import REMEDY
 from simscope.kernels.notice import NOTICE
 from simscope.recipe import Recipe, load_recipe, packaged_recipes
 
-FRAMES = 8  # enough for kernels to share them between threads
+FRAMES = 64  # enough for kernels to share them between threads; a sample alone may take others
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,5 @@ def _warm_one(recipe: Recipe, cache: Path | None) -> Warmed:
         simulator = Simulator(recipe, 0, threads=threads, cache=cache)
         samples = max(1, FRAMES // simulator.frames_per_sample)
         next(iter(simulator.chunks(0, samples)))
+        simulator[0]
     return Warmed(recipe.name, NOTICE.compiled - before, time.monotonic() - start)
