@@ -5,14 +5,14 @@ import json
 import numba
 import numpy as np
 import pytest
-from small_worlds import movie, snapshot, stack
+from small_worlds import SMALL, movie, snapshot, stack
 
 import simscope as ss
 from simscope.camera import adu_to_photons
 from simscope.dataset import forecast, forecast_rows, forecasting, readable_bytes
 from simscope.dataset.forecasting import nyquist_pixel_nm, timed_trial, undrawn
 from simscope.dataset.schema import Layout
-from simscope.recipe import Optics
+from simscope.recipe import Optics, Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
 
@@ -78,6 +78,34 @@ def test_dark_samples_have_no_signal_to_speak_of():
     outlook = forecast(sim)
     assert (outlook.photons_per_emitter, outlook.peak_snr) == (None, None)
     assert any("no emitter" in value for _, value in forecast_rows(outlook))
+
+
+def glowing_slab(folder, background):
+    """A structure that fills everything 400 nm thick, 8 photons of each 100 nm x 100 nm column."""
+    np.save(folder / "slab.npy", np.ones((2, 90, 90), np.float32))
+    volume = {"kind": "volume", "path": str(folder / "slab.npy"), "voxel_nm": [200, 100, 100]}
+    return Recipe.from_dict(
+        SMALL | {
+            "structure": volume | {"margin_nm": 2500},
+            "photophysics": {"kind": "steady", "photons_per_um3": 2000},
+            "background": {"photons_per_pixel": background},
+            "rendering": {"window_px": 49, "accept_energy_loss": True},
+        }
+    )  # fmt: skip
+
+
+def test_continuous_structures_are_judged_by_their_light(tmp_path):
+    outlook = forecast(ss.Simulator(glowing_slab(tmp_path, 5.0), 7))
+    held = 1.0 - outlook.energy_left_out
+    assert 8.0 * held * 0.999 < outlook.structure_photons < 8.0
+    assert outlook.brightest_photons == pytest.approx(outlook.structure_photons, rel=0.02)
+    rows = dict(forecast_rows(outlook))
+    assert rows["structure"].startswith("7.")
+    assert not any("emitter" in text for row in rows.items() for text in row)
+    camera = ss.Simulator(glowing_slab(tmp_path, 5.0), 7).resolved.camera
+    mean = camera.qe * outlook.brightest_photons
+    rest = camera.qe * 5.0 + camera.read_noise_e**2
+    assert outlook.peak_snr == pytest.approx(mean / np.sqrt(mean + rest), rel=0.05)
 
 
 @pytest.mark.parametrize("recipe", [snapshot(), movie(), stack()], ids=lambda recipe: recipe.name)

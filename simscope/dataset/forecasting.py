@@ -17,7 +17,7 @@ from simscope.dataset import codec
 from simscope.dataset.schema import Layout, checked_samples
 from simscope.errors import SimscopeWarning
 from simscope.optics import FREE_MOMENTS, GaussianSpots, SplineTable, moments, psf
-from simscope.recipe import Optics, ZernikeWavefront
+from simscope.recipe import Optics, Steady, ZernikeWavefront
 from simscope.recipe.draws import per_sample
 
 Floats = npt.NDArray[np.float64]
@@ -47,7 +47,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Derived numbers of a recipe; ``None`` where the trial samples held no emitter."""
+    """Derived numbers of a recipe; ``None`` where the trial samples held no emitter.
+
+    Continuous structures have no emitters: theirs are ``structure_photons``, mean light of the
+    structure per pixel and frame, and ``brightest_photons``, its light in a frame's brightest
+    pixel, both ``None`` for recipes with molecules.
+    """
 
     recipe: str
     sample_axes: str
@@ -57,6 +62,8 @@ class Forecast:
     nyquist_margin: float
     emitters_per_frame: float
     photons_per_emitter: float | None
+    structure_photons: float | None
+    brightest_photons: float | None
     background_photons: float
     peak_share: float | None
     peak_snr: float | None
@@ -96,6 +103,8 @@ def forecast(sim: Simulator, samples: int = 1000) -> Forecast:
     photons = trial.emitters["photons"].astype(np.float64)
     shares = peak_shares(sim, trial.emitters[:TRIAL_EMITTERS])
     background = background_photons(sim, trial)
+    mean, brightest = structure_photons(sim, len(trial.images), background)
+    signal = np.median(photons) * np.median(shares) if len(shares) else brightest
     limit = 2**sim.resolved.camera.bit_depth - 1
     return Forecast(
         recipe=sim.recipe.name,
@@ -106,9 +115,11 @@ def forecast(sim: Simulator, samples: int = 1000) -> Forecast:
         nyquist_margin=nyquist_nm / sim.recipe.pixel_nm,
         emitters_per_frame=len(photons) / len(trial.images),
         photons_per_emitter=float(photons.mean()) if len(photons) else None,
+        structure_photons=mean,
+        brightest_photons=brightest,
         background_photons=background,
         peak_share=float(np.median(shares)) if len(shares) else None,
-        peak_snr=peak_snr(sim, trial, shares, photons, background) if len(shares) else None,
+        peak_snr=None if signal is None else peak_snr(sim, trial, float(signal), background),
         window_px=int(sim.report["window_px"]),
         whole_frame=bool(sim.report.get("covers_frame", False)),
         energy_left_out=sim.report.get("energy_left_out_max"),
@@ -171,6 +182,22 @@ def background_photons(sim: Simulator, trial: Trial) -> float:
     return level if sim.resolved.optics.analyser is None else 0.5 * level
 
 
+def structure_photons(
+    sim: Simulator, frames: int, background: float
+) -> tuple[float, float] | tuple[None, None]:
+    """Mean light of a continuous structure per pixel, and in a frame's brightest pixel [photons].
+
+    Of the noiseless first frames, ``frames`` at most; the brightest pixel is the median over them.
+    None for molecules.
+    """
+    if not isinstance(sim.resolved.photophysics, Steady):
+        return None, None
+    count = math.ceil(frames / sim.frames_per_sample)
+    chunk = next(sim.chunks(0, count, max_bytes=TRIAL_BYTES, expected=True))
+    light = chunk.expected_photons.reshape(-1, *chunk.images.shape[-2:]) - background
+    return float(light.mean()), float(np.median(light.max(axis=(1, 2))))
+
+
 def peak_shares(sim: Simulator, emitters: npt.NDArray[Any]) -> Floats:
     """Share of an emitter's photons that falls into its brightest pixel, one per emitter.
 
@@ -223,10 +250,8 @@ def focus_positions_nm(sim: Simulator) -> Floats:
     return np.array([focus.mean()]) if positions is None else positions  # type: ignore[union-attr]
 
 
-def peak_snr(
-    sim: Simulator, trial: Trial, shares: Floats, photons: Floats, background: float
-) -> float:
-    """Signal over noise in the brightest pixel of a typical emitter, all camera noise included."""
+def peak_snr(sim: Simulator, trial: Trial, signal: float, background: float) -> float:
+    """Signal over noise of a pixel with ``signal`` photons on the background, all noise in."""
     camera = sim.resolved.camera
     drawn = {
         path.removeprefix("camera."): float(values.mean())
@@ -234,7 +259,7 @@ def peak_snr(
         if path.startswith("camera.")
     }
     exposure_s = sim.resolved.acquisition.exposure_ms * 1e-3
-    light = np.array([background, background + np.median(photons) * np.median(shares)])
+    light = np.array([background, background + signal])
     noise = noise_model(camera, None, light, exposure_s=exposure_s, parameters=drawn or None)
     return float((noise.mean_e[1] - noise.mean_e[0]) / np.sqrt(noise.variance_e2[1]))
 
@@ -263,14 +288,9 @@ def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
             "Nyquist pixel",
             f"{outlook.nyquist_pixel_nm:.1f} nm; pixel {margin} by {outlook.nyquist_margin:.2f}",
         ),
-        ("emitters per frame", f"{outlook.emitters_per_frame:.1f}"),
-        (
-            "photons per emitter",
-            _number(outlook.photons_per_emitter, "{:,.0f} a frame, on average"),
-        ),
+        *_light_rows(outlook),
         ("background", f"{outlook.background_photons:.1f} photons per pixel and frame"),
-        ("brightest pixel", _number(outlook.peak_share, "{:.1%} of an emitter's photons")),
-        ("peak SNR", _number(outlook.peak_snr, "{:.1f} for a typical emitter, all noise in")),
+        *_peak_rows(outlook),
         ("PSF window", f"{outlook.window_px} pixels"),
         ("light left out", _left_out(outlook)),
         ("saturated pixels", f"{outlook.saturated_share:.2%}"),
@@ -282,6 +302,30 @@ def forecast_rows(outlook: Forecast) -> list[tuple[str, str]]:
     ]
     rows += [("drawn", f"{path}: {label}") for path, label in outlook.drawn.items()]
     return rows + [("note", note) for note in outlook.warnings]
+
+
+def _light_rows(outlook: Forecast) -> list[tuple[str, str]]:
+    """What shines, in words: molecules or a structure."""
+    if outlook.structure_photons is not None:
+        mean = f"{outlook.structure_photons:,.1f} photons per pixel and frame, on average"
+        return [("structure", mean)]
+    each = _number(outlook.photons_per_emitter, "{:,.0f} a frame, on average")
+    return [
+        ("emitters per frame", f"{outlook.emitters_per_frame:.1f}"),
+        ("photons per emitter", each),
+    ]
+
+
+def _peak_rows(outlook: Forecast) -> list[tuple[str, str]]:
+    """Light and signal to noise in the brightest pixel, in words."""
+    if outlook.brightest_photons is not None:
+        brightest = f"{outlook.brightest_photons:,.0f} photons of the structure in a typical frame"
+        whose = "there"
+    else:
+        brightest = _number(outlook.peak_share, "{:.1%} of an emitter's photons")
+        whose = "for a typical emitter"
+    snr = _number(outlook.peak_snr, f"{{:.1f}} {whose}, all noise in")
+    return [("brightest pixel", brightest), ("peak SNR", snr)]
 
 
 def _number(value: float | None, form: str, absent: str = "no emitter in the trial") -> str:
