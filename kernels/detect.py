@@ -38,14 +38,15 @@ from simscope.kernels.numeric import (
     polynomial,
     select,
 )
+from simscope.kernels.packing import places_below
 from simscope.kernels.philox import philox4x32
 from simscope.kernels.poisson import (
-    GROUP,
     LARGEST_MEAN,
     TILE,
     filled_up,
     poisson_count,
     poisson_tile,
+    repeat_last,
 )
 from simscope.kernels.wide import wide_vectors
 
@@ -89,6 +90,7 @@ TINY = f32(1e-6)
 UNIT_24, HALF_UNIT_24 = floats32(2.0**-24, 2.0**-25)
 SHIFT_8 = np.uint32(8)
 ONE_WORD = np.uint32(1)
+UNSURE = f32(-1.0)  # instead of a variate
 BOUND = f32(0.751)  # 3/4 and room for rounding
 
 
@@ -168,90 +170,80 @@ def multiplied(electrons, normal, uniform_word, element, step, sample, k0, k1):
 
 
 @compiled
-def propose_tile(electrons, normals, uniform_words, values, open_flags):
-    """Proposals of a tile, 0 for dark pixels; flags and number of those not yet sure to stand."""
+def propose_tile(electrons, normals, uniform_words, values):
+    """Proposals of a tile, 0 for dark pixels; negative where not yet sure to stand."""
     wide_vectors()
-    left = np.int32(0)
     for i in range(electrons.size):
         value, d, y = gamma_proposal(max(electrons[i], ONE_32), normals[i])
-        lit = electrons[i] > ZERO_32
         sure = surely_stands(d, y, unit_uniform(uniform_words[i]))
-        values[i] = select(lit, value, ZERO_32)
-        open_flags[i] = np.int32(lit & (not sure))
-        left = np.int32(left + open_flags[i])
-    return left
+        value = select(sure, value, UNSURE)
+        values[i] = select(electrons[i] > ZERO_32, value, ZERO_32)
 
 
 @compiled
-def places_of(flags, places):
-    """Write where flags are set; their number."""
-    size = 0
-    for i in range(flags.size):
-        places[size] = i
-        size += flags[i]
-    return size
+def settle(shapes, normals, uniform_words, values):
+    """The proposals again, negative where they do not stand."""
+    wide_vectors()
+    for j in range(shapes.size):
+        value, d, y = gamma_proposal(shapes[j], normals[j])
+        values[j] = select(stands(d, y, unit_uniform(uniform_words[j])), value, UNSURE)
 
 
 @compiled
-def keep_flagged(places, flags, size):
-    """Move the flagged ones of the first ``size`` places to the front; their number."""
+def retry(shapes, elements, step, sample, draw, k0, k1, values):
+    """Values of one retry draw, negative where none stands."""
+    wide_vectors()
+    for j in range(shapes.size):
+        value, done = gamma_retry(shapes[j], elements[j], step, sample, draw, k0, k1)
+        values[j] = select(done, value, UNSURE)
+
+
+@compiled
+def put_back(places, picked, values, size):
+    """Write the first ``size`` picked values to their places; keep places of negative ones.
+
+    Returns how many are kept.
+    """
     kept = 0
     for j in range(size):
+        values[places[j]] = picked[j]
         places[kept] = places[j]
-        kept += flags[j]
+        kept += np.int64(picked[j] < ZERO_32)
     return kept
 
 
 @compiled
-def settle(shapes, normals, uniform_words, flags):
-    """Flag the proposals that do not stand."""
-    wide_vectors()
-    for j in range(shapes.size):
-        _, d, y = gamma_proposal(shapes[j], normals[j])
-        flags[j] = np.int32(not stands(d, y, unit_uniform(uniform_words[j])))
-
-
-@compiled
-def retry(shapes, elements, step, sample, draw, k0, k1, values, flags):
-    """Values of one retry draw; flags of those that do not stand."""
-    wide_vectors()
-    for j in range(shapes.size):
-        values[j], done = gamma_retry(shapes[j], elements[j], step, sample, draw, k0, k1)
-        flags[j] = np.int32(not done)
-
-
-@compiled
-def multiply_tile(
-    electrons, normals, uniform_words, values, flags, scratch, first, step, sample, k0, k1
-):
+def multiply_tile(electrons, normals, uniform_words, values, scratch, first, step, sample, k0, k1):
     """Write a Gamma(n, 1) variate of each electron number n into ``values``, 0 staying 0.
 
-    ``flags`` int32; ``scratch`` uint32 (4 or more, TILE). Pixels whose proposal is not sure to
-    stand are picked out side by side and looked at again, fewer with every draw.
+    ``scratch`` uint32 (4 or more, TILE). Pixels whose proposal is not sure to stand are picked out
+    side by side and looked at again, fewer with every draw.
     """
-    if propose_tile(electrons, normals, uniform_words, values, flags) == 0:
-        return
+    propose_tile(electrons, normals, uniform_words, values)
     places = scratch[0].view(np.int32)
+    size = places_below(values[: electrons.size], ZERO_32, places)
+    if size == 0:
+        return
     shapes, numbers = scratch[1].view(np.float32), scratch[2].view(np.float32)
-    uniforms = elements = scratch[3]
-    size = places_of(flags[: electrons.size], places)
-    whole = filled_up(places, size)
+    picked, uniforms = scratch[3].view(np.float32), scratch[4]
+    elements = uniforms
+    repeat_last(places, size)
+    whole = filled_up(size)
     for j in range(whole):
         shapes[j] = electrons[places[j]]
         numbers[j] = normals[places[j]]
         uniforms[j] = uniform_words[places[j]]
-    settle(shapes[:whole], numbers[:whole], uniforms[:whole], flags)
+    settle(shapes[:whole], numbers[:whole], uniforms[:whole], picked)
+    size = put_back(places, picked, values, size)
     draw = RETRY_DRAW
-    size = keep_flagged(places, flags, size)
     while size > 0:
-        whole = filled_up(places, size)
+        repeat_last(places, size)
+        whole = filled_up(size)
         for j in range(whole):
             shapes[j] = electrons[places[j]]
             elements[j] = np.uint32(first + places[j])
-        retry(shapes[:whole], elements, step, sample, draw, k0, k1, numbers, flags)
-        for j in range(size):
-            values[places[j]] = numbers[j]  # one that does not stand is overwritten by the next
-        size = keep_flagged(places, flags, size)
+        retry(shapes[:whole], elements, step, sample, draw, k0, k1, picked)
+        size = put_back(places, picked, values, size)
         draw = np.uint32(draw + ONE_WORD)
 
 
@@ -347,12 +339,12 @@ def detect_stripe(photons, maps, multiplies, parameters, top, start, step, sampl
     floats = np.empty((5, TILE), np.float32)
     words = np.empty((8, TILE), np.uint32)
     means, counts, values, normals, register = floats[0], floats[1], floats[2], floats[3], floats[4]
-    shot, uniform, flags, scratch = words[0], words[1], words[2].view(np.int32), words[3:]
+    shot, uniform, scratch = words[0], words[1], words[2:]
     saturated, cut, impossible = 0, 0, 0
     for begin in range(0, photons.size, TILE):
         end = min(begin + TILE, photons.size)
         n = end - begin
-        whole = (n + GROUP - 1) // GROUP * GROUP
+        whole = filled_up(n)
         means[n:whole] = ZERO_32
         first, last = start + begin, start + end
         if multiplies:
@@ -360,13 +352,11 @@ def detect_stripe(photons, maps, multiplies, parameters, top, start, step, sampl
         else:
             words_for_two(shot[:whole], normals, first, step, sample, k0, k1)
         impossible += expected_electrons(photons[begin:end], qe, dark_e, means)
-        poisson_tile(
-            means[:whole], shot, counts, flags, scratch, first, step, sample, SHOT_DRAW, k0, k1
-        )
+        poisson_tile(means[:whole], shot, counts, scratch, first, step, sample, SHOT_DRAW, k0, k1)
         charges = counts
         if multiplies:
             multiply_tile(
-                counts[:whole], register, uniform, values, flags, scratch,
+                counts[:whole], register, uniform, values, scratch,
                 first, step, sample, k0, k1,
             )  # fmt: skip
             charges = values

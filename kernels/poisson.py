@@ -45,10 +45,12 @@ from simscope.kernels.numeric import (
     select,
     tail_uniform32,
 )
+from simscope.kernels.packing import merge, places_below, split
 from simscope.kernels.philox import philox4x32
 from simscope.kernels.variates import unit_interval
 from simscope.kernels.wide import wide_vectors
 
+UNCERTAIN = f32(-1.0)
 LARGEST_MEAN = 1e7  # counts stay below 2^24, whole numbers in float32
 LOW_MEAN = f32(4.0)
 SUMMED_MEAN = 100.0
@@ -117,7 +119,7 @@ def settling_quantile32(q, tail):
 
 @inlined
 def high_mean_count(word, mean):
-    """Count for a mean of at least 4 and whether it is uncertain (1) or proven (0).
+    """Count for a mean of at least 4 and whether it is uncertain, else proven.
 
     The guard is the remainder ``(2.4e-3 w^8 + 1.2e-2) / mean^3`` of the expansion plus the float32
     rounding ``1.5e-6 sqrt(mean) (0.3 + |w|) + 2e-6``; both bounds hold with a factor to spare
@@ -139,7 +141,7 @@ def high_mean_count(word, mean):
     guard = fma(remainder, inverse_mean * inverse_mean * inverse_mean, rounding)
     count = whole_mean + whole
     uncertain = (min(fraction, ONE_32 - fraction) < guard) | (count < ZERO_32) | (tail < LAST_TAIL)
-    return count, np.int32(uncertain)
+    return count, uncertain
 
 
 LOW_INVERSES = floats32(*(1.0 / k for k in range(1, 13)))
@@ -148,7 +150,7 @@ LOW_GUARD = f32(4e-6)
 
 @inlined
 def low_mean_count(word, mean):
-    """Count for a mean below 4 and whether it is uncertain (1) or proven (0).
+    """Count for a mean below 4 and whether it is uncertain, else proven.
 
     The guard 4e-6 on the probability is over ten times the float32 rounding of the sums.
     """
@@ -164,7 +166,7 @@ def low_mean_count(word, mean):
         count = count + select(u > cumulative, ONE_32, ZERO_32)
         distance = min(distance, abs(u - cumulative))
     uncertain = (u > cumulative) | (distance < LOW_GUARD)
-    return count, np.int32(uncertain)
+    return count, uncertain
 
 
 # ---- float64, one at a time ---------------------------------------------------------------------
@@ -221,7 +223,7 @@ def poisson_count(word, mean, element, step, sample, draw, k0, k1):
         count, uncertain = low_mean_count(word, mean)
     else:
         count, uncertain = high_mean_count(word, mean)
-    if uncertain != 0:
+    if uncertain:
         return repaired_count(word, mean, element, step, sample, draw, k0, k1)
     return count
 
@@ -230,67 +232,37 @@ def poisson_count(word, mean, element, step, sample, draw, k0, k1):
 
 
 @compiled
-def high_mean_tile(means, words, counts, uncertain):
-    """Counts of a tile, right where the mean is at least 4; how many of those are uncertain."""
+def high_mean_tile(means, words, counts):
+    """Counts of a tile whose means are at least 4, uncertain ones -1."""
     wide_vectors()
-    doubts = np.int32(0)
     for i in range(means.size):
-        high = means[i] >= LOW_MEAN
-        counts[i], doubt = high_mean_count(words[i], max(means[i], LOW_MEAN))
-        uncertain[i] = select(high, doubt, np.int32(0))
-        doubts = np.int32(doubts + uncertain[i])
-    return doubts
+        count, uncertain = high_mean_count(words[i], means[i])
+        counts[i] = select(uncertain, UNCERTAIN, count)
 
 
 @compiled
-def low_mean_tile(means, words, counts, uncertain):
-    """Counts of a tile, right where the mean is below 4; how many of those are uncertain."""
+def low_mean_tile(means, words, counts):
+    """Counts of a tile whose means are below 4, uncertain ones -1."""
     wide_vectors()
-    doubts = np.int32(0)
     for i in range(means.size):
-        low = means[i] < LOW_MEAN
-        counts[i], doubt = low_mean_count(words[i], min(means[i], LOW_MEAN))
-        uncertain[i] = select(low, doubt, np.int32(0))
-        doubts = np.int32(doubts + uncertain[i])
-    return doubts
+        count, uncertain = low_mean_count(words[i], means[i])
+        counts[i] = select(uncertain, UNCERTAIN, count)
 
 
 @compiled
-def places_where(means, low, places):
-    """Write where the means are below 4, or at least 4 if not ``low``; their number."""
-    size = 0
-    for i in range(means.size):
-        places[size] = i
-        size += np.int64((means[i] < LOW_MEAN) == low)
-    return size
-
-
-@compiled
-def filled_up(places, size):
-    """Number of places after the last one is repeated until they fill whole vector registers.
+def filled_up(size):
+    """The next size that fills whole vector registers.
 
     What is left over would be computed one at a time, a dozen times slower each.
     """
-    whole = (size + GROUP - 1) // GROUP * GROUP
-    for j in range(size, whole):
-        places[j] = places[size - 1]
-    return whole
+    return (size + GROUP - 1) // GROUP * GROUP
 
 
 @compiled
-def pick(places, means, words, picked_means, picked_words):
-    """Gather the elements at ``places``."""
-    for j in range(places.size):
-        picked_means[j] = means[places[j]]
-        picked_words[j] = words[places[j]]
-
-
-@compiled
-def put_back(places, picked_counts, picked_flags, counts, uncertain):
-    """Scatter counts and flags to ``places``."""
-    for j in range(places.size):
-        counts[places[j]] = picked_counts[j]
-        uncertain[places[j]] = picked_flags[j]
+def repeat_last(values, size):
+    """Repeat the last of ``size`` values until they fill whole vector registers."""
+    for j in range(size, filled_up(size)):
+        values[j] = values[size - 1]
 
 
 @compiled
@@ -304,49 +276,40 @@ def low_means(means):
 
 
 @compiled
-def counts_of_tile(means, words, counts, uncertain, scratch):
-    """Counts and flags of a tile whatever its means; 0 only if none is uncertain.
-
-    The path that more of the means take runs over the whole tile, the other over the rest, picked
-    out side by side.
-    """
+def counts_of_mixed(means, words, counts, scratch):
+    """Counts of a tile with low and high means, which are set apart and put back."""
     size = means.size
+    floats = scratch.view(np.float32)
+    split(means, words, LOW_MEAN, floats[0], scratch[1], floats[2], scratch[3])
     low = low_means(means)
-    mostly_low = 2 * low > size
-    if mostly_low:
-        doubts = low_mean_tile(means, words, counts, uncertain)
-    else:
-        doubts = high_mean_tile(means, words, counts, uncertain)
-    rest = size - low if mostly_low else low
-    if rest == 0:
-        return doubts
-    places = scratch[0].view(np.int32)
-    places = places[: filled_up(places, places_where(means, not mostly_low, places))]
-    rest = places.size
-    flags, picked_means = scratch[1].view(np.int32)[:rest], scratch[2].view(np.float32)[:rest]
-    picked_words, picked_counts = scratch[3][:rest], scratch[4].view(np.float32)[:rest]
-    pick(places, means, words, picked_means, picked_words)
-    if mostly_low:
-        doubts += high_mean_tile(picked_means, picked_words, picked_counts, flags)
-    else:
-        doubts += low_mean_tile(picked_means, picked_words, picked_counts, flags)
-    put_back(places, picked_counts, flags, counts, uncertain)
-    return doubts
+    repeat_last(floats[0], low)
+    repeat_last(floats[2], size - low)
+    lows, highs = filled_up(low), filled_up(size - low)
+    low_mean_tile(floats[0, :lows], scratch[1, :lows], floats[4, :lows])
+    high_mean_tile(floats[2, :highs], scratch[3, :highs], floats[5, :highs])
+    merge(means, LOW_MEAN, floats[4], floats[5], counts)
 
 
 @compiled
-def poisson_tile(means, words, counts, uncertain, scratch, first, step, sample, draw, k0, k1):
+def poisson_tile(means, words, counts, scratch, first, step, sample, draw, k0, k1):
     """Write Poisson counts (float32 whole numbers) of one tile; element = ``first + i``.
 
-    ``means`` float32 in [0, 1e7], ``words`` one random word each, ``uncertain`` int32 scratch,
-    ``scratch`` uint32 (5, TILE). Which path computes a count depends on its own mean only, so
+    ``means`` float32 in [0, 1e7], ``words`` one random word each, a multiple of GROUP;
+    ``scratch`` uint32 (6, TILE). Which path computes a count depends on its own mean only, so
     tiles may be cut anywhere.
     """
-    if counts_of_tile(means, words, counts, uncertain, scratch) > 0:
-        for i in range(means.size):
-            if uncertain[i] != 0:
-                element = np.uint32(first + i)
-                counts[i] = repaired_count(words[i], means[i], element, step, sample, draw, k0, k1)
+    low = low_means(means)
+    if low == 0:
+        high_mean_tile(means, words, counts)
+    elif low == means.size:
+        low_mean_tile(means, words, counts)
+    else:
+        counts_of_mixed(means, words, counts, scratch)
+    places = scratch[0].view(np.int32)
+    for j in range(places_below(counts[: means.size], ZERO_32, places)):
+        i = places[j]
+        element = np.uint32(first + i)
+        counts[i] = repaired_count(words[i], means[i], element, step, sample, draw, k0, k1)
 
 
 @compiled
@@ -366,28 +329,19 @@ def fill_poisson(out, means, step, sample, draw, k0, k1):
     i takes word ``i % 4`` of the block at counter ``(i // 4, step, sample, draw)``; draws from
     2^31 on are reserved.
     """
-    words = np.empty(TILE, np.uint32)
+    words = np.zeros(TILE, np.uint32)
     counts = np.empty(TILE, np.float32)
-    uncertain = np.empty(TILE, np.int32)
-    scratch = np.empty((5, TILE), np.uint32)
-    tile_means = np.empty(TILE, np.float32)
+    scratch = np.empty((6, TILE), np.uint32)
+    means_of_tile = np.zeros(TILE, np.float32)
     for first in range(0, out.size, TILE):
         size = min(TILE, out.size - first)
         for i in range(size):
-            tile_means[i] = f32(means[first + i])
+            means_of_tile[i] = f32(means[first + i])
         fill_words(words[:size], first, step, sample, draw, k0, k1)
+        whole = filled_up(size)
         poisson_tile(
-            tile_means[:size],
-            words[:size],
-            counts[:size],
-            uncertain[:size],
-            scratch,
-            first,
-            step,
-            sample,
-            draw,
-            k0,
-            k1,
-        )
+            means_of_tile[:whole], words[:whole], counts, scratch,
+            first, step, sample, draw, k0, k1,
+        )  # fmt: skip
         for i in range(size):
             out[first + i] = counts[i]

@@ -119,14 +119,14 @@ def multiply(electrons, seed=8):
     """Register variates of these electron numbers, tile by tile as frames have them."""
     rng = np.random.default_rng(seed)
     values = np.empty_like(electrons)
-    scratch = np.empty((5, TILE), np.uint32)
+    scratch = np.empty((6, TILE), np.uint32)
     for begin in range(0, electrons.size, TILE):
         part = electrons[begin : begin + TILE]
         normals = rng.standard_normal(part.size).astype(np.float32)
         words = rng.integers(0, 2**32, part.size, dtype=np.uint32)
         counter = (begin, np.uint32(1), np.uint32(2), *KEY)
-        flags, out = np.empty(TILE, np.int32), values[begin : begin + TILE]
-        detect.multiply_tile(part, normals, words, out, flags, scratch, *counter)
+        out = values[begin : begin + TILE]
+        detect.multiply_tile(part, normals, words, out, scratch, *counter)
     return values
 
 
@@ -148,9 +148,9 @@ def test_one_pixel_of_the_register_equals_its_tile():
     rng = np.random.default_rng(4)
     normals = rng.standard_normal(electrons.size).astype(np.float32)
     words = rng.integers(0, 2**32, electrons.size, dtype=np.uint32)
-    values, flags = np.empty_like(electrons), np.empty(TILE, np.int32)
-    scratch, counter = np.empty((5, TILE), np.uint32), (np.uint32(1), np.uint32(2), *KEY)
-    detect.multiply_tile(electrons, normals, words, values, flags, scratch, 7, *counter)
+    values = np.empty_like(electrons)
+    scratch, counter = np.empty((6, TILE), np.uint32), (np.uint32(1), np.uint32(2), *KEY)
+    detect.multiply_tile(electrons, normals, words, values, scratch, 7, *counter)
     alone = [
         detect.multiplied(n, normals[i], words[i], np.uint32(7 + i), *counter)
         for i, n in enumerate(electrons)
