@@ -42,6 +42,7 @@ from simscope.kernels.packing import places_below
 from simscope.kernels.philox import philox4x32
 from simscope.kernels.poisson import (
     LARGEST_MEAN,
+    ROW,
     TILE,
     filled_up,
     poisson_count,
@@ -216,7 +217,7 @@ def put_back(places, picked, values, size):
 def multiply_tile(electrons, normals, uniform_words, values, scratch, first, step, sample, k0, k1):
     """Write a Gamma(n, 1) variate of each electron number n into ``values``, 0 staying 0.
 
-    ``scratch`` uint32 (4 or more, TILE). Pixels whose proposal is not sure to stand are picked out
+    ``scratch`` uint32 (5 or more, ROW). Pixels whose proposal is not sure to stand are picked out
     side by side and looked at again, fewer with every draw.
     """
     propose_tile(electrons, normals, uniform_words, values)
@@ -336,8 +337,8 @@ def detect_stripe(photons, maps, multiplies, parameters, top, start, step, sampl
     full_well_e), float32; ``maps`` (3, pixels of the frame).
     """
     qe, dark_e, em_gain = parameters[:3]
-    floats = np.empty((5, TILE), np.float32)
-    words = np.empty((8, TILE), np.uint32)
+    floats = np.empty((5, ROW), np.float32)
+    words = np.empty((8, ROW), np.uint32)
     means, counts, values, normals, register = floats[0], floats[1], floats[2], floats[3], floats[4]
     shot, uniform, scratch = words[0], words[1], words[2:]
     saturated, cut, impossible = 0, 0, 0

@@ -351,16 +351,21 @@ EXP_32 = floats32(
 
 
 @inlined
+def exponent_and_rest32(x):
+    """k and f of a positive normal float32 ``2^k (1 + f)``, with sqrt(1/2) < 1 + f < sqrt(2)."""
+    bits = bits_of_float32(x)
+    k = np.int32(np.int32(bits - SQRT_HALF_32) >> FRACTION_BITS_32)
+    return f32(k), float32_of_bits(np.int32(bits - np.int32(k << FRACTION_BITS_32))) - ONE_32
+
+
+@inlined
 def log32(x):
     """Natural logarithm of a positive normal float32, error below 1 ulp (Cephes).
 
     With x = 2^k (1 + f), sqrt(1/2) < 1 + f < sqrt(2): log(1 + f) = f - f^2/2 + f^3 P(f).
     """
-    bits = bits_of_float32(x)
-    k = np.int32(np.int32(bits - SQRT_HALF_32) >> FRACTION_BITS_32)
-    f = float32_of_bits(np.int32(bits - np.int32(k << FRACTION_BITS_32))) - ONE_32
+    k, f = exponent_and_rest32(x)
     z = f * f
-    k = f32(k)
     small = fma(k, LN2_LOW_32, polynomial(f, LOG_32) * f * z)
     return fma(k, LN2_HIGH_32, f + fma(-HALF_32, z, small))
 

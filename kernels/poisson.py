@@ -28,18 +28,17 @@ from simscope.kernels.inversion import (
     stirling_error,
 )
 from simscope.kernels.numeric import (
-    FOUR_32,
     HALF_32,
     ONE_32,
     ZERO_32,
     centred_uniform32,
     exp32,
     exp64,
+    exponent_and_rest32,
     f32,
     floats32,
     floor,
     fma,
-    log32,
     normal_quantile64,
     polynomial,
     select,
@@ -50,11 +49,11 @@ from simscope.kernels.philox import philox4x32
 from simscope.kernels.variates import unit_interval
 from simscope.kernels.wide import wide_vectors
 
-UNCERTAIN = f32(-1.0)
 LARGEST_MEAN = 1e7  # counts stay below 2^24, whole numbers in float32
 LOW_MEAN = f32(4.0)
 SUMMED_MEAN = 100.0
 TILE = 1024
+ROW = TILE + 48  # tiles in turn must not lie in the same places of the cache
 GROUP = 32  # TILE is a multiple of it, and it of any processor's vectors
 LOWER_BITS_DRAW = np.uint32(0x80000000)  # draws from here on supply the 20 lower bits
 
@@ -66,15 +65,16 @@ EXPANSION_64 = (  # polynomials in w^2; the second, fourth and sixth are multipl
     (228 / 408240, 675 / 408240, -5189 / 408240, -256 / 408240),
     (-303399 / 1175731200, -994674 / 1175731200, 10591636 / 1175731200, 2198936 / 1175731200),
 )
-EXPANSION_32 = tuple(floats32(*term) for term in EXPANSION_64)
+EXPANSION_32 = tuple(floats32(*term) for term in EXPANSION_64[:5])
 
 
 @inlined
 def expansion(w, inverse_root, terms):
-    """Correction ``Q - mean - sqrt(mean) w`` of the normal approximation, six terms."""
+    """Correction ``Q - mean - sqrt(mean) w`` of the normal approximation, five or six terms."""
     w2 = w * w
-    value = w * polynomial(w2, terms[5])
-    value = fma(value, inverse_root, polynomial(w2, terms[4]))
+    value = polynomial(w2, terms[4])
+    if len(terms) > 5:
+        value = fma(w * polynomial(w2, terms[5]), inverse_root, value)
     value = fma(value, inverse_root, w * polynomial(w2, terms[3]))
     value = fma(value, inverse_root, polynomial(w2, terms[2]))
     value = fma(value, inverse_root, w * polynomial(w2, terms[1]))
@@ -83,25 +83,32 @@ def expansion(w, inverse_root, terms):
 
 # ---- float32, vectorised ------------------------------------------------------------------------
 
-REMAINDER_W8, REMAINDER_1 = floats32(2.4e-3, 1.2e-2)
-ROUNDING_ROOT, ROUNDING_W, ROUNDING_1 = floats32(1.5e-6, 0.3, 2e-6)
-LAST_TAIL = f32(1e-5)
-
-
-QUANTILE_MIDDLE = f32(5.1)
+UNCERTAIN = f32(-1.0)  # instead of a count
+REMAINDER_W6, REMAINDER_1 = floats32(6e-3, 3e-2)
+ROUNDING_ROOT, ROUNDING_W, ROUNDING_1 = floats32(2e-6, 6e-7, 2e-6)
+LAST_TAIL, LN2_32 = floats32(1e-5, math.log(2.0))
+SHIFTED_LOG = floats32(
+    1.186141573e-01,
+    -1.896798329e-01,
+    2.061691759e-01,
+    -2.487045223e-01,
+    3.330125048e-01,
+    -5.000254177e-01,
+    1.000003881e00,
+    9.175736165e-08 + 6.5,
+)
 QUANTILE = floats32(
-    -5.710428675e-11,
-    1.504386993e-10,
-    6.429781657e-09,
-    -4.499179082e-08,
-    -6.457191305e-08,
-    2.919531628e-06,
-    -2.781253649e-05,
-    1.337859667e-04,
-    4.256435094e-04,
-    -2.042611885e-02,
-    6.003448040e-01,
-    5.942837234e00,
+    2.839313321e-10,
+    -2.552377414e-09,
+    -5.308130932e-08,
+    -2.668187304e-08,
+    3.107305267e-06,
+    2.860079711e-05,
+    1.301578244e-04,
+    -4.373464835e-04,
+    -2.040308252e-02,
+    -5.997799561e-01,
+    5.951058836e00,
 )
 
 
@@ -109,20 +116,21 @@ QUANTILE = floats32(
 def settling_quantile32(q, tail):
     """Standard normal quantile at probability ``q + 1/2``, for tails of at least 1e-5.
 
-    Quantile over q as a polynomial in ``-log(1 - 4 q^2)`` up to 10.2, fitted with least largest
-    relative error, 1.3e-7, to the inverse of the error function; with rounding 3e-7. What lies
-    further out is not settled here, so neither a root nor a second polynomial is needed.
+    Quantile over q as a polynomial in ``log(tail (1 - tail)) + 6.5``, fitted with least largest
+    relative error, 6.5e-7, to the inverse of the error function; with the logarithm's, 2e-7, and
+    rounding 1.2e-6. What lies further out is not settled here, so neither a root nor a second
+    polynomial is needed.
     """
-    w = -log32(FOUR_32 * tail * (ONE_32 - tail))
-    return q * polynomial(w - QUANTILE_MIDDLE, QUANTILE)
+    k, f = exponent_and_rest32(fma(-tail, tail, tail))
+    return q * polynomial(fma(k, LN2_32, polynomial(f, SHIFTED_LOG)), QUANTILE)
 
 
 @inlined
 def high_mean_count(word, mean):
-    """Count for a mean of at least 4 and whether it is uncertain, else proven.
+    """Count for a mean of at least 4, UNCERTAIN where it is not proven.
 
-    The guard is the remainder ``(2.4e-3 w^8 + 1.2e-2) / mean^3`` of the expansion plus the float32
-    rounding ``1.5e-6 sqrt(mean) (0.3 + |w|) + 2e-6``; both bounds hold with a factor to spare
+    The guard is the remainder ``(6e-3 w^6 + 3e-2) / mean^(5/2)`` of the expansion plus the float32
+    rounding ``sqrt(mean) (6e-7 + 2e-6 |w|) + 2e-6``; both bounds hold with a factor to spare
     against the exact quantile (``tests/test_poisson.py`` probes the words beside every edge).
     """
     tail = tail_uniform32(word)
@@ -134,39 +142,39 @@ def high_mean_count(word, mean):
     above = fma(root, w, shift)
     whole = floor(above)
     fraction = above - whole
-    w4 = (w * w) * (w * w)
+    w2 = w * w
     inverse_mean = inverse_root * inverse_root
-    rounding = fma(ROUNDING_ROOT * root, ROUNDING_W + abs(w), ROUNDING_1)
-    remainder = fma(REMAINDER_W8 * w4, w4, REMAINDER_1)
-    guard = fma(remainder, inverse_mean * inverse_mean * inverse_mean, rounding)
-    count = whole_mean + whole
-    uncertain = (min(fraction, ONE_32 - fraction) < guard) | (count < ZERO_32) | (tail < LAST_TAIL)
-    return count, uncertain
+    rounding = fma(root, fma(ROUNDING_ROOT, abs(w), ROUNDING_W), ROUNDING_1)
+    remainder = fma(REMAINDER_W6 * w2, w2 * w2, REMAINDER_1)
+    guard = fma(remainder * inverse_root, inverse_mean * inverse_mean, rounding)
+    uncertain = (min(fraction, ONE_32 - fraction) < guard) | (tail < LAST_TAIL)
+    return select(uncertain, UNCERTAIN, whole_mean + whole)
 
 
-LOW_INVERSES = floats32(*(1.0 / k for k in range(1, 13)))
+LOW_COUNTS = 13
+INVERSE_FACTORIALS = floats32(*(1.0 / math.factorial(k) for k in range(1, LOW_COUNTS)))
 LOW_GUARD = f32(4e-6)
 
 
 @inlined
 def low_mean_count(word, mean):
-    """Count for a mean below 4 and whether it is uncertain, else proven.
+    """Count for a mean below 4, UNCERTAIN where it is not proven.
 
-    The guard 4e-6 on the probability is over ten times the float32 rounding of the sums.
+    ``u exp(mean)`` is compared with the sums of ``mean^k / k!``. The guard, 4e-6 on the
+    probability, is several times the float32 rounding of the sums.
     """
-    u = HALF_32 + centred_uniform32(word)
-    probability = exp32(-mean)
-    cumulative = probability
-    count = select(u > cumulative, ONE_32, ZERO_32)
-    distance = abs(u - cumulative)
-    for k in range(len(LOW_INVERSES)):
-        ratio = mean * LOW_INVERSES[k]
-        cumulative = fma(probability, ratio, cumulative)
-        probability = probability * ratio
-        count = count + select(u > cumulative, ONE_32, ZERO_32)
-        distance = min(distance, abs(u - cumulative))
-    uncertain = (u > cumulative) | (distance < LOW_GUARD)
-    return count, uncertain
+    scale = exp32(mean)
+    rest = fma(HALF_32 + centred_uniform32(word), scale, -ONE_32)
+    count = select(rest > ZERO_32, ONE_32, ZERO_32)
+    distance = abs(rest)
+    power = ONE_32
+    for k in range(len(INVERSE_FACTORIALS)):
+        power = power * mean
+        rest = fma(-power, INVERSE_FACTORIALS[k], rest)
+        count = count + select(rest > ZERO_32, ONE_32, ZERO_32)
+        distance = min(distance, abs(rest))
+    uncertain = (rest > ZERO_32) | (distance < LOW_GUARD * scale)
+    return select(uncertain, UNCERTAIN, count)
 
 
 # ---- float64, one at a time ---------------------------------------------------------------------
@@ -219,11 +227,8 @@ def poisson_count(word, mean, element, step, sample, draw, k0, k1):
     ``word`` is the variate's random word; the counter's own block at ``draw + 2^31`` gives the
     lower bits where they are needed.
     """
-    if mean < LOW_MEAN:
-        count, uncertain = low_mean_count(word, mean)
-    else:
-        count, uncertain = high_mean_count(word, mean)
-    if uncertain:
+    count = low_mean_count(word, mean) if mean < LOW_MEAN else high_mean_count(word, mean)
+    if count < ZERO_32:
         return repaired_count(word, mean, element, step, sample, draw, k0, k1)
     return count
 
@@ -233,20 +238,18 @@ def poisson_count(word, mean, element, step, sample, draw, k0, k1):
 
 @compiled
 def high_mean_tile(means, words, counts):
-    """Counts of a tile whose means are at least 4, uncertain ones -1."""
+    """Counts of a tile whose means are at least 4, negative where uncertain."""
     wide_vectors()
     for i in range(means.size):
-        count, uncertain = high_mean_count(words[i], means[i])
-        counts[i] = select(uncertain, UNCERTAIN, count)
+        counts[i] = high_mean_count(words[i], means[i])
 
 
 @compiled
 def low_mean_tile(means, words, counts):
-    """Counts of a tile whose means are below 4, uncertain ones -1."""
+    """Counts of a tile whose means are below 4, negative where uncertain."""
     wide_vectors()
     for i in range(means.size):
-        count, uncertain = low_mean_count(words[i], means[i])
-        counts[i] = select(uncertain, UNCERTAIN, count)
+        counts[i] = low_mean_count(words[i], means[i])
 
 
 @compiled
@@ -280,8 +283,7 @@ def counts_of_mixed(means, words, counts, scratch):
     """Counts of a tile with low and high means, which are set apart and put back."""
     size = means.size
     floats = scratch.view(np.float32)
-    split(means, words, LOW_MEAN, floats[0], scratch[1], floats[2], scratch[3])
-    low = low_means(means)
+    low = split(means, words, LOW_MEAN, floats[0], scratch[1], floats[2], scratch[3])
     repeat_last(floats[0], low)
     repeat_last(floats[2], size - low)
     lows, highs = filled_up(low), filled_up(size - low)
@@ -295,7 +297,7 @@ def poisson_tile(means, words, counts, scratch, first, step, sample, draw, k0, k
     """Write Poisson counts (float32 whole numbers) of one tile; element = ``first + i``.
 
     ``means`` float32 in [0, 1e7], ``words`` one random word each, a multiple of GROUP;
-    ``scratch`` uint32 (6, TILE). Which path computes a count depends on its own mean only, so
+    ``scratch`` uint32 (6, ROW). Which path computes a count depends on its own mean only, so
     tiles may be cut anywhere.
     """
     low = low_means(means)
@@ -331,7 +333,7 @@ def fill_poisson(out, means, step, sample, draw, k0, k1):
     """
     words = np.zeros(TILE, np.uint32)
     counts = np.empty(TILE, np.float32)
-    scratch = np.empty((6, TILE), np.uint32)
+    scratch = np.empty((6, ROW), np.uint32)
     means_of_tile = np.zeros(TILE, np.float32)
     for first in range(0, out.size, TILE):
         size = min(TILE, out.size - first)

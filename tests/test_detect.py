@@ -14,7 +14,7 @@ from scipy import stats
 from simscope.kernels import detect
 from simscope.kernels.detect import STRIPE
 from simscope.kernels.normal_pair import normal_pair32
-from simscope.kernels.poisson import TILE
+from simscope.kernels.poisson import ROW, TILE
 
 KEY = (np.uint32(77), np.uint32(99))
 FALSE_ALARM = 1e-4
@@ -119,7 +119,7 @@ def multiply(electrons, seed=8):
     """Register variates of these electron numbers, tile by tile as frames have them."""
     rng = np.random.default_rng(seed)
     values = np.empty_like(electrons)
-    scratch = np.empty((6, TILE), np.uint32)
+    scratch = np.empty((6, ROW), np.uint32)
     for begin in range(0, electrons.size, TILE):
         part = electrons[begin : begin + TILE]
         normals = rng.standard_normal(part.size).astype(np.float32)
@@ -149,7 +149,7 @@ def test_one_pixel_of_the_register_equals_its_tile():
     normals = rng.standard_normal(electrons.size).astype(np.float32)
     words = rng.integers(0, 2**32, electrons.size, dtype=np.uint32)
     values = np.empty_like(electrons)
-    scratch, counter = np.empty((6, TILE), np.uint32), (np.uint32(1), np.uint32(2), *KEY)
+    scratch, counter = np.empty((6, ROW), np.uint32), (np.uint32(1), np.uint32(2), *KEY)
     detect.multiply_tile(electrons, normals, words, values, scratch, 7, *counter)
     alone = [
         detect.multiplied(n, normals[i], words[i], np.uint32(7 + i), *counter)
