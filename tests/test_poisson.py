@@ -12,9 +12,9 @@ from goodness import fit_of_counts, fit_of_tails
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import philox4x32_10, poisson_quantile, unit_interval
-from scipy import stats
+from scipy import special, stats
 
-from simscope.kernels import inversion, poisson
+from simscope.kernels import inversion, numeric, poisson
 from simscope.keys import Key
 
 FALSE_ALARM = 1e-4
@@ -136,6 +136,39 @@ def test_no_count_beside_an_edge_is_settled_wrongly():
         counts, doubts = settled(words, mean)
         wrong = ~doubts & (counts != exact)
         assert not wrong.any(), f"mean {mean}: word {words[wrong][0]} gives {counts[wrong][0]}"
+
+
+def test_the_guard_exceeds_the_remainder_of_the_expansion():
+    # Q at known u, from both tails of the incomplete gamma function; settled are tails from 1e-5.
+    for mean in np.geomspace(4, 1e4, 40):
+        root = np.sqrt(mean)
+        exact = np.linspace(max(1e-9, mean - 4.6 * root - 1), mean + 5.5 * root + 4, 2001)
+        below, above = special.gammaincc(exact, mean), special.gammainc(exact, mean)
+        w = np.where(below < 0.5, special.ndtri(below), -special.ndtri(above))
+        terms = poisson.EXPANSION_64[:5]
+        found = mean + root * w + expansion_twin(w, 1 / root, terms)
+        guard = (6e-3 * w**6 + 3e-2) / mean**2.5
+        seen = np.minimum(below, above) > 0.9e-5
+        assert np.all(np.abs(found - exact)[seen] < 0.75 * guard[seen])
+
+
+def expansion_twin(w, inverse_root, terms):
+    """Sum of the corrections, each a polynomial in w squared, every second times w."""
+    return sum(
+        w ** (k % 2) * np.polyval(term, w**2) * inverse_root**k for k, term in enumerate(terms)
+    )
+
+
+def test_settling_quantile_is_right_to_the_digits_the_guard_counts_on():
+    # 2e-6 of w is guarded against; words of either half, down to the last tail.
+    tails = np.r_[np.geomspace(1e-5, 0.5, 4000, endpoint=False), 0.5 - np.geomspace(1e-7, 0.1, 500)]
+    words = (tails * 2**32).astype(np.uint32)
+    for word in np.r_[words, ~words]:
+        tail, q = numeric.tail_uniform32(word), numeric.centred_uniform32(word)
+        # double precision of the word itself, by the tail that keeps its digits
+        exact_tail = (min(int(word), 2**32 - 1 - int(word)) + 0.5) / 2**32
+        exact = np.copysign(special.ndtri(exact_tail), q)
+        assert poisson.settling_quantile32(q, tail) == pytest.approx(exact, rel=1.3e-6, abs=2e-7)
 
 
 @needs_speed
