@@ -23,7 +23,7 @@ import math
 import numpy as np
 from numba import get_num_threads, prange
 
-from simscope.kernels.compiled import compiled, inlined, threaded
+from simscope.kernels.compiled import compiled, inlined, pasted, threaded
 from simscope.kernels.normal_pair import normal_pair32
 from simscope.kernels.numeric import (
     HALF_32,
@@ -329,7 +329,7 @@ def digitise(electrons, normals, gain, offset_adu, read_noise, em_gain, camera, 
 # ---- a stripe of a frame ------------------------------------------------------------------------
 
 
-@compiled
+@pasted
 def detect_stripe(photons, maps, multiplies, parameters, top, start, step, sample, k0, k1, adu):
     """Counts of pixels ``start ...`` of one frame; numbers saturated, cut at zero, impossible.
 
@@ -370,7 +370,7 @@ def detect_stripe(photons, maps, multiplies, parameters, top, start, step, sampl
     return saturated, cut, impossible
 
 
-@compiled
+@pasted
 def detect_unit(
     unit, stripes, photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, counted
 ):
