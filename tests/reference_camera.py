@@ -48,14 +48,15 @@ def detect_pixel(photons, pixel, frame, sample, key, camera):
     electrons = poisson_quantile(unit_interval(shot, lower), mean)
     if multiplies and electrons > 0:
         first = (register, words[3])
-        electrons = _register(electrons, first, pixel, frame, sample, key) * camera["em_gain"]
+        electrons = amplified(electrons, first, pixel, frame, sample, key) * camera["em_gain"]
     held = min(electrons, camera["full_well_e"])
     value = held + camera["read_noise_e"] * camera["read_noise"] * normal
     level = camera["baseline_adu"] + camera["offset_adu"] + 0.5
     return camera["gain"] * value / camera["e_per_adu"] + level
 
 
-def _register(electrons, first, pixel, frame, sample, key):
+def amplified(electrons, first, pixel, frame, sample, key):
+    """Gamma variate of some electrons: the first that stands of ``first`` (x, word) and more."""
     proposals = [first]
     for draw in range(1, 20):
         words = philox4x32_10((pixel, frame, sample, draw), key)
