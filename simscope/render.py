@@ -21,6 +21,7 @@ from simscope import sample as samples_of
 from simscope.blas import single_blas_thread
 from simscope.device import CPU, Device
 from simscope.errors import RecipeError
+from simscope.kernels import patches as kernels
 from simscope.recipe import (
     BeadStructure,
     Distribution,
@@ -332,25 +333,23 @@ class ExactRenderer:
         frames = last - first
         if out is None:
             out = np.zeros((len(run.indices) * frames, *self.shape), np.float32)
-        corner, shift_nm = self._places(run.molecules)
+        place, shift_nm = self._places(run.molecules)
         with single_blas_thread():
             free = run.molecules.polar_deg is None
             if isinstance(self.recipe.structure, BeadStructure) and free:
                 patches = self._bead_patches(run, shift_nm)
                 who, within = shining.molecule, shining.frame % frames
                 plane = within if self.planes_nm is not None else np.zeros_like(within)
+                which = who * patches.shape[1] + plane
             else:
-                patches, who, plane = self._patches(run, shining, frames, shift_nm)
-            for k, frame in enumerate(shining.frame):
-                patch = shining.photons[k] * patches[who[k], plane[k]]
-                _add_patch(out[frame], patch, *corner[:, shining.molecule[k]])
+                patches, which = self._patches(run, shining, frames, shift_nm)
+        _add_patches(patches, which, place[:, shining.molecule], shining, out)
         return out
 
-    def _places(self, molecules: Molecules) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Pixel (row, column) that holds each molecule, and its shift (x, y) from its middle."""
-        place = np.stack([molecules.y_nm, molecules.x_nm]).astype(np.float64) / self.pixel_nm
-        corner = np.floor(place).astype(np.int64)
-        return corner, ((place - corner - 0.5) * self.pixel_nm)[::-1]
+    def _places(self, molecules: Molecules) -> tuple[Floats, Floats]:
+        """Places (x, y) of molecules [px], and their shifts from the middle of a pixel [nm]."""
+        place = np.stack([molecules.x_nm, molecules.y_nm]).astype(np.float64) / self.pixel_nm
+        return place, (place - np.floor(place) - 0.5) * self.pixel_nm
 
     def _bead_patches(self, run: Run, shift_nm: Floats) -> npt.NDArray[np.float32]:
         """Probability per pixel of each sample's bead, float32 ``(samples, planes, y, x)``."""
@@ -370,7 +369,7 @@ class ExactRenderer:
 
     def _patches(
         self, run: Run, shining: Shining, frames: int, shift_nm: Floats
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Patches ``(n, 1, y, x)`` of every distinct molecule and focus, and each row's patch."""
         sample = run.molecules.sample[shining.molecule]
         focus = (
@@ -386,8 +385,7 @@ class ExactRenderer:
         coefficients = self._coefficients_nm(run)[who]
         moment = molecule_moments(run.molecules)
         images = self._images(places, coefficients, None if moment is None else moment[who])
-        patches = self._tapered(images[:, None], shift_nm[:, who])
-        return patches, back.ravel(), np.zeros(len(back.ravel()), np.int64)
+        return self._tapered(images[:, None], shift_nm[:, who]), back.ravel()
 
     def _images(
         self, places: Floats, coefficients_nm: Floats, moments: Floats | None
@@ -420,7 +418,7 @@ class ExactRenderer:
     def _tapered(
         self, patches: npt.NDArray[np.float32], shift_nm: Floats
     ) -> npt.NDArray[np.float32]:
-        """Patches ``(n, planes, y, x)`` falling to zero at the window's edge if it may be seen."""
+        """Patches ``(n, planes, y, x)``, made to fall to zero at an edge that may be seen."""
         if self.covers_frame:
             return patches
         pixel = np.arange(self.window_px) - self.window_px // 2
@@ -428,8 +426,8 @@ class ExactRenderer:
             opticses.taper(pixel - shift[:, None] / self.pixel_nm, self.window_px)
             for shift in shift_nm
         )
-        weight = weight_y[:, :, None] * weight_x[:, None, :]
-        return patches * weight[:, None].astype(np.float32)
+        kernels.fade_patches(patches, weight_y, weight_x)
+        return patches
 
     def _judged_loss(self) -> float:
         """Largest share of light left out, over the corners of heights, foci and wavefronts."""
@@ -498,16 +496,21 @@ def molecule_moments(molecules: Molecules) -> Floats | None:
     return opticses.moments(*(np.radians(np.asarray(a, np.float64)) for a in angles))
 
 
-def _add_patch(
-    frame: npt.NDArray[np.float32], patch: npt.NDArray[np.float32], row: int, column: int
+def _add_patches(
+    patches: npt.NDArray[np.float32],
+    which: npt.NDArray[np.int64],
+    place: Floats,
+    shining: Shining,
+    out: npt.NDArray[np.float32],
 ) -> None:
-    """Add a patch centred on pixel (row, column), the parts outside the frame left out."""
-    half = patch.shape[0] // 2
-    top, left = row - half, column - half
-    y0, y1 = max(top, 0), min(top + patch.shape[0], frame.shape[0])
-    x0, x1 = max(left, 0), min(left + patch.shape[1], frame.shape[1])
-    if y0 < y1 and x0 < x1:
-        frame[y0:y1, x0:x1] += patch[y0 - top : y1 - top, x0 - left : x1 - left]
+    """Add the patch ``which`` of every row of light, at places (x, y) [px], to frames."""
+    flat = patches.reshape(-1, *patches.shape[2:])
+    photons = np.asarray(shining.photons, np.float32)
+    rows = flat, which, photons, place[0], place[1], shining.offsets, out
+    if numba.get_num_threads() == 1:
+        kernels.add_to_frames(*rows, 0, len(out))
+    else:
+        kernels.add_patches(*rows)
 
 
 def _largest(value: float | Distribution) -> float:
