@@ -99,6 +99,20 @@ def test_a_movie_by_windows_is_the_movie_in_one_go(cache):
     assert np.array_equal(counts, np.diff(whole.emitter_offsets))
 
 
+def test_snapshots_by_windows_are_those_in_one_go(cache):
+    acquisition = {"shape": [24, 20], "frames": 9}
+    sim = simulator(cache, acquisition=acquisition, photophysics={
+        "kind": "snapshot", "photons": {"gamma": [4, 500]}, "active_fraction": 0.5,
+    })  # fmt: skip
+    whole = sim.batch(1, 2)
+    chunks = list(sim.chunks(1, 2, max_bytes=2 * 24 * 20 * 4))
+    assert len(chunks) > 3
+    images = np.concatenate([chunk.images[0] for chunk in chunks])
+    assert np.array_equal(images, whole.images[0])
+    emitters = np.concatenate([chunk.emitters for chunk in chunks])
+    assert np.array_equal(emitters, whole.emitters)
+
+
 def test_short_samples_come_several_to_a_chunk(cache):
     sim = simulator(cache)
     chunks = list(sim.chunks(3, 10, max_bytes=40_000))

@@ -51,3 +51,11 @@ def test_gamma_quantile_is_that_of_the_distribution(shape):
 def test_scalars_and_grids_keep_their_shape():
     assert elementary.exp(np.zeros((2, 3))).shape == (2, 3)
     assert elementary.exp(0.0).shape == ()
+
+
+def test_end_pieces_of_a_spline_reach_beyond_the_ends():
+    cubes = elementary.Spline(
+        1.0, 0.5, np.array([[1.0, 1, 1], [3, 4.5, 6], [3, 6.75, 12], [1, 3.375, 8]])
+    )
+    places = np.array([-1.0, 1.0, 1.4, 1.5, 2.2, 2.5, 4.0])
+    assert cubes(places) == pytest.approx(places**3, rel=1e-14, abs=1e-14)

@@ -5,6 +5,7 @@ What happens once in a thousand or a billion draws shows in no histogram. Here i
 
 import numpy as np
 import pytest
+from gpu_stand_in import under_simulator
 from reference import philox4x32_10, poisson_quantile, unit_interval
 from reference_camera import amplified, detect_pixel
 from reference_random import gamma
@@ -111,3 +112,14 @@ def test_numbers_of_a_recipe_are_drawn_from_streams_of_their_own():
     first, second = drawn.values()
     # 5 standard errors of a correlation of 2000 pairs
     assert abs(np.corrcoef(first, second)[0, 1]) < 5 / np.sqrt(2000)
+
+
+def test_the_last_few_of_many_uniform_variates_are_written_on_a_gpu():
+    code = """
+from simscope.device import device
+from simscope.keys import Key
+for size in range(1, 10):
+    here, there = (Key(5).uniform32(size, device=device(name)) for name in ("cpu", "cuda"))
+    print((here == there).all())
+"""
+    assert under_simulator(code).split() == ["True"] * 9
