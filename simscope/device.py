@@ -103,6 +103,11 @@ def device(name: str = "auto") -> Device:
     raise DeviceError(f"device='cuda' cannot be used: {reason}; use 'cpu' or 'auto'")
 
 
+def placed(where: Device | str) -> Device:
+    """The device meant: itself, or that of a name as :func:`device` takes it."""
+    return where if isinstance(where, Device) else device(where)
+
+
 @cache
 def _gpu() -> tuple[Device | None, str]:
     """The GPU, or why there is none."""

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, SupportsIndex, TypedDict, Unpack
@@ -31,7 +33,7 @@ from typing import Any, SupportsIndex, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from simscope.device import CPU, Device
+from simscope.device import CPU, Device, placed
 from simscope.errors import SimscopeError
 from simscope.kernels.binomial import MOST_TRIALS
 from simscope.kernels.poisson import LARGEST_MEAN
@@ -48,7 +50,7 @@ class Address(TypedDict, total=False):
     sample: npt.ArrayLike
     step: npt.ArrayLike
     draw: int
-    device: Device
+    device: Device | str
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ class Key:
 
     def child(self, name: str) -> Key:
         """Stream below this one, independent of it and of every other; ``a/b`` goes down two."""
-        parts = tuple(name.split("/"))
-        if not all(parts):
-            raise SimscopeError(f"stream name {name!r} has an empty part: use 'a/b'")
+        parts = tuple(name.split("/")) if isinstance(name, str) else ()
+        if not parts or not all(parts):
+            raise SimscopeError(f"stream name {name!r} is no text or has an empty part: use 'a/b'")
         return Key(self.seed, self.path + parts)
 
     @cached_property
@@ -158,17 +160,19 @@ class Key:
         sample: int = 0,
         step: int = 0,
         draw: int = 0,
-        device: Device = CPU,
+        device: Device | str = CPU,
     ) -> Any:
         """Uniform variates in (0, 1), float32 of this shape, 24 random bits each, on the device.
 
         The fast way to many: elements 0, 1, ... in reading order, four to a block.
         """
-        out = device.xp.empty(shape, np.float32)
-        if out.size > MOST_COUNTERS:
-            raise SimscopeError(f"{out.size} variates exceed 2**32: take a stream for each part")
-        words = (_counter("step", step), _counter("sample", sample))
-        counter = (*(np.uint32(word.on(CPU)) for word in words), _draw(draw))
+        device, sides = placed(device), _sides(shape)
+        if math.prod(sides) > MOST_COUNTERS:
+            raise SimscopeError(
+                f"{math.prod(sides)} variates exceed 2**32: take a stream for each part"
+            )
+        counter = (_one("step", step), _one("sample", sample), _draw(draw))
+        out = device.xp.empty(sides, np.float32)
         blocks = -(-out.size // 4)
         device.run("variates", "fill_uniform32", blocks, out.reshape(-1), *counter, *self.words)
         return out
@@ -182,13 +186,14 @@ class Key:
         sample: npt.ArrayLike = 0,
         step: npt.ArrayLike = 0,
         draw: int = 0,
-        device: Device = CPU,
+        device: Device | str = CPU,
     ) -> Any:
         """Variates of a driver of ``kernels/addressed.py``, one for every counter."""
+        device = placed(device)
         xp = device.xp
         words = (_counter("element", element), _counter("step", step), _counter("sample", sample))
         arrays = [given.on(device) for given in (*parameters, *words)]
-        shape = np.broadcast_shapes(*(array.shape for array in arrays))
+        shape = _common_shape((*parameters, *words), arrays)
         flat = (xp.ascontiguousarray(xp.broadcast_to(array, shape)).ravel() for array in arrays)
         out = xp.empty(math.prod(shape), dtype)
         device.run("addressed", driver, out.size, out, *flat, _draw(draw), *self.words)
@@ -211,7 +216,10 @@ class _Given:
         An unsigned type that cannot hold more than the limit is not looked through.
         """
         xp = device.xp if isinstance(self.value, device.xp.ndarray) else np
-        array = xp.asarray(self.value)
+        try:
+            array = xp.asarray(self.value)
+        except ValueError as error:
+            raise SimscopeError(f"{self.name} is no array ({error}): give equal rows") from None
         if array.size and array.dtype.kind not in ("iu" if self.whole else "iuf"):
             kind = "whole numbers" if self.whole else "real numbers"
             raise SimscopeError(f"{self.name} has type {array.dtype}: give {kind}")
@@ -232,6 +240,38 @@ class _Given:
 def _counter(name: str, value: npt.ArrayLike) -> _Given:
     """A counter: whole numbers that fit one word of 32 bits."""
     return _Given(name, value, 0, MOST_COUNTERS - 1, whole=True)
+
+
+def _common_shape(given: Sequence[_Given], arrays: Sequence[Any]) -> tuple[int, ...]:
+    """The shape that all broadcast to; a SimscopeError naming them if there is none."""
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays))
+    except ValueError:
+        pairs = zip(given, arrays, strict=True)
+        shapes = ", ".join(f"{one.name} {tuple(array.shape)}" for one, array in pairs)
+        raise SimscopeError(
+            f"shapes do not broadcast ({shapes}): add axes of length 1, as in x[:, None]"
+        ) from None
+
+
+def _sides(shape: SupportsIndex | tuple[SupportsIndex, ...]) -> tuple[int, ...]:
+    """A shape as a tuple of whole numbers from 0 up; a SimscopeError if it is none."""
+    sides = shape if isinstance(shape, tuple | list) else (shape,)
+    try:
+        whole = tuple(operator.index(side) for side in sides)
+    except TypeError:
+        whole = (-1,)
+    if min(whole, default=0) < 0:
+        raise SimscopeError(f"shape={shape!r} is none: give whole numbers from 0 up")
+    return whole
+
+
+def _one(name: str, value: int) -> np.uint32:
+    """One word of a counter; a SimscopeError for a list or a value out of range."""
+    word = _counter(name, value).on(CPU)
+    if word.ndim:
+        raise SimscopeError(f"{name} has shape {word.shape} where one number belongs: give one")
+    return np.uint32(word)
 
 
 def _draw(draw: int) -> np.uint32:

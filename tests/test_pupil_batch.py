@@ -9,7 +9,7 @@ from reference_pupil import aberrated_pixels
 from test_optics_pupil import MATCHED, OIL_WATER, stack_of
 
 from simscope.device import CPU, Device
-from simscope.errors import OpticsError
+from simscope.errors import DeviceError, OpticsError
 from simscope.kernels.lanes import LANES
 from simscope.kernels.pupil_batch import multiply
 from simscope.kernels.trig import cosine_sine_of_turns
@@ -182,6 +182,8 @@ def test_batches_refuse_what_the_model_was_not_sampled_for():
         model.batch([0.0, 1.0], coefficients_nm=np.zeros((3, 4)))
     with pytest.raises(OpticsError, match="six basis images"):
         model.batch(weights=[[1.0, 2.0]])
+    with pytest.raises(DeviceError, match="device='gpu' is unknown"):
+        model.batch(500.0, device="gpu")
     with pytest.raises(OpticsError, match="scalar"):
         model_of("scalar").batch(weights=np.ones((1, 6)))
     assert not model_of(accuracy=1e-7).serves_batches

@@ -124,11 +124,25 @@ def test_parameters_and_counters_broadcast():
         (lambda key: key.binomial(0, 5, 1.01), r"binomial p=1.01 lies outside \[0, 1\]"),
         (lambda key: key.poisson(0, -1), r"poisson mean=-1 lies outside \[0, 10000000\]"),
         (lambda key: key.uniform32(3, sample=-1), "sample=-1 lies outside"),
+        (lambda key: key.uniform32(3, sample=[1, 2]), r"sample has shape \(2,\) where one number"),
+        (lambda key: key.uniform32((2, -3)), r"shape=\(2, -3\) is none"),
+        (lambda key: key.uniform32(1.5), "shape=1.5 is none"),
+        (lambda key: key.uniform32(2**60), "variates exceed 2\\*\\*32"),
+        (lambda key: key.uniform([[1], [2, 3]]), "element is no array"),
+        (lambda key: key.uniform([0, 1], sample=[0, 1, 2]), r"broadcast \(element \(2,\), step"),
+        (lambda key: key.uniform(0, device="gpu"), "device='gpu' is unknown"),
+        (lambda key: key.uniform32(3, device=None), "device=None is unknown"),
     ],
 )
 def test_impossible_counters_and_parameters_are_refused(ask, complaint):
     with pytest.raises(SimscopeError, match=complaint):
         ask(Key(1))
+
+
+def test_a_device_may_be_given_by_its_name():
+    key = Key(1)
+    assert key.normal(3, device="cpu") == key.normal(3)
+    assert np.array_equal(key.uniform32(5, device="cpu"), key.uniform32(5))
 
 
 SIMULATED = """
@@ -183,7 +197,7 @@ def test_names_that_could_be_read_two_ways_are_refused():
     for path in (("a/b",), ("",), ("a", "/"), (3,)):
         with pytest.raises(SimscopeError, match="stream name"):
             Key(1, path)
-    for name in ("", "a//b", "/a", "a/"):
+    for name in ("", "a//b", "/a", "a/", 3, None):
         with pytest.raises(SimscopeError, match="stream name"):
             Key(1).child(name)
 

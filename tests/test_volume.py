@@ -12,7 +12,7 @@ from reference_volume import summed_convolution, summed_points
 
 import simscope as ss
 from simscope.device import Device
-from simscope.errors import OpticsError, SimscopeWarning
+from simscope.errors import DeviceError, OpticsError, SimscopeWarning
 from simscope.optics import VolumeImager, Voxels, convolution, image_volume, volume
 from simscope.optics.collection import relative_collection
 from simscope.optics.convolution import SummedConvolution, tiling
@@ -299,6 +299,10 @@ def test_much_light_outside_the_window_is_told_or_refused():
     ("change", "message"),
     [
         ({"pixel_nm": 150.0}, "no whole multiple of the voxels' 100 nm.*75 nm|150 nm"),
+        ({"pixel_nm": np.nan}, "pixel_nm=nan is not finite"),
+        ({"pixel_nm": -100.0}, "pixel_nm=-100 is not above 0"),
+        ({"volume": np.full((3, 20, 20), 1e38, np.float32)}, r"1e\+38 photons in a voxel, more"),
+        ({"volume": np.full((3, 20, 20), 1e300)}, r"1e\+300 photons in a voxel, more than 1e\+20"),
         ({"pixel_nm": 300.0}, "does not fill pixels of 3 x 3: crop or pad"),
         ({"voxel_nm": (200.0, 100.0, 90.0)}, "resample the volume to voxels that are square"),
         ({"voxel_nm": (200.0, 100.0)}, r"give \(z, y, x\)"),
@@ -329,6 +333,11 @@ def test_optics_that_change_over_the_field_are_refused():
     optics = ss.load_recipe("smlm-2d-field").optics
     with pytest.raises(OpticsError, match="field_dependence"):
         image_volume(np.ones((3, 20, 20)), optics, voxel_nm=100.0)
+
+
+def test_a_device_given_by_a_name_that_is_none_is_refused():
+    with pytest.raises(DeviceError, match="device='gpu' is unknown"):
+        image_volume(np.ones((3, 20, 20)), MATCHED, voxel_nm=100.0, device="gpu")
 
 
 def test_an_imager_serves_one_shape():

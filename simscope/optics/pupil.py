@@ -28,7 +28,7 @@ from numba import get_num_threads
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.blas import single_blas_thread
-from simscope.device import CPU, Device
+from simscope.device import CPU, Device, placed
 from simscope.errors import OpticsError
 from simscope.optics.axial import AxialNodes, axial_nodes
 from simscope.optics.checks import check_reach, check_supported, check_window
@@ -381,7 +381,7 @@ class PupilModel:
         *,
         coefficients_nm: ArrayLike | None = None,
         weights: ArrayLike | None = None,
-        device: Device = CPU,
+        device: Device | str = CPU,
     ) -> Any:
         """Probability per pixel of emitters, each with its own optics, float32 (n, y, x).
 
@@ -392,6 +392,7 @@ class PupilModel:
         is computed by itself: its bytes depend on neither neighbours nor threads (Numba's). Raises
         OpticsError outside the ranges the model was set up for.
         """
+        device = placed(device)
         places = [device.get(value) for value in (z_nm, focus_nm, x_nm, y_nm)]
         drawn = self._drawn(None if coefficients_nm is None else device.get(coefficients_nm))
         forms = None if weights is None else self._forms(device.get(weights))
@@ -410,13 +411,14 @@ class PupilModel:
         y_nm: ArrayLike = 0.0,
         *,
         coefficients_nm: ArrayLike | None = None,
-        device: Device = CPU,
+        device: Device | str = CPU,
     ) -> Any:
         """Probability per pixel of one emitter per sample, float32 (samples, planes, y, x).
 
         ``z_nm`` and ``focus_nm`` broadcast to (samples, planes), ``x_nm`` and ``y_nm`` to
         (samples,); ``coefficients_nm`` and the rest as in ``batch``.
         """
+        device = placed(device)
         x, y = (np.atleast_1d(np.asarray(device.get(a), float)) for a in (x_nm, y_nm))
         z, focus = (np.atleast_2d(np.asarray(device.get(a), float)) for a in (z_nm, focus_nm))
         drawn = self._drawn(None if coefficients_nm is None else device.get(coefficients_nm))

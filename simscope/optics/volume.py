@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.blas import single_blas_thread
-from simscope.device import CPU, Device
+from simscope.device import CPU, Device, placed
 from simscope.errors import OpticsError
 from simscope.optics.checks import (
     check_heights,
@@ -52,6 +52,9 @@ TRANSFER_BYTES = 3 << 29
 
 WIDEST_CHOICE_PX = 255
 
+MOST_PHOTONS = 1e20
+"""Photons of a voxel whose sums over any volume stay far inside float32."""
+
 
 @dataclass(frozen=True)
 class Voxels:
@@ -78,6 +81,9 @@ class Voxels:
                 f"voxel_nm is {pitch_y:g} along y and {pitch_x:g} along x: resample the volume to "
                 "voxels that are square across"
             )
+        check_plain(pixel_nm=pixel_nm)
+        if pixel_nm <= 0:
+            raise OpticsError(f"pixel_nm={pixel_nm:g} is not above 0: give the pixel pitch in nm")
         count = max(1, round(pixel_nm / pitch_x))
         if not math.isclose(count * pitch_x, pixel_nm, rel_tol=1e-6):
             raise OpticsError(
@@ -116,12 +122,12 @@ class VolumeImager:
         accuracy: float = 1e-4,
         accept_energy_loss: bool = False,
         wavefront_nm: Mapping[int, float] | None = None,
-        device: Device = CPU,
+        device: Device | str = CPU,
     ) -> None:
         (focus,) = check_numbers(focus_nm=focus_nm)
         check_request(optics, voxels, window_px, max_window_px, accuracy)
         check_wavefront(wavefront_nm)
-        self.voxels, self.device, self.accuracy = voxels, device, accuracy
+        self.voxels, self.device, self.accuracy = voxels, placed(device), accuracy
         self.per_pixel = voxels.per_pixel(pixel_nm)
         self._psfs = _PlanePsfs(optics, voxels, focus, 0.5 * accuracy, dict(wavefront_nm or {}))
         with single_blas_thread():
@@ -193,7 +199,7 @@ def image_volume(
     accuracy: float = 1e-4,
     accept_energy_loss: bool = False,
     wavefront_nm: Mapping[int, float] | None = None,
-    device: Device = CPU,
+    device: Device | str = CPU,
 ) -> Any:
     """Expected photons per pixel of a fluorophore volume, float32 (y, x) or (focus, y, x).
 
@@ -343,7 +349,6 @@ def checked_volume(volume: Any, shape: tuple[int, int, int], device: Device = CP
             f"a volume of shape {tuple(planes.shape)} was given where {shape} was set up: make "
             "another VolumeImager"
         )
-    planes = planes.astype(np.float32, copy=False)
     lowest, highest = float(planes.min()), float(planes.max())
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise OpticsError("a volume holds values that are not finite: give photons of each voxel")
@@ -351,4 +356,8 @@ def checked_volume(volume: Any, shape: tuple[int, int, int], device: Device = CP
         raise OpticsError(
             f"a volume holds {lowest:g} photons in a voxel: subtract its background and clip at 0"
         )
-    return planes
+    if highest > MOST_PHOTONS:
+        raise OpticsError(
+            f"a volume holds {highest:g} photons in a voxel, more than {MOST_PHOTONS:g}: scale it"
+        )
+    return planes.astype(np.float32, copy=False)
