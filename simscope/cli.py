@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import signal
 import time
 import warnings
@@ -588,8 +587,7 @@ def train(
     model = learn.train(
         network, chosen, out=out, minutes=minutes, seed=seed, device=device, force=force
     )
-    judged = model.record["held_out"]
-    held_out = {name: value if math.isfinite(value) else None for name, value in judged.items()}
+    held_out = model.record["held_out"]
     rows = [(name.replace("_", " "), _rounded(value)) for name, value in held_out.items()]
     answer({"out": str(out), "held_out": held_out}, [f"wrote {out}", *aligned(rows)], as_json)
 

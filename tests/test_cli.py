@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numba
 import pytest
@@ -305,6 +306,16 @@ def test_emitters_beside_the_frame_are_no_misses(folder, tmp_path):
     result = invoke("evaluate", tmp_path / "found.csv", data, "--json")
     assert json.loads(result.stdout)["jaccard"] == 1.0
     assert f"note: 1 of {total} emitter rows" in result.stderr
+
+
+def test_a_network_that_found_nothing_has_no_error_to_print(monkeypatch, tmp_path):
+    learn = pytest.importorskip("simscope.learn")
+    held_out = {"jaccard": 0.0, "rmse_lateral_nm": None}
+    found_nothing = SimpleNamespace(record={"held_out": held_out})
+    monkeypatch.setattr(learn, "train", lambda *_, **__: found_nothing)
+    words = ("train", "deepstorm", "smlm-2d-dense", "--out", tmp_path / "run")
+    assert answer(*words)["held_out"] == held_out
+    assert "rmse lateral nm  -" in invoke(*words).stdout
 
 
 REFUSED = {
