@@ -1,5 +1,6 @@
-"""The page of PSF models: its examples run as printed, one after another."""
+"""The pages of documentation: their examples run as printed, one after another."""
 
+import importlib.util
 import re
 import runpy
 import warnings
@@ -10,17 +11,52 @@ import pytest
 
 from simscope.errors import SimscopeWarning
 
-PAGE = Path(__file__).parents[1] / "docs" / "psf.md"
+PAGES = {"psf.md": 6, "photophysics.md": 1, "volumes.md": 1, "gpu.md": 1}  # examples at least
+WITHOUT_A_GPU = {'device="cuda"': 'device="cpu"', "100_000": "20", "10_000": "20", "1024": "4"}
+"""What to change in the page on GPUs where there is none: the device, and how much is asked."""
 
 
-@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="renders and tabulates, too slow without JIT")
-def test_examples_run_as_printed_in_one_session(tmp_path, monkeypatch):
+def examples(page):
+    blocks = re.findall(
+        r"```python\n(.*?)```",
+        (Path(__file__).parents[1] / "docs" / page).read_text("utf8"),
+        re.DOTALL,
+    )
+    assert len(blocks) >= PAGES[page]
+    return "\n".join(blocks)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a script in an empty folder, with tables of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "tables"))
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.DOTALL)
-    assert len(blocks) > 5
-    script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks), "utf8")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SimscopeWarning)
-        runpy.run_path(str(script))
+
+    def run(text):
+        script = tmp_path / "page.py"
+        script.write_text(text, "utf8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SimscopeWarning)
+            return runpy.run_path(str(script))
+
+    return run
+
+
+pytestmark = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="renders and tabulates, too slow without JIT"
+)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"gpu.md"}))
+def test_examples_run_as_printed_in_one_session(page, run):
+    run(examples(page))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="gives PyTorch its tensors")
+def test_examples_for_a_gpu_run_without_one_on_few_samples(run):
+    text = examples("gpu.md")
+    for asked, instead in WITHOUT_A_GPU.items():
+        assert asked in text
+        text = text.replace(asked, instead)
+    done = run(text)
+    assert next(iter(done["stream"]))
