@@ -390,14 +390,24 @@ def detect_unit(
 
 
 @compiled
-def detect_serial(photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, counted):
-    """Counts of all frames on the calling thread; see :func:`detect_parallel`."""
+def detect_units(
+    first, last, photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, counted
+):
+    """Counts of units first to last - 1; other arguments as of :func:`detect_parallel`."""
     stripes = counted.shape[1]
-    for unit in range(counted.shape[0] * stripes):
+    for unit in range(first, last):
         detect_unit(
             unit, stripes, photons, maps, multiplies, parameters, top, step, sample, k0, k1,
             adu, counted,
         )  # fmt: skip
+
+
+def detect_serial(photons, maps, multiplies, parameters, top, step, sample, k0, k1, adu, counted):
+    """Counts of all frames on the calling thread; see :func:`detect_parallel`."""
+    detect_units(
+        0, counted.shape[0] * counted.shape[1], photons, maps, multiplies, parameters, top,
+        step, sample, k0, k1, adu, counted,
+    )  # fmt: skip
 
 
 @threaded
@@ -412,10 +422,10 @@ def detect_parallel(photons, maps, multiplies, parameters, top, step, sample, k0
     (frame, stripe, 3): pixels cut at the top (well or converter), at zero, and pixels of impossible
     light (negative, not a number, or more than 1e7 electrons), which were taken as dark.
     """
-    stripes = counted.shape[1]
-    for unit in prange(counted.shape[0] * stripes):
-        detect_unit(
-            unit, stripes, photons, maps, multiplies, parameters, top, step, sample, k0, k1,
+    for unit in prange(counted.shape[0] * counted.shape[1]):
+        first = np.int64(unit)
+        detect_units(
+            first, first + 1, photons, maps, multiplies, parameters, top, step, sample, k0, k1,
             adu, counted,
         )  # fmt: skip
 
