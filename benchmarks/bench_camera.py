@@ -23,7 +23,7 @@ from simscope.kernels.detect import words_for_one, words_for_two
 from simscope.keys import Key
 from simscope.recipe.camera import EMCCD, SCMOS
 
-FRAMES, SHAPE = 128, (64, 64)
+FRAMES, SHAPE = 512, (64, 64)
 PIXELS = FRAMES * SHAPE[0] * SHAPE[1]
 DIMMEST_E, BRIGHTEST_E = 0.5, 300.0
 KEY = Key(5)
