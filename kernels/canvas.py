@@ -45,16 +45,16 @@ def lanes_seen(left, window, columns):
 
 
 @compiled
-def take_up(light, canvas):
-    """Copy a band of a frame onto the canvas; assigning slices would take seconds to compile."""
-    for row in range(light.shape[0]):
-        for column in range(light.shape[1]):
-            canvas[row, LANES + column] = light[row, column]
+def take_up(frames, frame, low, high, canvas):
+    """Copy rows low to high - 1 of a frame onto the canvas; slices take seconds to compile."""
+    for row in range(high - low):
+        for column in range(frames.shape[2]):
+            canvas[row, LANES + column] = frames[frame, low + row, column]
 
 
 @compiled
-def lay_down(canvas, light):
-    """Copy the canvas to the band of a frame, no pixel below 0."""
-    for row in range(light.shape[0]):
-        for column in range(light.shape[1]):
-            light[row, column] = no_light_taken(canvas[row, LANES + column])
+def lay_down(canvas, frames, frame, low, high):
+    """Copy the canvas to rows low to high - 1 of a frame, no pixel below 0."""
+    for row in range(high - low):
+        for column in range(frames.shape[2]):
+            frames[frame, low + row, column] = no_light_taken(canvas[row, LANES + column])

@@ -147,22 +147,22 @@ def add_spot(x, y, sigma_x, sigma_y, photons, window, canvas, low_row, high_row,
 def add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, first, last):
     """Add to bands first to last - 1, of ``band`` rows each, the spots found to touch them."""
     starts, emitters = found
-    columns = out.shape[2]
+    rows, columns = out.shape[1:]
     canvas = canvas_of(band, columns)
     widest = padded(windows.max()) if windows.size else LANES
     shares = np.zeros(widest, np.float32), np.zeros(widest, np.float32), np.zeros(widest + 1)
-    bands = (out.shape[1] + band - 1) // band
+    bands = (rows + band - 1) // band
     for unit in range(first, last):
-        low = unit % bands * band
-        light = out[unit // bands][low : low + band]
-        take_up(light, canvas)
+        frame, low = unit // bands, unit % bands * band
+        high = min(low + band, rows)
+        take_up(out, frame, low, high, canvas)
         for k in range(starts[unit], starts[unit + 1]):
             e = emitters[k]
             add_spot(
                 x[e], y[e], sigma_x[e], sigma_y[e], photons[e], windows[e],
-                canvas, low, low + light.shape[0], columns, shares,
+                canvas, low, high, columns, shares,
             )  # fmt: skip
-        lay_down(canvas, light)
+        lay_down(canvas, out, frame, low, high)
 
 
 @compiled

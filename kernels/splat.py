@@ -19,8 +19,8 @@ Rows of columns are as wide as the window, rounded up to whole lanes. Nodes 0 to
 Every pixel adds its emitters in the order of the table; sums run over heights first, then rows,
 then columns, each a chain of fused multiply-adds. Neither the tiles a frame is worked on in, nor
 threads, nor the device change a bit: on the CPU (:func:`splat`) an emitter's pixels are made
-together, so that heights and rows are summed once for many pixels; on a GPU every pixel sums its
-own nodes (:func:`pixel_of_emitter`).
+together, from the table in an order of its own (:func:`in_lanes`), so that heights and rows are
+summed once for many pixels; on a GPU every pixel sums its own nodes (:func:`pixel_of_emitter`).
 """
 
 import numpy as np
@@ -28,12 +28,12 @@ from numba import prange
 
 from simscope.kernels.canvas import aligned, canvas_of, lanes_seen, lay_down, padded, take_up
 from simscope.kernels.compiled import compiled, inlined, threaded
-from simscope.kernels.lanes import LANES, load, store
+from simscope.kernels.lanes import LANES, fill, load, store
 from simscope.kernels.numeric import floats32, floor, fma, product
 from simscope.kernels.tiles import emitters_of_tiles, first_pixel, share_out
 
 f32 = np.float32
-STRIP = 8  # pixel rows of an emitter worked on at a time
+STRIP = 32  # pixel rows of an emitter worked on at a time
 ZERO, HALF, ONE, TWO_THIRDS, SIXTH = floats32(0.0, 0.5, 1.0, 2.0 / 3.0, 1.0 / 6.0)
 
 
@@ -132,46 +132,50 @@ def pixel_of_emitter(table, per_pixel, window, x, y, height, photons, images, we
 # ---- an emitter's pixels together, for the CPU --------------------------------------------------
 
 
+def in_lanes(table):
+    """The table as :func:`splat` reads it: (images, column phase, lanes, planes, node rows, lane).
+
+    The planes of some columns, row after row, are one piece of memory each, so that a pass over
+    rows with its running sums in registers reads as fast as memory gives.
+    """
+    images, planes, rows, per_pixel, width = table.shape
+    lanes = table.reshape(images, planes, rows, per_pixel, width // LANES, LANES)
+    copy = aligned(table.size)
+    copy.reshape(images, per_pixel, -1, planes, rows, LANES)[:] = lanes.transpose(0, 3, 4, 1, 2, 5)
+    return copy.reshape(images, per_pixel, -1, planes, rows, LANES)
+
+
 @compiled
-def scratch_of(per_pixel, width, nodes, images):
-    """Room for one emitter: node rows, a few pixel rows by phase, planes' weights and starts."""
+def scratch_of(table, images):
+    """Room for one emitter: node rows, pixel rows by phase, planes' weights and starts."""
+    _, phases, groups, _, node_rows, _ = table.shape
+    width = groups * LANES
     return (
-        aligned(nodes),
-        aligned(per_pixel * (STRIP + 1) * width).reshape(per_pixel, STRIP + 1, width),
+        aligned(phases * node_rows * width),
+        aligned(phases * (STRIP + 1) * width).reshape(phases, STRIP + 1, width),
         np.empty((images, 4), np.float32),
         np.empty(images, np.int64),
     )
 
 
 @inlined
-def mix(table, images, weights, height, factors, starts):
-    """Weights of planes and their places in the flat table, written; the number of images used.
+def mix(table, images, weights, row, height, factors, starts):
+    """Weights of planes and where the lowest begin, written; the number of images used.
 
-    ``table``: (images, planes, nodes); ``images``: numbers of those to sum, with ``weights``;
-    ``height`` counts steps above the lowest. An image of weight 0 is left out.
+    ``images[row]``: numbers of those to sum, with ``weights[row]``; ``height`` counts steps above
+    the lowest. An image of weight 0 is left out.
     """
-    planes, nodes = table.shape[1:]
+    _, phases, groups, planes, node_rows, _ = table.shape
     low, w = height_node(height, planes)
     used = 0
-    for k in range(images.size):
-        if k == 0 or weights[k] != ZERO:
-            starts[used] = (images[k] * planes + low) * nodes
-            w0, w1, w2, w3 = times(w, weights[k])
+    for k in range(images.shape[1]):
+        if k == 0 or weights[row, k] != ZERO:
+            starts[used] = (images[row, k] * phases * groups * planes + low) * node_rows * LANES
+            w0, w1, w2, w3 = times(w, weights[row, k])
             factors[used, 0], factors[used, 1] = w0, w1
             factors[used, 2], factors[used, 3] = w2, w3
             used += 1
     return used
-
-
-@inlined
-def blend_flat(table, starts, factors, first, last, plane):
-    """Write nodes first to last - 1 of the weighted images, which have one plane."""
-    w = factors[0, 0]
-    for node in range(first, last, LANES):
-        value = w * load(table, starts[0] + node)
-        for k in range(1, starts.size):
-            value = fma(factors[k, 0], load(table, starts[k] + node), value)
-        store(plane, node, value)
 
 
 @inlined
@@ -184,33 +188,59 @@ def four_lanes(array, at, step):
 
 
 @inlined
-def blend_deep(table, starts, factors, first, last, plane):
-    """Write nodes first to last - 1 of the weighted images, each from four planes."""
-    nodes = table.shape[2]
-    w = (factors[0, 0], factors[0, 1], factors[0, 2], factors[0, 3])
-    start = starts[0]
-    for node in range(first, last, LANES):
-        value = four(w, four_lanes(table, start + node, nodes))
-        for k in range(1, starts.size):
-            more = (factors[k, 0], factors[k, 1], factors[k, 2], factors[k, 3])
-            value = four_more(value, more, four_lanes(table, starts[k] + node, nodes))
-        store(plane, node, value)
+def sum_images(table, starts, factors, used, first, last, plane):
+    """Write to ``plane`` node rows first to last - 1 of ``used`` weighted images.
+
+    Its layout is that of a table with one image of one plane.
+    """
+    _, phases, groups, planes, node_rows, _ = table.shape
+    step = node_rows * LANES
+    for column in range(phases * groups):
+        at, out = column * planes * step, column * step
+        for node in range(first * LANES, last * LANES, LANES):
+            value = fill(ZERO)
+            for k in range(used):
+                w = (factors[k, 0], factors[k, 1], factors[k, 2], factors[k, 3])
+                place = starts[k] + at + node
+                if planes == 1:
+                    value = fma(w[0], load(table, place), value)
+                else:
+                    value = four_more(value, w, four_lanes(table, place, step))
+            store(plane, out + node, value)
 
 
 @inlined
-def blend_rows(nodes, at, w, count, rows):
+def node_lanes(deep, table, w, step, at):
+    """Coefficients of a node row from ``at`` on, or the sum of four planes ``step`` apart."""
+    return four(w, four_lanes(table, at, step)) if deep else load(table, at)
+
+
+@inlined
+def blend_rows(deep, table, planes, step, start, w, node, over_y, count, low, high, rows):
     """Write to ``rows`` the coefficients along x of ``count`` pixel rows, phase by phase.
 
-    The first node row of the first begins at flat index ``at`` of ``nodes``.
+    ``start``: of the image's lowest plane in ``table``; ``w``: weights of its four planes, if
+    ``deep``; ``node``: first node row of the first; ``low``, ``high``: lanes of columns needed. The
+    last four node rows stay in registers: each is summed over heights once.
     """
-    per_pixel, _, width = rows.shape
-    line = per_pixel * width
-    for r in range(count):
-        for phase in range(per_pixel):
-            source = at + (r * per_pixel * per_pixel + phase) * width
-            out = (phase * (STRIP + 1) + r) * width
-            for i in range(0, width, LANES):
-                store(rows, out + i, four(w, four_lanes(nodes, source + i, line)))
+    per_pixel, room, width = rows.shape
+    for phase in range(per_pixel):
+        for group in range(low, high):
+            column = phase * (width // LANES) + group
+            at = start + column * planes * step + node * LANES
+            out = phase * room * width + group * LANES
+            n0 = node_lanes(deep, table, w, step, at)
+            n1 = node_lanes(deep, table, w, step, at + LANES)
+            n2 = node_lanes(deep, table, w, step, at + 2 * LANES)
+            n3 = node_lanes(deep, table, w, step, at + 3 * LANES)
+            at += 4 * LANES
+            store(rows, out, four(over_y, (n0, n1, n2, n3)))
+            for r in range(1, count):
+                for _ in range(per_pixel):
+                    n0, n1, n2 = n1, n2, n3
+                    n3 = node_lanes(deep, table, w, step, at)
+                    at += LANES
+                store(rows, out + r * width, four(over_y, (n0, n1, n2, n3)))
 
 
 @inlined
@@ -238,40 +268,40 @@ def add_columns(rows, node, w, count, low, high, canvas, at):
             store(canvas, out + column, load(canvas, out + column) + four(w, c))
 
 
-@compiled
+@inlined
 def add_emitter(
-    table, per_pixel, window, x, y, height, photons, images, weights,
-    canvas, low_row, high_row, columns, scratch,
+    table, per_pixel, window, x, y, height, photons, images, weights, row,
+    canvas, low_row, high_row, columns, plane, rows, factors, starts,
 ):  # fmt: skip
     """Add one emitter at (x, y) pixels to rows low to high - 1 of a frame, seen on a canvas.
 
-    ``canvas`` begins ``LANES`` columns left of row ``low_row`` and ends as many right of it. A few
-    rows at a time, so that what is worked on stays close to the processor.
+    It sums ``images[row]``. ``canvas`` begins ``LANES`` columns left of row ``low_row`` and ends as
+    many right of it. A few rows at a time, so that what is worked on stays close to the processor.
     """
-    plane, rows, factors, starts = scratch
-    line = per_pixel * rows.shape[2]
     left, top = first_pixel(x, window), first_pixel(y, window)
     first, last = max(0, low_row - top), min(window, high_row - top)
     low, high = lanes_seen(left, window, columns)
+    from_lane, to_lane = low // LANES, min(high // LANES + 1, table.shape[2])
     node_y, over_y = lateral_node(y, per_pixel)
     node_x, over_x = lateral_node(x, per_pixel)
     over_x = times(over_x, photons)
-    as_it_is = table.shape[1] == 1 and images.size == 1 and weights[0] == ONE
-    used = mix(table, images, weights, height, factors, starts)
-    done = (per_pixel * first + node_y) * line
+    planes, step = table.shape[3], table.shape[4] * LANES
+    used = mix(table, images, weights, row, height, factors, starts)
+    w = (factors[0, 0], factors[0, 1], factors[0, 2], factors[0, 3])
+    summed = used > 1 or (planes == 1 and w[0] != ONE)
+    if summed:
+        end = per_pixel * (last - 1) + node_y + 4
+        sum_images(table, starts, factors, used, per_pixel * first + node_y, end, plane)
     for begin in range(first, last, STRIP):
         count = min(STRIP, last - begin)
-        at = (per_pixel * begin + node_y) * line
-        needed = at + (per_pixel * (count - 1) + 4) * line
-        if as_it_is:
-            blend_rows(table, starts[0] + at, over_y, count, rows)
+        node = per_pixel * begin + node_y
+        seen = (over_y, count, from_lane, to_lane, rows)
+        if summed:
+            blend_rows(False, plane, 1, step, 0, w, node, *seen)
+        elif planes == 1:
+            blend_rows(False, table, 1, step, starts[0], w, node, *seen)
         else:
-            if table.shape[1] == 1:
-                blend_flat(table, starts[:used], factors, done, needed, plane)
-            else:
-                blend_deep(table, starts[:used], factors, done, needed, plane)
-            blend_rows(plane, at, over_y, count, rows)
-        done = needed
+            blend_rows(True, table, planes, step, starts[0], w, node, *seen)
         corner = (top + begin - low_row) * canvas.shape[1] + left + LANES
         add_columns(rows, node_x, over_x, count, low, high, canvas, corner)
 
@@ -281,25 +311,23 @@ def splat_bands(
     table, per_pixel, window, found, x, y, height, photons, images, weights, out, band, first, last
 ):
     """Add to bands first to last - 1, of ``band`` rows each, the emitters found to touch them."""
-    kinds, planes, nodes, _, width = table.shape
-    flat = table.reshape(kinds, planes, nodes * per_pixel * width)
-    scratch = scratch_of(per_pixel, width, flat.shape[2], images.shape[1])
-    columns = out.shape[2]
+    plane, lines, factors, places = scratch_of(table, images.shape[1])
+    rows, columns = out.shape[1:]
     canvas = canvas_of(band, columns)
     starts, emitters = found
-    bands = (out.shape[1] + band - 1) // band
+    bands = (rows + band - 1) // band
     for unit in range(first, last):
-        low = unit % bands * band
-        light = out[unit // bands][low : low + band]
-        take_up(light, canvas)
+        frame, low = unit // bands, unit % bands * band
+        high = min(low + band, rows)
+        take_up(out, frame, low, high, canvas)
         for k in range(starts[unit], starts[unit + 1]):
             e = emitters[k]
             row = min(e, images.shape[0] - 1)
             add_emitter(
-                flat, per_pixel, window, x[e], y[e], height[e], photons[e],
-                images[row], weights[row], canvas, low, low + light.shape[0], columns, scratch,
+                table, per_pixel, window, x[e], y[e], height[e], photons[e], images, weights, row,
+                canvas, low, high, columns, plane, lines, factors, places,
             )  # fmt: skip
-        lay_down(canvas, light)
+        lay_down(canvas, out, frame, low, high)
 
 
 @compiled
@@ -312,7 +340,7 @@ def splat_alone(
     found = emitters_of_tiles(offsets, x, y, side, shape, (band, shape[1]))
     splat_bands(
         table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
-        0, found[0].size - 1,
+        np.int64(0), found[0].size - 1,
     )  # fmt: skip
 
 
@@ -326,8 +354,8 @@ def splat(
     float64 in pixels from the outer corner of the first; ``height`` float64 in steps above the
     lowest height of the table; ``photons`` float32. ``images`` int64 and ``weights`` float32,
     (emitters, k): the images each emitter sums and how much of each; one row stands for all
-    emitters. ``table`` float32 as described above. ``band``: rows worked on at a time. Pixels that
-    end below 0 become 0: the spline dips below it, by its error, where it is dark.
+    emitters. ``table``: float32, as of :func:`in_lanes`. ``band``: rows worked on at a time.
+    Pixels that end below 0 become 0: the spline dips below it, by its error, where it is dark.
     """
     shape = (out.shape[1], out.shape[2])
     side = np.full(1, window, np.int64)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
 from simscope.kernels.canvas import padded as whole_lanes
+from simscope.kernels.splat import in_lanes
 from simscope.kernels.splat import splat as splat_images
 
 CUBIC = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)
@@ -22,7 +23,7 @@ ALONE = np.zeros((1, 1), np.int64), np.ones((1, 1), np.float32)
 def splat(table, per_pixel, window, offsets, x, y, height, photons, out, threads, band=None):
     """A table of one image, (planes, ...), of which every emitter is one."""
     splat_images(
-        table[None], per_pixel, window, offsets, x, y, height, photons, *ALONE, out,
+        in_lanes(table[None]), per_pixel, window, offsets, x, y, height, photons, *ALONE, out,
         out.shape[1] if band is None else band, threads,
     )  # fmt: skip
 
@@ -170,8 +171,8 @@ def test_weighted_images_add_up_to_the_image_of_their_sum(planes):
     x, y, height = np.array([6.2, 7.7]), np.array([5.5, 8.1]), np.array([1.3, 2.8])
     out = np.zeros((2, 12, 12), np.float32)
     splat_images(
-        np.stack(packed), 2, 7, np.arange(3), x, y, height, np.full(2, 2.0, "f4"), which, weights,
-        out, 12, 1,
+        in_lanes(np.stack(packed)), 2, 7, np.arange(3), x, y, height, np.full(2, 2.0, "f4"), which,
+        weights, out, 12, 1,
     )  # fmt: skip
     for e in range(2):
         parts = [
@@ -180,3 +181,23 @@ def test_weighted_images_add_up_to_the_image_of_their_sum(planes):
         ]
         # float32: a few times 6e-8 of values up to about 10
         np.testing.assert_allclose(out[e], np.maximum(2.0 * sum(parts), 0), atol=2e-5)
+
+
+@pytest.mark.parametrize("planes", [1, 6])
+def test_windows_wider_than_a_strip_and_several_registers_are_whole(planes):
+    # red if rows are lost between strips, or columns left out reach into the frame
+    rng = np.random.default_rng(6)
+    window, shape, m = 47, (50, 40), 2
+    plain, packed = nodes_table(rng, planes, m, window)
+    x, y = np.array([20.3, -19.6, 60.1, 38.0, -3.2]), np.array([25.9, 12.0, 47.5, -20.7, 69.1])
+    height = rng.uniform(0, 3, 5)
+    out = np.zeros((1, *shape), np.float32)
+    splat(packed, m, window, np.array([0, 5]), x, y, height, np.ones(5, "f4"), out, 1)
+    expected = np.zeros(shape)
+    for e in range(5):
+        image = slow_image(plain, m, window, shape, x[e], y[e], height[e])
+        inside = np.abs(np.arange(shape[0]) - np.floor(y[e])) <= window // 2
+        across = np.abs(np.arange(shape[1]) - np.floor(x[e])) <= window // 2
+        expected += image * (inside[:, None] & across)
+    # float32: a few times 6e-8 of sums up to about 10
+    np.testing.assert_allclose(out[0], np.maximum(expected, 0), atol=2e-5)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simscope.device import CPU, Device
 from simscope.errors import OpticsError
-from simscope.kernels.canvas import aligned
+from simscope.kernels.splat import in_lanes
 from simscope.optics.dipoles import FREE_MOMENTS, image_weights
 from simscope.optics.scene import GPU_TILE, column, scene
 
@@ -182,18 +182,21 @@ class SplineTable:
         return found.out
 
     def _on(self, device: Device) -> Any:
-        """The coefficients on a device, copied there once; on a CPU where registers load best."""
+        """The coefficients on a device, copied there once; on a CPU in the order it reads."""
         if device.name not in self._copies:
             if device.is_gpu:
                 self._copies[device.name] = device.put(self.coefficients)
             else:
-                copy = aligned(self.coefficients.size).reshape(self.coefficients.shape)
-                copy[:] = self.coefficients
-                self._copies[device.name] = copy
+                self._copies[device.name] = in_lanes(self.coefficients)
         return self._copies[device.name]
 
     @cached_property
     def _copies(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def _free(self) -> dict[str, Mixture]:
+        """What emitters of no given orientation sum, by device."""
         return {}
 
     def derivatives(
@@ -272,8 +275,10 @@ class SplineTable:
                 raise OpticsError("a table over the field weighs its images by the place alone")
             return _at_places(self.nodes, x, y, xp)
         if weights is None:
-            free = [FREE_MOMENTS] if self.for_dipoles else [[1.0]]
-            return Mixture.constant(device.put(free, np.float64), xp)
+            if device.name not in self._free:
+                free = [FREE_MOMENTS] if self.for_dipoles else [[1.0]]
+                self._free[device.name] = Mixture.constant(device.put(free, np.float64), xp)
+            return self._free[device.name]
         given = device.put(weights, np.float64)
         if given.shape not in ((x.size, self.images), (1, self.images)):
             raise OpticsError(
@@ -342,13 +347,14 @@ def _at_places(nodes: tuple[NodeAxis, NodeAxis], x: Any, y: Any, xp: Any = np) -
     along_y, along_x = nodes
     row, row_weight, row_slope = along_y.mixture(y, xp)
     column, column_weight, column_slope = along_x.mixture(x, xp)
+    shape = (x.size, row.shape[1] * column.shape[1])
 
     def pairs(first: Any, second: Any) -> Any:
-        return (first[:, :, None] * second[:, None, :]).reshape(x.size, -1)
+        return (first[:, :, None] * second[:, None, :]).reshape(shape)
 
     numbers = row[:, :, None] * along_x.images + column[:, None, :]
     return Mixture(
-        xp.ascontiguousarray(numbers.reshape(x.size, -1)),
+        xp.ascontiguousarray(numbers.reshape(shape)),
         pairs(row_weight, column_weight),
         pairs(row_weight, column_slope),
         pairs(row_slope, column_weight),
