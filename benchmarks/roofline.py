@@ -9,6 +9,7 @@ integer operations of Philox count like floating-point ones, a fused multiply-ad
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,18 +38,31 @@ class Work:
         return all(word in row.work.lower() for word in self.words)
 
 
+FLAT_41 = 2 * (4 * 41 * 2 + 4 * 41) * 48  # rows by phase, then columns, of 41 rows of 48 pixels
+DEEP_31 = 2 * (4 * 64 * 2 + 4 * 31 * 2 + 4 * 31) * 32  # four heights of 64 node rows besides
+PIXELS = 64 * 64
+TRANSITIONS, ROWS = 125, 186  # a frame of the blinking benchmark, in the mean
+VOXELS, MODES, SIDE = 64 * 256 * 256, 21, 336  # of the volume benchmark: images, transforms' side
+TRANSFORM = 2.5 * SIDE**2 * math.log2(SIDE**2)
+
 WORKS = (
     Work(("uniform", "float32"), 24, 4, "Philox block / 4, conversion"),
     Work(("scmos", "pixel"), 150, 6, "half a Philox block, Poisson quantile, normal, conversion"),
     Work(("emccd", "pixel"), 290, 6, "a Philox block, the same, gamma with two logarithms"),
-    Work(("emitter", "31x31"), 25 * 31 * 32 + 7 * 33 * 40 * 4, 2 * 4 * 31 * 31,
+    Work(("emitter", "31x31"), DEEP_31, 2 * 4 * 31 * 31,
          "heights, rows, columns of 31x32 px, adding; its pixels read and written"),
-    Work(("phase-mask psf",), 6 * 8 * (31 * 64 * 64 + 31 * 64 * 31), 4 * 31 * 31,
-         "six complex products of three matrices, none saved by symmetry"),
-    Work(("frame", "scmos"), 4096 * 150 + 20 * 25 * 31 * 32, 4096 * 6,
-         "camera and 20 emitters in focus"),
-    Work(("frame", "emccd"), 4096 * 290 + 10 * 25 * 31 * 32, 4096 * 6,
-         "camera and 10 emitters in focus"),
+    Work(("phase-mask psf",), 2 * 5 * 8 * (32 * 32 * 16 + 32 * 16 * 16), 4 * 31 * 31,
+         "products along and across chords of five components, by parity; not their phases"),
+    Work(("frame", "scmos"), PIXELS * 150 + 20 * FLAT_41, PIXELS * 6,
+         "camera and 20 emitters of 41x41 px in focus"),
+    Work(("frame", "emccd"), PIXELS * 290 + 10 * FLAT_41, PIXELS * 6,
+         "camera and 10 emitters of 41x41 px in focus"),
+    Work(("blinking",), TRANSITIONS * 150 + ROWS * 10, ROWS * 48,
+         "a Philox block and a logarithm a transition; rows written, read and sorted"),
+    Work(("depth-varying", f"{MODES} of 64 images"),
+         2 * MODES * VOXELS + (MODES + 1) * TRANSFORM + 4 * MODES * SIDE**2,
+         4 * (VOXELS + 3 * MODES * SIDE**2),
+         "planes mixed to 21 images, their transforms and products; volume and images in memory"),
 )  # fmt: skip
 
 
