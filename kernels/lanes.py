@@ -4,6 +4,9 @@ What a compiler cannot be brought to do with loops over arrays: keep many runnin
 through a loop. Sums and products of lanes follow IEEE arithmetic, ``fma`` and ``floor`` of
 ``numeric`` work on them, and a plain number beside lanes counts for every one of them. A processor
 without registers this wide works on parts, with the same bits.
+
+Plain loops over arrays, which the compiler turns into such code by itself, do not need this: they
+are told to use the widest registers by ``wide.py``.
 """
 
 import operator

@@ -7,9 +7,8 @@ operations (+, -, *, /, sqrt, floor) are used besides, and no function is larger
 body, so that it compiles for any target.
 
 Sources of the coefficients: logarithm in float64 from fdlibm (Sun Microsystems, ``e_log.c``); the
-others from Cephes (Moshier, ``logf.c``, ``expf.c``, ``exp.c``); normal quantile in float64 from
-Wichura, Applied Statistics 37, 477 (1988), AS 241; in float32 from Giles, "Approximating the
-erfinv function", GPU Computing Gems 2 (2010), table 5.
+others from Cephes (Moshier, ``logf.c``, ``expf.c``, ``exp.c``); normal quantile from Wichura,
+Applied Statistics 37, 477 (1988), AS 241.
 """
 
 import math
@@ -326,7 +325,7 @@ def normal_quantile_tail64(q, tail):
 SQRT_HALF_32 = np.int32(0x3F3504F3)
 FRACTION_BITS_32 = np.int32(23)
 EXPONENT_BIAS_32 = np.int32(127)
-ZERO_32, HALF_32, ONE_32, FOUR_32 = floats32(0.0, 0.5, 1.0, 4.0)
+ZERO_32, HALF_32, ONE_32 = floats32(0.0, 0.5, 1.0)
 LN2_HIGH_32, LN2_LOW_32 = floats32(0.693359375, -2.12194440e-4)
 LOG2_E_32 = f32(LOG2_E)
 LOG_32 = floats32(
@@ -380,46 +379,6 @@ def exp32(x):
     return value * power
 
 
-ERFINV_CENTRE = floats32(
-    2.81022636e-08,
-    3.43273939e-07,
-    -3.5233877e-06,
-    -4.39150654e-06,
-    0.00021858087,
-    -0.00125372503,
-    -0.00417768164,
-    0.246640727,
-    1.50140941,
-)
-ERFINV_TAIL = floats32(
-    -0.000200214257,
-    0.000100950558,
-    0.00134934322,
-    -0.00367342844,
-    0.00573950773,
-    -0.0076224613,
-    0.00943887047,
-    1.00167406,
-    2.83297682,
-)
-CENTRE_SHIFT, TAIL_SHIFT, CENTRE_END = floats32(2.5, 3.0, 5.0)
-TWO_SQRT_2 = f32(2.8284271247461903)
-
-
-@inlined
-def normal_quantile32(q, tail):
-    """Standard normal quantile at probability ``q + 1/2``, float32 (Giles).
-
-    Relative error 1e-6 for tails above 2^-25, growing to 4e-4 at 2^-33. ``tail = 1/2 - abs(q)`` is
-    handed in because it keeps the digits that ``q`` has lost. Giles's polynomials give
-    erfinv(x) / x as a function of w = -log(1 - x^2); here x = 2 q.
-    """
-    w = -log32(FOUR_32 * tail * (ONE_32 - tail))
-    centre = polynomial(w - CENTRE_SHIFT, ERFINV_CENTRE)
-    far = polynomial(f32(math.sqrt(w)) - TAIL_SHIFT, ERFINV_TAIL)
-    return TWO_SQRT_2 * q * select(w < CENTRE_END, centre, far)
-
-
 HALF_RANGE = np.uint32(0x80000000)
 SIGN_SHIFT = np.int32(31)
 LARGEST_INT32 = np.int32(0x7FFFFFFF)
@@ -444,9 +403,3 @@ def tail_uniform32(word):
     signed = centred_word(word)
     size = np.int32(signed ^ np.int32(signed >> SIGN_SHIFT))  # of x and -1 - x the one >= 0
     return fma(f32(np.int32(LARGEST_INT32 - size)), WORD_UNIT, HALF_WORD_UNIT)
-
-
-@inlined
-def normal32(word):
-    """Standard normal float32 from one random word, by inversion (largest value 6.3)."""
-    return normal_quantile32(centred_uniform32(word), tail_uniform32(word))

@@ -41,6 +41,14 @@ def tile_of(frame, row, column, rows, columns, tile_rows, tile_columns):
     return (frame * down + row // tile_rows) * across + column // tile_columns
 
 
+@inlined
+def pixel_and_tile(i, rows, columns, tile_rows, tile_columns):
+    """Frame, row, column and tile of pixel ``i`` of all frames, counted row by row."""
+    frame, row, column = i // (rows * columns), i // columns % rows, i % columns
+    tile = tile_of(frame, row, column, rows, columns, tile_rows, tile_columns)
+    return frame, row, column, tile
+
+
 @compiled
 def emitters_of_tiles(offsets, x, y, windows, shape, tile_shape):
     """Emitters of every tile, as (starts, emitters): tile t has those from starts[t] on.

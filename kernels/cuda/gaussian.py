@@ -6,7 +6,7 @@ from numba import cuda
 from simscope.kernels import gaussian as bodies
 from simscope.kernels.canvas import no_light_taken
 from simscope.kernels.cuda.launch import on_grid
-from simscope.kernels.tiles import first_pixel, tile_of
+from simscope.kernels.tiles import first_pixel, pixel_and_tile
 
 
 @on_grid("(float64[::1], float64[::1], int64[::1])")
@@ -39,8 +39,7 @@ def spots(
     i = cuda.grid(1)
     if i < out.size:
         rows, columns = out.shape[1], out.shape[2]
-        frame, row, column = i // (rows * columns), i // columns % rows, i % columns
-        tile = tile_of(frame, row, column, rows, columns, tile_rows, tile_columns)
+        frame, row, column, tile = pixel_and_tile(i, rows, columns, tile_rows, tile_columns)
         value = out[frame, row, column]
         for k in range(starts[tile], starts[tile + 1]):
             e = emitters[k]
