@@ -57,12 +57,13 @@ def detect_pixel(photons, pixel, frame, sample, key, camera):
 
 def amplified(electrons, first, pixel, frame, sample, key):
     """Gamma variate of some electrons: the first that stands of ``first`` (x, word) and more."""
-    proposals = [first]
-    for draw in range(1, 20):
-        words = philox4x32_10((pixel, frame, sample, draw), key)
-        proposals += zip(box_muller(words[0], words[1]), words[2:], strict=True)
-    for x, word in proposals:
+    proposals, draw = [first], 0
+    while True:
+        x, word = proposals.pop(0)
         value, stands = marsaglia_tsang(electrons, x, (word // 2**8 + 0.5) / 2**24)
         if stands:
             return value
-    raise AssertionError("19 rejections in a row")
+        if not proposals:
+            draw += 1
+            words = philox4x32_10((pixel, frame, sample, draw), key)
+            proposals += zip(box_muller(words[0], words[1]), words[2:], strict=True)

@@ -124,6 +124,13 @@ def test_tables_over_the_field_agree_with_exact_images_at_random_places():
         assert worst < 1.5 * SCENE["accuracy"]
 
 
+def test_frames_without_an_emitter_stay_as_they_are():
+    table = quiet_table(with_field(polynomial({COMA: [[1, 0, 30.0]]})))
+    nobody, frames = np.zeros(0), np.ones((2, 40, 60), np.float32)
+    table.render(nobody, nobody, nobody, nobody, [0, 0, 0], (40, 60), frames)
+    assert (frames == 1.0).all()
+
+
 def test_a_field_that_does_not_change_is_one_node_and_the_plain_table():
     field = with_field(polynomial({ASTIGMATISM: [[0, 0, 20.0]]}))
     table = quiet_table(field)

@@ -50,7 +50,7 @@ def test_gamma_variates_of_later_rounds_equal_their_twins():
 
 def test_register_variates_of_later_draws_equal_their_twins():
     """A uniform next to 1 lets no first proposal stand; of the second ones five in a hundred."""
-    for pixel in range(500):
+    for pixel in range(3000):
         words = (np.uint32(value) for value in (pixel, 3, 5))
         value = detect.multiplied(np.float32(1.0), np.float32(0.5), REJECTED, *words, *KEY)
         exact = amplified(1.0, (0.5, int(REJECTED)), pixel, 3, 5, WORDS)
