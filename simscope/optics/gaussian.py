@@ -218,12 +218,8 @@ class GaussianSpots:
         x, y = found.x_nm / self.pixel_nm, found.y_nm / self.pixel_nm
         driver = device.kernels("gaussian")
         if not device.is_gpu:
-            band = found.band_rows(self.window_px, int(threads))
-            arguments = found.offsets, x, y, sigma_x, sigma_y, found.photons, found.out, band
-            if threads == 1:
-                driver.spots_alone(*arguments)
-            else:
-                driver.spots(*arguments, int(threads))
+            spots = found.offsets, x, y, sigma_x, sigma_y, found.photons, found.out
+            found.add_on_cpu(driver.spots_alone, driver.spots, spots, self.window_px, int(threads))
             return found.out
         count, xp = int(x.size), device.xp
         windows = xp.zeros(count, np.int64)

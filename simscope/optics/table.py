@@ -173,12 +173,10 @@ class SplineTable:
                 found.out.size, flat, self.per_pixel, self.window_px, *tiles, *emitters, *GPU_TILE
             )
         else:
-            band = found.band_rows(self.window_px, int(threads))
-            arguments = (table, self.per_pixel, self.window_px, found.offsets, *emitters, band)
-            if threads == 1:
-                driver.splat_alone(*arguments)
-            else:
-                driver.splat(*arguments, int(threads))
+            arguments = table, self.per_pixel, self.window_px, found.offsets, *emitters
+            found.add_on_cpu(
+                driver.splat_alone, driver.splat, arguments, self.window_px, int(threads)
+            )
         return found.out
 
     def _on(self, device: Device) -> Any:
