@@ -194,7 +194,7 @@ class Key:
         words = (_counter("element", element), _counter("step", step), _counter("sample", sample))
         arrays = [given.on(device) for given in (*parameters, *words)]
         shape = _common_shape((*parameters, *words), arrays)
-        flat = (xp.ascontiguousarray(xp.broadcast_to(array, shape)).ravel() for array in arrays)
+        flat = (_spread(xp, array, shape) for array in arrays)
         out = xp.empty(math.prod(shape), dtype)
         device.run("addressed", driver, out.size, out, *flat, _draw(draw), *self.words)
         return out.reshape(shape)
@@ -235,6 +235,13 @@ class _Given:
                 f"{self.name}={value} lies outside [{self.low:g}, {self.high:.10g}]: "
                 "choose it in that range"
             )
+
+
+def _spread(xp: Any, array: Any, shape: tuple[int, ...]) -> Any:
+    """The array broadcast to a shape, flat: one that may be written to, which spares kernels."""
+    if array.shape != shape:
+        return xp.array(xp.broadcast_to(array, shape), order="C").ravel()
+    return xp.ascontiguousarray(array).ravel()
 
 
 def _counter(name: str, value: npt.ArrayLike) -> _Given:
