@@ -329,8 +329,9 @@ class Simulator:
         """Samples ``start`` to ``stop`` in order, a bounded piece at a time.
 
         Short samples come several to a chunk; a movie larger than ``max_bytes`` comes by windows of
-        frames, with the state of its molecules carried along, so that memory stays flat. A GPU
-        takes larger pieces unless told otherwise; ``on_device`` as in :meth:`batch`.
+        frames, with the state of its molecules carried along, so that memory stays flat. A focus
+        stack stays whole. A GPU takes larger pieces unless told otherwise; ``on_device`` as in
+        :meth:`batch`.
         """
         if max_bytes is None:
             max_bytes = GPU_CHUNK_BYTES if self.device.is_gpu else CHUNK_BYTES
@@ -345,8 +346,9 @@ class Simulator:
         frame_bytes = 4 * pixels + EMITTER_BYTES * self._emitters_per_frame
         room = max(1, int(max_bytes // frame_bytes))
         space = None if expected else FrameSpace()
-        if frames <= room:
-            step = room // frames
+        # planes of a stack are worked out together: cut otherwise, their last bits would change
+        if frames <= room or self._is_stack:
+            step = max(1, room // frames)
             for first in range(start, stop, step):
                 indices = _indices(first, min(first + step, stop))
                 yield self._window(indices, 0, frames, expected=expected, room=space)

@@ -339,10 +339,10 @@ class ExactRenderer:
             if isinstance(self.recipe.structure, BeadStructure) and free:
                 patches = self._bead_patches(run, shift_nm)
                 who, within = shining.molecule, shining.frame % frames
-                plane = within if self.planes_nm is not None else np.zeros_like(within)
+                plane = first + within if self.planes_nm is not None else np.zeros_like(within)
                 which = who * patches.shape[1] + plane
             else:
-                patches, which = self._patches(run, shining, frames, shift_nm)
+                patches, which = self._patches(run, shining, first, last, shift_nm)
         _add_patches(patches, which, place[:, shining.molecule], shining, out)
         return out
 
@@ -368,14 +368,14 @@ class ExactRenderer:
         return self._tapered(patches, shift_nm)
 
     def _patches(
-        self, run: Run, shining: Shining, frames: int, shift_nm: Floats
+        self, run: Run, shining: Shining, first: int, last: int, shift_nm: Floats
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Patches ``(n, 1, y, x)`` of every distinct molecule and focus, and each row's patch."""
         sample = run.molecules.sample[shining.molecule]
         focus = (
             per_sample(self.recipe, run.drawn, "acquisition.focus_nm", len(run.indices))[sample]
             if self.planes_nm is None
-            else self.planes_nm[shining.frame % frames]
+            else self.planes_nm[first + shining.frame % (last - first)]
         )
         distinct, back = np.unique(
             np.stack([shining.molecule.astype(np.float64), focus]), axis=1, return_inverse=True

@@ -113,6 +113,23 @@ def test_snapshots_by_windows_are_those_in_one_go(cache):
     assert np.array_equal(emitters, whole.emitters)
 
 
+@pytest.mark.parametrize("kind", ["bead", "uniform"])
+def test_planes_of_a_stack_do_not_depend_on_the_memory_of_a_chunk(cache, kind):
+    sim = stack(cache)
+    if kind == "uniform":
+        structure = {"kind": "uniform", "density_per_um2": 1, "z_nm": 0}
+        changed = sim.recipe.written() | {"structure": structure}
+        sim = Simulator(Recipe.from_dict(changed), 7, cache=cache)
+    whole = sim.batch(0, 2, expected=True)
+    chunks = list(sim.chunks(0, 2, max_bytes=1, expected=True))
+    images = np.concatenate([chunk.images for chunk in chunks])
+    assert np.array_equal(images, whole.images)
+    # a window of its own shows the planes it is asked for
+    window = sim._window(np.arange(2), 1, 3, expected=True).expected_photons
+    expected = whole.expected_photons[:, 1:]
+    assert np.abs(window - expected).max() < 1e-5 * expected.max()
+
+
 def test_short_samples_come_several_to_a_chunk(cache):
     sim = simulator(cache)
     chunks = list(sim.chunks(3, 10, max_bytes=40_000))
