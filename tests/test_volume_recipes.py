@@ -226,10 +226,9 @@ def test_focus_stacks_have_a_z_axis(tmp_path):
         single = world(acquisition={"shape": [24, 20], "focus_nm": focus_nm})
         alone = ss.Simulator(single, 5).batch(0, 1, expected=True).expected_photons[0]
         assert np.abs(clean[k] - alone).max() < 2e-3 * alone.max()
-    pieces = list(simulator.chunks(0, 1, max_bytes=1, expected=True))
-    assert len(pieces) == 3
-    together = np.concatenate([piece.expected_photons[0] for piece in pieces])
-    assert np.abs(together - clean).max() < 2e-3 * clean.max()
+    # cut into windows its planes would share other modes, and have other last bits
+    (whole,) = simulator.chunks(0, 1, max_bytes=1, expected=True)
+    assert np.array_equal(whole.expected_photons[0], clean)
 
 
 def test_movies_shine_steadily_with_fresh_noise():
