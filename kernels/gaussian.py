@@ -171,7 +171,8 @@ def spots_alone(offsets, x, y, sigma_x, sigma_y, photons, out, band):
     shape = (out.shape[1], out.shape[2])
     windows = windows_of(sigma_y, sigma_x)
     found = emitters_of_tiles(offsets, x, y, windows, shape, (band, shape[1]))
-    add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, 0, found[0].size - 1)
+    last = found[0].size - 1
+    add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, np.int64(0), last)
 
 
 @threaded
