@@ -228,7 +228,7 @@ def test_shared_modes_keep_their_promise():
 def test_modes_are_as_many_as_the_light_needs_where_pixels_need_fewer():
     """Planes unlike in a faint glow that is wide: little in any pixel, ten times that in all."""
     y, x = np.mgrid[-16:17, -16:17]
-    core, glow = np.exp(-(x**2 + y**2) / 4.0), np.full((33, 33), 33.0**-2)
+    core, glow = np.exp(-1.0 * (x**2 + y**2)), np.full((33, 33), 33.0**-2)
     shares = 0.5 + 3e-3 * np.sin(3.0 * np.arange(12))
     psfs = 0.5 * core / core.sum() + shares[:, None, None] * glow
     modes = shared_modes(psfs[:, None], 1e-3)
