@@ -19,7 +19,7 @@ from timing import Row, interleaved, on_threads
 
 from simscope.camera import CameraMaps, camera_maps, detect
 from simscope.camera.settings import Camera
-from simscope.kernels.detect import words_for_one, words_for_two
+from simscope.kernels.detect import normals_for_one, words_for_one, words_for_two
 from simscope.keys import Key
 from simscope.recipe.camera import EMCCD, SCMOS
 
@@ -85,28 +85,25 @@ def check_same_work(ours_adu: Images, plain_adu: Images, camera: Camera) -> None
 
 
 @numba.njit(error_model="numpy", nogil=True)
-def words_alone(
-    single: bool, tiles: int, shot: Images, normals: Images, more: Images, uniform: Images
-) -> None:
+def words_alone(single: bool, tiles: int, words: Images, normals: Images) -> None:
     """The random numbers of so many tiles and nothing else."""
     zero = np.uint32(0)
     for tile in range(tiles):
         step = np.uint32(tile)
         if single:
-            words_for_one(shot, normals, more, uniform, 0, step, zero, step, zero)
+            words_for_one(words[0], words[1], words[2], words[3], 0, step, zero, np.uint32(1), zero)
+            normals_for_one(words[1], words[2], normals[0], normals[1])
         else:
-            words_for_two(shot, normals, 0, step, zero, step, zero)
+            words_for_two(words[0], normals[0], 0, step, zero, np.uint32(1), zero)
 
 
 def floor_s(camera: Camera, threads: int) -> float:
     """Least seconds a pixel can cost: its Philox words and read noise, nothing else."""
     size = 1024
-    shot = np.empty(size, np.uint32)
-    uniform = np.empty(size, np.uint32)
-    normals, more = np.empty((2, size), np.float32)
+    words, normals = np.empty((4, size), np.uint32), np.empty((2, size), np.float32)
     tiles = PIXELS // size
     single = isinstance(camera, EMCCD)
-    times = interleaved({"words": lambda: words_alone(single, tiles, shot, normals, more, uniform)})
+    times = interleaved({"words": lambda: words_alone(single, tiles, words, normals)})
     return float(np.median(times["words"])) / PIXELS / threads
 
 

@@ -217,8 +217,8 @@ def put_back(places, picked, values, size):
 def multiply_tile(electrons, normals, uniform_words, values, scratch, first, step, sample, k0, k1):
     """Write a Gamma(n, 1) variate of each electron number n into ``values``, 0 staying 0.
 
-    ``scratch`` uint32 (5 or more, ROW). Pixels whose proposal is not sure to stand are picked out
-    side by side and looked at again, fewer with every draw.
+    A multiple of GROUP pixels; ``scratch`` uint32 (5 or more, ROW). Pixels whose proposal is not
+    sure to stand are picked out side by side and looked at again, fewer with every draw.
     """
     propose_tile(electrons, normals, uniform_words, values)
     places = scratch[0].view(np.int32)
@@ -285,14 +285,20 @@ def words_for_two(shot, normals, first, step, sample, k0, k1):
 
 
 @compiled
-def words_for_one(shot, normals, register, uniform, first, step, sample, k0, k1):
-    """Words for shot noise, normals for read noise and register, words for its uniform."""
+def words_for_one(shot, distance, direction, uniform, first, step, sample, k0, k1):
+    """Words for shot noise, for the normals of read noise and register, for its uniform."""
     wide_vectors()
     for i in range(shot.size):
         a, b, c, d = philox4x32(np.uint32(first + i), step, sample, SHOT_DRAW, k0, k1)
-        shot[i] = a
-        normals[i], register[i] = normal_pair32(b, c)
-        uniform[i] = d
+        shot[i], distance[i], direction[i], uniform[i] = a, b, c, d
+
+
+@compiled
+def normals_for_one(distance, direction, normals, register):
+    """Normals for read noise and register: apart from Philox, whose lanes are twice as wide."""
+    wide_vectors()
+    for i in range(distance.size):
+        normals[i], register[i] = normal_pair32(distance[i], direction[i])
 
 
 @compiled
@@ -349,7 +355,9 @@ def detect_stripe(photons, maps, multiplies, parameters, top, start, step, sampl
         means[n:whole] = ZERO_32
         first, last = start + begin, start + end
         if multiplies:
-            words_for_one(shot[:whole], normals, register, uniform, first, step, sample, k0, k1)
+            distance, direction = scratch[0, :whole], scratch[1, :whole]
+            words_for_one(shot[:whole], distance, direction, uniform, first, step, sample, k0, k1)
+            normals_for_one(distance, direction, normals, register)
         else:
             words_for_two(shot[:whole], normals, first, step, sample, k0, k1)
         impossible += expected_electrons(photons[begin:end], qe, dark_e, means)

@@ -14,7 +14,7 @@ from scipy import stats
 from simscope.kernels import detect
 from simscope.kernels.detect import STRIPE
 from simscope.kernels.normal_pair import normal_pair32
-from simscope.kernels.poisson import ROW, TILE
+from simscope.kernels.poisson import GROUP, ROW, TILE
 
 KEY = (np.uint32(77), np.uint32(99))
 FALSE_ALARM = 1e-4
@@ -139,7 +139,7 @@ def test_register_multiplies_by_a_gamma_variate(electrons):
 
 
 def test_register_leaves_dark_pixels_dark():
-    assert not multiply(np.zeros(20, np.float32)).any()
+    assert not multiply(np.zeros(2 * GROUP, np.float32)).any()
 
 
 def test_one_pixel_of_the_register_equals_its_tile():
