@@ -60,3 +60,13 @@ def test_examples_for_a_gpu_run_without_one_on_few_samples(run):
         text = text.replace(asked, instead)
     done = run(text)
     assert next(iter(done["stream"]))
+
+
+def test_first_lines_of_the_readme_run_without_a_warning():
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf8")
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    first = block[: block.index("ss.generate(")]
+    assert "ss.psf(" in first and "psf_crlb(" in first
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SimscopeWarning)
+        exec(first, {})
