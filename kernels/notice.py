@@ -56,7 +56,7 @@ class CompileNotice(event.Listener):
             line = f"{CLEAR}{TEXT}: {self.compiled} done, now {name}"
             print(line, end="", file=sys.stderr, flush=True)
         elif not self._told:
-            print(f"{TEXT}; this can take some 10 s", file=sys.stderr, flush=True)
+            print(f"{TEXT}; this takes 10 s to a minute", file=sys.stderr, flush=True)
         self._told = True
 
 
