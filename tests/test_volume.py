@@ -98,6 +98,27 @@ def test_light_of_two_volumes_adds():
     assert np.abs(both - apart).max() < SINGLE * both.max()
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (2, 1, 5)])
+def test_few_voxels_are_imaged_exactly_whatever_misses_the_frame(shape):
+    values = photons(shape) + np.float32(1.0)
+    asked = {"voxel_nm": (300.0, 100.0, 100.0), "z0_nm": 0.0, "focus_nm": 900.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SimscopeWarning)
+        seen = image_volume(values, MISMATCHED, **asked, accuracy=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        exact = summed_points(values, MISMATCHED, **asked, window=9)[0]
+    assert np.abs(seen - exact).max() < 2e-6 * exact.max()
+    voxels = Voxels(shape, asked["voxel_nm"], 0.0)
+    assert VolumeImager(MISMATCHED, voxels, 900.0, 100.0).energy_left_out_max == 0.0
+
+
+def test_windows_narrower_than_the_field_still_count_what_they_cut_off():
+    voxels = Voxels((1, 4, 5), (300.0, 100.0, 100.0), 0.0)
+    with pytest.raises(OpticsError, match="falls outside the rendering window of 7 pixels"):
+        VolumeImager(MISMATCHED, voxels, 900.0, 100.0, window_px=7)
+
+
 @pytest.mark.parametrize("z", [0, 3, 6])
 def test_light_is_kept_but_for_what_the_window_leaves_out(z):
     values = np.zeros((7, 81, 81), np.float32)

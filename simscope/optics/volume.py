@@ -107,7 +107,8 @@ class VolumeImager:
     of its plane over all foci, and of its light. ``wavefront_nm``: OSA index -> RMS nm on top of
     the optics' own. ``optics.collection`` plays no part: the photons are those collected. Raises
     OpticsError for impossible optics and places and where more than 20 % of the light falls
-    outside the window (unless ``accept_energy_loss``); warns above 5 %.
+    outside the window (unless ``accept_energy_loss``); warns above 5 %. A window that reaches from
+    one end of the field to the other loses nothing: what it leaves out misses the frame.
     """
 
     def __init__(
@@ -242,11 +243,14 @@ class _PlanePsfs:
         self.accuracy, self.wavefront_nm = accuracy, wavefront_nm
 
     def images(self, window: int) -> tuple[FloatArray, float, str]:
-        """PSFs (planes, foci, y, x), the largest share of light outside the window, and where."""
+        """PSFs (planes, foci, y, x), the largest share of light they cut off, and where."""
         heights, foci = self.voxels.heights_nm, self.focus_nm
         z, focus = (a.ravel() for a in np.meshgrid(heights, foci, indexing="ij"))
         sampled, expected = self._sampled(window, z, focus)
-        lost = 1.0 - sampled.sum(axis=(1, 2)) / expected
+        # what a window over the whole field leaves out could land nowhere in the image
+        lost = np.zeros(z.size)
+        if window < _spanning_px(self.voxels):
+            lost = 1.0 - sampled.sum(axis=(1, 2)) / expected
         worst = int(np.argmax(lost))
         where = f"z_nm={z[worst]:g}, focus_nm={focus[worst]:g}"
         shape = (heights.size, foci.size, window, window)
@@ -258,8 +262,7 @@ class _PlanePsfs:
         z, focus = (
             a.ravel() for a in np.meshgrid(_spread(heights, 9), _spread(foci, 3), indexing="ij")
         )
-        reach = 2 * max(self.voxels.shape[1:]) - 1
-        widest = min(widest, reach)
+        widest = min(widest, _spanning_px(self.voxels))
         window = min(33, widest)
         while True:
             sampled, expected = self._sampled(window, z, focus)
@@ -289,6 +292,11 @@ class _PlanePsfs:
         elif self.optics.analyser is not None:
             expected *= 0.5
         return images, expected
+
+
+def _spanning_px(voxels: Voxels) -> int:
+    """Side of the smallest window that reaches from every voxel to every other."""
+    return 2 * max(voxels.shape[1:]) - 1
 
 
 def _spread(values: FloatArray, count: int) -> FloatArray:
@@ -322,7 +330,9 @@ def check_request(
     check_plain(accuracy=accuracy)
     check_heights(objective_of(optics), voxels.heights_nm, 0.5 * optics.bead_diameter_nm)
     if not 1e-6 <= accuracy <= 0.1:
-        raise OpticsError(f"accuracy={accuracy:g} lies outside [1e-6, 0.1] for volumes")
+        raise OpticsError(
+            f"accuracy={accuracy:g} lies outside [1e-6, 0.1] for volumes: choose one in that range, such as 1e-4"
+        )
     if optics.field_dependence is not None:
         raise OpticsError(
             "optics.field_dependence changes PSFs over the field, a volume takes one for each "
