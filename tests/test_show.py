@@ -77,6 +77,24 @@ def test_stacks_are_shown_on_a_square_root_scale_that_says_so(files):
         assert any("square-root" in axes.get_ylabel() for axes in figure.axes)
 
 
+def test_every_sample_of_a_continuous_structure_has_its_own_grey_scale(tmp_path):
+    np.save(tmp_path / "slab.npy", np.ones((2, 90, 90), np.float32))
+    data = snapshot().written() | {
+        "structure": {"kind": "volume", "path": str(tmp_path / "slab.npy"),
+                      "voxel_nm": [200, 100, 100], "margin_nm": 2500},
+        "photophysics": {"kind": "steady", "photons_per_um3": {"loguniform": [1e4, 1e6]}},
+        "rendering": {"window_px": 49, "accept_energy_loss": True},
+    }  # fmt: skip
+    ss.generate(ss.Recipe.from_dict(data), 3, 7, tmp_path / "slabs.h5")
+    with ss.open_dataset(tmp_path / "slabs.h5") as data:
+        drawn = panels(show.contact_sheet(data))
+        for index, axes in enumerate(drawn):
+            low, high = axes.images[0].norm.vmin, axes.images[0].norm.vmax
+            assert (low, high) == tuple(np.percentile(data.image(index), (0.1, 99.8)))
+            assert axes.get_xlabel() == f"{low:.0f} to {high:.0f} ADU"
+        assert len({axes.get_xlabel() for axes in drawn}) == 3
+
+
 def test_samples_that_are_not_there_are_refused(files):
     with ss.open_dataset(files / "snapshot.h5") as data:
         for samples in ([3], [-1], []):

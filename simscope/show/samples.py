@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from simscope.dataset import Dataset
 from simscope.errors import DatasetError
 from simscope.evaluate import Matches
+from simscope.recipe import VOLUMES
 from simscope.show import style
 
 PANEL_IN = 1.75
@@ -32,9 +33,10 @@ def contact_sheet(
 ) -> Figure:
     """Grid of samples with open circles at the emitters; movies and stacks show a row of frames.
 
-    All panels share one grey scale, noted in ADU; it is a square-root scale for stacks. Circles are
-    coloured by height where heights differ. ``samples`` are the indices shown: by default 16,
-    evenly spread, or 4 movies or stacks. ``columns`` applies to single frames.
+    All panels share one grey scale, noted in ADU; it is a square-root scale for stacks. Samples of
+    continuous structures differ too much for that: each has a scale of its own, its ends below its
+    panels. Circles are coloured by height where heights differ. ``samples`` are the indices shown:
+    by default 16, evenly spread, or 4 movies or stacks. ``columns`` applies to single frames.
 
     Raises
     ------
@@ -53,17 +55,22 @@ def contact_sheet(
     )
     grid = figure.subplots(rows, columns, squeeze=False)
     stack = data.sample_axes[0] == "z"
-    scale = style.grey_scale([image for _, image, _ in panels], root=stack)
+    scales = _grey_scales(data, [image for _, image, _ in panels], root=stack)
+    own_scales, rooted = len(set(map(id, scales))) > 1, stack * ", square root"
     colours = _height_colours([emitters for _, _, emitters in panels]) if truth else None
-    for axes, (title, image, emitters) in zip(grid.flat, panels, strict=False):
+    for axes, (title, image, emitters), scale in zip(grid.flat, panels, scales, strict=False):
         shown = show_frame(axes, image, data.pixel_nm, scale)
         axes.set_title(title, pad=3)
+        if own_scales:
+            axes.set_xlabel(f"{scale.vmin:.0f} to {scale.vmax:.0f} ADU{rooted}", labelpad=2)
         if truth:
             draw_emitters(axes, emitters, colours=colours)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     _scale_bar_of(grid[0, 0], data)
-    style.note_range(shown, list(grid.flat), "camera counts [ADU]" + stack * ", square-root scale")
+    if not own_scales:
+        label = "camera counts [ADU]" + stack * ", square-root scale"
+        style.note_range(shown, list(grid.flat), label)
     if colours is not None:
         style.note_range(colours, list(grid.flat), "emitter height z [nm]")
     figure.suptitle(f"{data.recipe.name}, seed {data.seed}", fontsize=10, x=0.01, ha="left")
@@ -175,6 +182,16 @@ def _panels(
             image = data.frame(index * data.frames_per_sample + int(frame))
             panels.append((title, image, emitters[emitters["frame"] == frame]))
     return panels
+
+
+def _grey_scales(data: Dataset, images: Sequence[Any], *, root: bool) -> list[Normalize]:
+    """Grey scale of every panel: one for all, or one for each sample of continuous structures."""
+    if not isinstance(data.recipe.structure, VOLUMES):
+        return [style.grey_scale(images, root=root)] * len(images)
+    each = min(STACK_COLUMNS, data.frames_per_sample)
+    firsts = range(0, len(images), each)
+    scales = [style.grey_scale(images[first : first + each], root=root) for first in firsts]
+    return [scale for scale in scales for _ in range(each)]
 
 
 def _frame_name(data: Dataset, frame: int) -> str:
