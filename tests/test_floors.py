@@ -16,6 +16,7 @@ FLOORS = {
     "elementary": 0,
     "errors": 0,
     "keys": 0,
+    "memory": 0,
     "recipe": 0,
     "copies": 0,
     "optics": 1,

@@ -113,6 +113,30 @@ def test_few_voxels_are_imaged_exactly_whatever_misses_the_frame(shape):
     assert VolumeImager(MISMATCHED, voxels, 900.0, 100.0).energy_left_out_max == 0.0
 
 
+@pytest.mark.parametrize(
+    ("shape", "foci", "asked", "fault"),
+    [
+        ((1000, 8192, 8192), 1, {}, "larger than 1073741824 voxels: image it piece by piece"),
+        ((200, 64, 64), 2000, {"window_px": 63}, "take 38.1 GB for PSFs.*fewer foci at a time"),
+        ((2, 8192, 8192), 100, {}, "80.5 GB for images of 8192 x 8192, more than 16"),
+    ],
+)
+def test_volumes_beyond_memory_are_refused_before_any_work(monkeypatch, shape, foci, asked, fault):
+    monkeypatch.setattr(volume, "image_model", None)
+    with pytest.raises(OpticsError, match=fault):
+        image_volume(
+            np.broadcast_to(np.float32(1.0), shape), MATCHED, voxel_nm=100.0,
+            focus_nm=np.linspace(0.0, 1000.0, foci), **asked,
+        )  # fmt: skip
+
+
+def test_windows_chosen_by_themselves_are_judged_before_their_psfs_are_made(monkeypatch):
+    monkeypatch.setattr(volume._PlanePsfs, "images", None)
+    with pytest.raises(OpticsError, match=r"200 planes at 2000 foci take .* GB for PSFs of"):
+        VolumeImager(MATCHED, Voxels((200, 64, 64), (10.0, 100.0, 100.0), 0.0),
+                     np.linspace(0.0, 2000.0, 2000), 100.0)  # fmt: skip
+
+
 def test_windows_narrower_than_the_field_still_count_what_they_cut_off():
     voxels = Voxels((1, 4, 5), (300.0, 100.0, 100.0), 0.0)
     with pytest.raises(OpticsError, match="falls outside the rendering window of 7 pixels"):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simscope.errors import OpticsError
+from simscope.memory import MOST_BYTES
 from simscope.optics.interfaces import Objective
 from simscope.recipe.problems import shortened
 
@@ -23,9 +24,6 @@ FARTHEST_NM = 1e6
 
 WIDEST_NM = 5e5
 """Distance of the window's corner from the emitter beyond which the unit is taken for a mistake."""
-
-MOST_BYTES = 16e9
-"""Memory of images beyond which a call is refused."""
 
 
 def check_supported(optics: Any) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from simscope.blas import single_blas_thread
 from simscope.device import CPU, Device, placed
 from simscope.errors import OpticsError
+from simscope.memory import MOST_BYTES, MOST_VOXELS
 from simscope.optics.checks import (
     check_heights,
     check_numbers,
@@ -51,6 +52,9 @@ TRANSFER_BYTES = 3 << 29
 """Memory of transfer functions kept at once; more foci are taken in groups."""
 
 WIDEST_CHOICE_PX = 255
+
+COPIES = 3
+"""Arrays of the size of all PSFs, and of all images, that exist at once."""
 
 MOST_PHOTONS = 1e20
 """Photons of a voxel whose sums over any volume stay far inside float32."""
@@ -128,6 +132,7 @@ class VolumeImager:
         (focus,) = check_numbers(focus_nm=focus_nm)
         check_request(optics, voxels, window_px, max_window_px, accuracy)
         check_wavefront(wavefront_nm)
+        check_room(voxels, focus.size, 1 if window_px == "auto" else window_px)
         self.voxels, self.device, self.accuracy = voxels, placed(device), accuracy
         self.per_pixel = voxels.per_pixel(pixel_nm)
         self._psfs = _PlanePsfs(optics, voxels, focus, 0.5 * accuracy, dict(wavefront_nm or {}))
@@ -135,6 +140,7 @@ class VolumeImager:
             self.window_px = (
                 self._psfs.held_window(max_window_px) if window_px == "auto" else window_px
             )
+            check_room(voxels, focus.size, self.window_px)
             psfs, lost, where = self._psfs.images(self.window_px)
         self.energy_left_out_max = lost
         judge_energy(lost, where, self.window_px, accepted=accept_energy_loss)
@@ -331,7 +337,8 @@ def check_request(
     check_heights(objective_of(optics), voxels.heights_nm, 0.5 * optics.bead_diameter_nm)
     if not 1e-6 <= accuracy <= 0.1:
         raise OpticsError(
-            f"accuracy={accuracy:g} lies outside [1e-6, 0.1] for volumes: choose one in that range, such as 1e-4"
+            f"accuracy={accuracy:g} lies outside [1e-6, 0.1] for volumes: choose one in "
+            "that range, such as 1e-4"
         )
     if optics.field_dependence is not None:
         raise OpticsError(
@@ -346,6 +353,25 @@ def check_request(
     whole = isinstance(widest, int) and not isinstance(widest, bool)
     if not whole or widest % 2 == 0 or not 1 <= widest <= 1023:
         raise OpticsError(f"window of {widest} voxels: give an odd number from 1 to 1023, or auto")
+
+
+def check_room(voxels: Voxels, foci: int, window_px: int) -> None:
+    """Return nothing; raise OpticsError where volume, PSFs or images take too much memory."""
+    planes, height, width = voxels.shape
+    if math.prod(voxels.shape) > MOST_VOXELS:
+        raise OpticsError(
+            f"a volume of {planes} x {height} x {width} voxels is larger than {MOST_VOXELS} "
+            "voxels: image it piece by piece (light adds), or use larger voxels or fewer planes"
+        )
+    psfs = COPIES * 8 * planes * foci * window_px**2
+    images = COPIES * 4 * foci * height * width
+    if psfs + images > MOST_BYTES:
+        raise OpticsError(
+            f"{planes} planes at {foci} foci take {psfs / 1e9:.3g} GB for PSFs of {window_px} x "
+            f"{window_px} voxels and {images / 1e9:.3g} GB for images of {height} x {width}, more "
+            f"than {MOST_BYTES / 1e9:g}: image fewer foci at a time, or give a smaller window_px "
+            "or fewer planes"
+        )
 
 
 def checked_volume(volume: Any, shape: tuple[int, int, int], device: Device = CPU) -> Any:

@@ -20,6 +20,7 @@ from simscope.blas import single_blas_thread
 from simscope.elementary import normal_quantile
 from simscope.errors import SampleError
 from simscope.keys import Key
+from simscope.memory import MOST_VOXELS
 from simscope.recipe import Recipe, TextureStructure, VolumeStructure
 from simscope.recipe.draws import per_sample
 from simscope.sample.background import spline_weights
@@ -27,7 +28,6 @@ from simscope.sample.background import spline_weights
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
-MOST_VOXELS = 2**30
 MEAN_STEEPNESS = 1.9
 """Mean length of the gradient of a field of unit variance, per spacing of its grid."""
 
