@@ -38,6 +38,7 @@ from simscope.errors import SimscopeError
 from simscope.kernels.binomial import MOST_TRIALS
 from simscope.kernels.poisson import LARGEST_MEAN
 from simscope.kernels.variates import DRAWS
+from simscope.memory import MOST_BYTES
 
 MAX_SEED = 2**63 - 1
 MOST_COUNTERS = 2**32
@@ -171,6 +172,7 @@ class Key:
             raise SimscopeError(
                 f"{math.prod(sides)} variates exceed 2**32: take a stream for each part"
             )
+        _check_room(math.prod(sides), 4)
         counter = (_one("step", step), _one("sample", sample), _draw(draw))
         out = device.xp.empty(sides, np.float32)
         blocks = -(-out.size // 4)
@@ -187,13 +189,21 @@ class Key:
         step: npt.ArrayLike = 0,
         draw: int = 0,
         device: Device | str = CPU,
+        **unknown: Any,
     ) -> Any:
         """Variates of a driver of ``kernels/addressed.py``, one for every counter."""
+        if unknown:
+            law = driver.removesuffix("_at")
+            raise TypeError(
+                f"Key.{law}() takes no keyword {', '.join(unknown)}: give "
+                f"{', '.join(Address.__annotations__)}"
+            )
         device = placed(device)
         xp = device.xp
         words = (_counter("element", element), _counter("step", step), _counter("sample", sample))
         arrays = [given.on(device) for given in (*parameters, *words)]
         shape = _common_shape((*parameters, *words), arrays)
+        _check_room(math.prod(shape), 8 * (1 + len(arrays)))
         flat = (_spread(xp, array, shape) for array in arrays)
         out = xp.empty(math.prod(shape), dtype)
         device.run("addressed", driver, out.size, out, *flat, _draw(draw), *self.words)
@@ -216,10 +226,13 @@ class _Given:
         An unsigned type that cannot hold more than the limit is not looked through.
         """
         xp = device.xp if isinstance(self.value, device.xp.ndarray) else np
+        if isinstance(self.value, Sequence):
+            _check_room(len(self.value), 8)
         try:
             array = xp.asarray(self.value)
         except ValueError as error:
             raise SimscopeError(f"{self.name} is no array ({error}): give equal rows") from None
+        _check_room(array.size, 8)
         if array.size and array.dtype.kind not in ("iu" if self.whole else "iuf"):
             kind = "whole numbers" if self.whole else "real numbers"
             raise SimscopeError(f"{self.name} has type {array.dtype}: give {kind}")
@@ -235,6 +248,15 @@ class _Given:
                 f"{self.name}={value} lies outside [{self.low:g}, {self.high:.10g}]: "
                 "choose it in that range"
             )
+
+
+def _check_room(count: int, each: int) -> None:
+    """Return nothing; SimscopeError if so many variates of so many bytes are a mistake."""
+    if count * each > MOST_BYTES:
+        raise SimscopeError(
+            f"{count} variates take {count * each / 1e9:.3g} GB, more than {MOST_BYTES / 1e9:g}: "
+            f"draw at most {int(MOST_BYTES // each)} at a time"
+        )
 
 
 def _spread(xp: Any, array: Any, shape: tuple[int, ...]) -> Any:

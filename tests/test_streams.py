@@ -350,3 +350,28 @@ def test_blocks_of_a_stream_are_those_of_its_words():
     key = Key(8).child("x")
     counter = (3, 0, 2, 0)
     assert tuple(blocks(key, 4, 3)[2, 3]) == philox4x32_10(counter, [int(w) for w in key.words])
+
+
+@pytest.mark.parametrize(
+    ("element", "step"),
+    [
+        (range(2**40), 0),
+        (np.broadcast_to(np.int64(3), 2**40), 0),
+        (np.broadcast_to(np.int64(3), (2**20, 1)), np.broadcast_to(np.int64(0), 2**20)),
+    ],
+)
+def test_more_variates_than_memory_holds_are_refused_in_words(element, step):
+    with pytest.raises(SimscopeError, match=r"1099511627776 variates take .* draw at most \d+"):
+        Key(1).uniform(element, step=step)
+
+
+def test_uniform32_beyond_memory_is_refused_in_words():
+    with pytest.raises(SimscopeError, match=r"4294967296 variates take 17.2 GB, more than 16"):
+        Key(1).uniform32(2**32)
+
+
+@pytest.mark.parametrize("law", ["uniform", "poisson"])
+def test_unknown_keywords_name_the_law_and_what_it_takes(law):
+    parameters = (1.0,) if law == "poisson" else ()
+    with pytest.raises(TypeError, match=rf"Key\.{law}\(\) takes no keyword size: .*sample, step"):
+        getattr(Key(1), law)(0, *parameters, size=3)
