@@ -107,6 +107,49 @@ def test_bad_value_is_named_with_limit_and_remedy(path, value, words):
         assert word in str(error.value)
 
 
+def test_an_empty_name_is_no_folder():
+    with pytest.raises(RecipeError, match="no recipe '': packaged are"):
+        load_recipe("")
+
+
+SCHEME = {
+    "kind": "markov",
+    "states": ["on", "off"],
+    "photons_per_s": 1000,
+    "brightness": {"on": 1},
+    "rates_per_s": {"on": {"off": 5}, "off": {"on": 1}},
+    "start": "equilibrium",
+}
+QUOTES = "is true or false where a name belongs: put names in quotes"
+BAD_SCHEMES = [
+    ("states", [True, False], f"photophysics: states=[True, False] {QUOTES}"),
+    ("brightness", {True: 1}, f"True {QUOTES}"),
+    ("rates_per_s", {True: {"off": 3}}, f"True {QUOTES}"),
+    ("start", False, f"start=False {QUOTES}"),
+    ("states", "on", "photophysics.states: 'on' is not a list: give [first, second, ...]"),
+    ("brightness", None, "photophysics.brightness: None is not a group of keys: give {key: value"),
+    ("rates_per_s", {"on": 3}, "photophysics.rates_per_s.on: 3 is not a group of keys: give"),
+    ("start", 3, "photophysics.start: 3 is no text: give a word, in quotes"),
+    ("start", {"on": "x"}, "photophysics.start.on: 'x' is not a number: give a plain number"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), BAD_SCHEMES)
+def test_a_bad_scheme_of_states_is_told_once_with_a_remedy(key, value, words):
+    recipe = load_recipe("smlm-2d-blinking").written()
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_dict(recipe | {"photophysics": SCHEME | {key: value}})
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "Input" not in str(error.value)
+
+
+@pytest.mark.parametrize("group", ["optics", "camera", "structure", "acquisition"])
+def test_a_missing_group_is_asked_for_as_keys(group):
+    with pytest.raises(RecipeError, match=f"{group}: None is not a group of keys: give"):
+        Recipe.from_dict(load_recipe("smlm-2d-dense").written() | {group: None})
+
+
 WRONG_KINDS = [
     ("structure", {"count": 3}, ["structure", "kind is missing", "filaments"]),
     ("structure", {"kind": "unifrm", "count": 3}, ["unknown kind 'unifrm'", "'uniform'"]),

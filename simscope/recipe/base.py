@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.distributions import Distribution, distribution_schema, parse_distribution
-from simscope.recipe.problems import Explained, describe, learn_kinds, shortened
+from simscope.recipe.problems import NO_NAME, Explained, describe, learn_kinds, shortened
 
 Scope = Literal["dataset", "sample", "emitter"]
 
@@ -143,6 +143,8 @@ def _refuse_wrong_kind(name: str, value: Any, annotation: Any) -> None:
     for part in value if isinstance(value, list | tuple) else [value]:
         for kind, shown in ((bool, "true or false"), (str, "text")):
             if isinstance(part, kind) and not _allows(annotation, kind):
+                if kind is bool and _allows(annotation, str):
+                    raise ValueError(f"{name}={shortened(value)} {NO_NAME}")
                 raise ValueError(
                     f"{name}={shortened(value)} is {shown} where a number or a group belongs"
                 )

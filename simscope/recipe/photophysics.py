@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from simscope.errors import did_you_mean
 from simscope.recipe.base import Model, PerEmitter, PerSample, number
@@ -53,6 +53,11 @@ class Blinking(Model):
     )
 
 
+def _form_of_start(start: Any) -> str:
+    """Which of its two forms a start is meant to have, so that errors speak of that one alone."""
+    return "dict[str,float]" if isinstance(start, dict) else "str"
+
+
 class Markov(Model):
     """Continuous-time Markov chain of 2 to 8 states with any rates between them."""
 
@@ -76,7 +81,10 @@ class Markov(Model):
         ge=0,
         le=1e7,
     )
-    start: str | dict[str, float] = Field(
+    start: Annotated[
+        Annotated[str, Tag("str")] | Annotated[dict[str, float], Tag("dict[str,float]")],
+        Discriminator(_form_of_start),
+    ] = Field(
         description="at time 0: a state, probabilities of states, or equilibrium, the stationary "
         "distribution of the scheme without the states that have no way out",
     )

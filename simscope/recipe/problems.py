@@ -12,6 +12,11 @@ from simscope.errors import RecipeError, did_you_mean
 KINDS_OF: dict[str, tuple[str, ...]] = {}
 """Kinds a group may be of, by the name of its key; every class adds its own as it is made."""
 
+NO_NAME = (
+    "is true or false where a name belongs: put names in quotes, as many YAML readers take on, off, yes "
+    "and no for true and false"
+)
+
 LONGEST_VALUE = 80
 """Characters of a value that a message repeats."""
 
@@ -84,10 +89,20 @@ def _path(location: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 _TYPES = {"number", "FocusStack", "float", "int", "str"}
+NO_GROUP = "is not a group of keys: give {key: value, ...}"
+NO_NUMBER = "is not a number: give a plain number"
+NO_LIST = "is not a list: give [first, second, ...]"
 _IN_WORDS = {
     "missing": "is missing: add it",
     "finite_number": "is not finite: give a finite number",
-    "float_type": "is not a number: give a plain number",
+    "float_type": NO_NUMBER,
+    "float_parsing": NO_NUMBER,
+    "dict_type": NO_GROUP,
+    "model_type": NO_GROUP,
+    "model_attributes_type": NO_GROUP,
+    "tuple_type": NO_LIST,
+    "list_type": NO_LIST,
+    "string_type": "is no text: give a word, in quotes if it may be read as something else",
 }
 
 
@@ -96,6 +111,8 @@ def _message(problem: Any, parts: tuple[str, ...]) -> str:
     message: str = problem["msg"].removeprefix("Value error, ")
     if kind == "missing":
         return _IN_WORDS[kind]
+    if kind == "string_type" and isinstance(value, bool):
+        return f"{value} {NO_NAME}"
     if kind in _IN_WORDS:
         return f"{shortened(value)} {_IN_WORDS[kind]}"
     if kind.startswith("union_tag"):

@@ -237,7 +237,7 @@ def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
         )
         return Recipe.from_yaml(text, source=name)
     path = Path(name_or_path)
-    if path.is_dir():
+    if name and path.is_dir():
         raise RecipeError(f"{name} is a folder: give the path of a YAML file in it")
     if not path.is_file():
         hint = did_you_mean(name, packaged_recipes(), cutoff=0.4)
