@@ -84,7 +84,7 @@ def row(work: str, foci_nm: np.ndarray, threads: int, rounds: int, bar: float) -
         return Row(
             f"{work}, {PLANES}x{SIDE}x{SIDE}, window {imager.window_px} px, "
             f"{imager.modes} of {PLANES} images",
-            threads, "volume", 1, times["ours"], f"fftconvolve a plane, {threads} threads",
+            threads, "volume", 1, times["ours"], f"fftconvolve a plane, threads: {threads}",
             1, times["scipy"], bar, least_s(imager, volume, threads), "transforms and mixing",
         )  # fmt: skip
 

@@ -78,7 +78,7 @@ class Row:
         bar = f"{self.bar:.3g}x" if self.bar else "-"
         limit = f"{self.bound}: {100 * self.floor_s / self.each_s:.0f} %" if self.bound else "-"
         return (
-            f"| {self.work} | {self.threads} | {duration(self.each_s)} a {self.unit} "
+            f"| {self.work} | {self.threads} | {duration(self.each_s)} per {self.unit} "
             f"({1 / self.each_s:,.0f}/s) | {self.peer}: {theirs} | "
             f"{middle:.1f}x ({low:.1f} to {high:.1f}) | {bar} | {limit} |"
         )

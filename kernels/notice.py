@@ -62,7 +62,7 @@ class CompileNotice(event.Listener):
 
 def is_kernel(event):
     """Whether a compiling event is about a function of this package."""
-    return event.data["dispatcher"].py_func.__module__.startswith("simscope.kernels")
+    return (event.data["dispatcher"].py_func.__module__ or "").startswith("simscope.kernels")
 
 
 NOTICE = CompileNotice()
