@@ -30,6 +30,7 @@ from simscope.device import Device
 from simscope.device import device as device_named
 from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.keys import Key
+from simscope.memory import MOST_BYTES
 from simscope.recipe import (
     VOLUMES,
     FocusStack,
@@ -285,6 +286,30 @@ class Simulator:
         """Most rows of truth a frame is likely to have."""
         return samples_of.expected_bright(self.resolved)
 
+    @property
+    def _frame_bytes(self) -> float:
+        """Memory of the expected photons and the truth of a frame."""
+        pixels = math.prod(self.resolved.camera_shape)
+        return 4 * pixels + EMITTER_BYTES * self._emitters_per_frame
+
+    def _check_room(self, samples: int) -> None:
+        """Return nothing; SimscopeError if so many whole samples take too much memory."""
+        counts = 2 * math.prod(self.resolved.camera_shape)
+        each = self.frames_per_sample * (self._frame_bytes + counts)
+        if samples * each <= MOST_BYTES:
+            return
+        fits = int(MOST_BYTES // each)
+        if fits:
+            remedy = f"ask for at most {fits} at a time, or for chunks(start, stop)"
+        elif self._is_stack:
+            remedy = "give acquisition.focus_nm fewer planes, or a smaller acquisition.shape"
+        else:
+            remedy = "ask for chunks(start, stop), which come by windows of frames"
+        raise SimscopeError(
+            f"{samples} sample(s) of {self.frames_per_sample} frame(s) take "
+            f"{samples * each / 1e9:.3g} GB at once, more than {MOST_BYTES / 1e9:g}: {remedy}"
+        )
+
     def parameters(self, start: int, stop: int) -> Parameters:
         """Every number drawn for samples ``start`` to ``stop``, float64 ``(samples,)`` by path."""
         indices = _indices(start, stop)
@@ -303,7 +328,14 @@ class Simulator:
 
         ``on_device`` leaves arrays where they were computed, as CuPy arrays on a GPU, with the
         emitters as a dictionary of columns.
+
+        Raises
+        ------
+        SimscopeError
+            If there are no such samples, or they take more than 16 GB.
         """
+        start, stop = _span(start, stop)
+        self._check_room(stop - start)
         chunk = self._window(_indices(start, stop), 0, self.frames_per_sample, expected=expected)
         chunk = chunk if on_device else self._on_host(chunk)
         shape = (stop - start, *self.sample_shape)
@@ -340,11 +372,11 @@ class Simulator:
 
     def _pieces(self, start: int, stop: int, max_bytes: int, expected: bool) -> Iterator[Chunk]:
         """Chunks on the device."""
-        _indices(start, stop)
+        start, stop = _span(start, stop)
         frames = self.frames_per_sample
-        pixels = math.prod(self.resolved.camera_shape)
-        frame_bytes = 4 * pixels + EMITTER_BYTES * self._emitters_per_frame
-        room = max(1, int(max_bytes // frame_bytes))
+        room = max(1, int(max_bytes // self._frame_bytes))
+        if self._is_stack:
+            self._check_room(1)
         space = None if expected else FrameSpace()
         # planes of a stack are worked out together: cut otherwise, their last bits would change
         if frames <= room or self._is_stack:
@@ -554,13 +586,18 @@ class Simulator:
 
 
 def _indices(start: int, stop: int) -> npt.NDArray[np.int64]:
+    return np.arange(*_span(start, stop), dtype=np.int64)
+
+
+def _span(start: int, stop: int) -> tuple[int, int]:
+    """First sample and the one after the last; SimscopeError unless there are such samples."""
     start, stop = _whole(start), _whole(stop)
     if not 0 <= start < stop <= MAX_SAMPLES:
         raise SimscopeError(
             f"samples {start} to {stop} do not lie in order within [0, {MAX_SAMPLES}]: "
             "ask for at least one sample from 0 up"
         )
-    return np.arange(start, stop, dtype=np.int64)
+    return start, stop
 
 
 def _whole(index: int) -> int:

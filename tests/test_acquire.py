@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from simscope import acquire
 from simscope.acquire import Simulator
 from simscope.errors import OpticsError, SimscopeError
 from simscope.recipe import Recipe, load_recipe
@@ -128,6 +129,24 @@ def test_planes_of_a_stack_do_not_depend_on_the_memory_of_a_chunk(cache, kind):
     window = sim._window(np.arange(2), 1, 3, expected=True).expected_photons
     expected = whole.expected_photons[:, 1:]
     assert np.abs(window - expected).max() < 1e-5 * expected.max()
+
+
+def test_batches_beyond_memory_are_refused_in_words_and_chunks_are_not(cache):
+    sim = simulator(cache, acquisition={"shape": [24, 20], "frames": 10**9})
+    with pytest.raises(SimscopeError, match=r"1 sample\(s\) of 1000000000 .* GB.*ask for chunks"):
+        sim.batch(0, 1)
+    with pytest.raises(SimscopeError, match="ask for chunks"):
+        sim[0]
+    assert next(sim.chunks(0, 1, max_bytes=100_000)).frame_start == 0
+    with pytest.raises(SimscopeError, match=r"4294967296 sample\(s\).*at most \d+ at a time"):
+        simulator(cache).batch(0, 2**32)
+
+
+def test_stacks_beyond_memory_are_refused_before_they_are_simulated(cache, monkeypatch):
+    monkeypatch.setattr(acquire, "MOST_BYTES", 1000)
+    for ask in (lambda sim: sim[0], lambda sim: next(sim.chunks(0, 1))):
+        with pytest.raises(SimscopeError, match="fewer planes"):
+            ask(stack(cache))
 
 
 def test_short_samples_come_several_to_a_chunk(cache):
