@@ -13,8 +13,8 @@ KINDS_OF: dict[str, tuple[str, ...]] = {}
 """Kinds a group may be of, by the name of its key; every class adds its own as it is made."""
 
 NO_NAME = (
-    "is true or false where a name belongs: put names in quotes, as many YAML readers take on, off, yes "
-    "and no for true and false"
+    "is true or false where a name belongs: put names in quotes, as many YAML readers take "
+    "on, off, yes and no for true and false"
 )
 
 LONGEST_VALUE = 80
