@@ -144,7 +144,8 @@ def nyquist_pixel_nm(optics: Optics) -> float:
 def timed_trial(sim: Simulator, layout: Layout) -> Trial:
     """The first chunk of a file; large enough to be timed, small enough not to be felt.
 
-    Of samples above ``TRIAL_BYTES`` only the first frames are computed: memory stays flat.
+    Of movies above ``TRIAL_BYTES`` only the first frames are computed: memory stays flat. A focus
+    stack is computed whole, whatever it takes.
     """
     count = 1
     with warnings.catch_warnings():
