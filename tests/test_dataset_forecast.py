@@ -141,6 +141,13 @@ def test_a_long_movie_is_judged_by_its_first_frames(monkeypatch):
     assert outlook.emitters_per_frame == pytest.approx(len(trial.emitters) / frames)
 
 
+def test_a_large_stack_is_judged_by_whole_samples(monkeypatch):
+    monkeypatch.setattr(forecasting, "TRIAL_BYTES", 1)
+    sim = ss.Simulator(stack(), 7)
+    trial = timed_trial(sim, Layout.of(sim, samples=5, expected=False))
+    assert (len(trial.images), trial.samples) == (sim.frames_per_sample, 1)
+
+
 def test_windowed_renderers_say_how_much_light_they_leave_out():
     rows = dict(forecast_rows(forecast(ss.Simulator(snapshot(), 7))))
     assert rows["light left out"].startswith("at most")

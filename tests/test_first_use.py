@@ -240,7 +240,9 @@ def test_a_long_compilation_is_told_once_and_a_short_one_never(clock, capsys):
     assert capsys.readouterr().err == ""
     for _ in range(3):
         compiling(5.0, clock, told)
-    assert capsys.readouterr().err.count(notice.TEXT) == 1
+    said = capsys.readouterr().err
+    assert said.count(notice.TEXT) == 1
+    assert "10 s to a minute" in said
     assert told.compiled == 5
 
 

@@ -113,6 +113,11 @@ def test_few_voxels_are_imaged_exactly_whatever_misses_the_frame(shape):
     assert VolumeImager(MISMATCHED, voxels, 900.0, 100.0).energy_left_out_max == 0.0
 
 
+def test_an_impossible_accuracy_is_told_with_the_range_to_choose_from():
+    with pytest.raises(OpticsError, match=r"\[1e-6, 0.1\] for volumes: choose one in that range"):
+        image_volume(np.ones((1, 9, 9)), MATCHED, voxel_nm=100.0, accuracy=0)
+
+
 @pytest.mark.parametrize(
     ("shape", "foci", "asked", "fault"),
     [
