@@ -43,6 +43,7 @@ from simscope.memory import MOST_BYTES
 MAX_SEED = 2**63 - 1
 MOST_COUNTERS = 2**32
 LARGEST_SHAPE = 1e300
+LEAST_BYTES = 32  # of a variate and its three counters
 
 
 class Address(TypedDict, total=False):
@@ -227,12 +228,12 @@ class _Given:
         """
         xp = device.xp if isinstance(self.value, device.xp.ndarray) else np
         if isinstance(self.value, Sequence):
-            _check_room(len(self.value), 8)
+            _check_room(len(self.value), LEAST_BYTES)
         try:
             array = xp.asarray(self.value)
         except ValueError as error:
             raise SimscopeError(f"{self.name} is no array ({error}): give equal rows") from None
-        _check_room(array.size, 8)
+        _check_room(array.size, LEAST_BYTES)
         if array.size and array.dtype.kind not in ("iu" if self.whole else "iuf"):
             kind = "whole numbers" if self.whole else "real numbers"
             raise SimscopeError(f"{self.name} has type {array.dtype}: give {kind}")
