@@ -161,7 +161,7 @@ def draw(limits: Limits, rows: list[Row], out: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 7), layout="constrained")
     intensities = np.geomspace(0.1, 10_000, 200)
     for threads, style in zip(limits.operations_per_s, ("-", "--"), strict=False):
         roof = [limits.reachable_per_s(x, threads) / 1e9 for x in intensities]
@@ -177,7 +177,7 @@ def draw(limits: Limits, rows: list[Row], out: Path) -> None:
     axes.set_xlabel("operations per byte of memory traffic")
     axes.set_ylabel("operations a second [10⁹]")
     axes.set_title("Kernels below the machine's limit (filled: 1 thread, open: all cores)")
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     axes.grid(which="both", lw=0.3)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=130)
