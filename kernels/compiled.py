@@ -13,7 +13,7 @@ from numba import njit
 
 from simscope.kernels.caching import on_disk
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def inlined(function):

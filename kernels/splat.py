@@ -330,17 +330,16 @@ def splat_bands(
         lay_down(canvas, out, frame, low, high)
 
 
-@compiled
 def splat_alone(
     table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, band
 ):
-    """As :func:`splat` on the calling thread: no other needs to be free."""
+    """As :func:`splat` on the calling thread: no more to free, no more to compile."""
     shape = (out.shape[1], out.shape[2])
     side = np.full(1, window, np.int64)
     found = emitters_of_tiles(offsets, x, y, side, shape, (band, shape[1]))
     splat_bands(
         table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
-        np.int64(0), found[0].size - 1,
+        0, found[0].size - 1,
     )  # fmt: skip
 
 
