@@ -165,30 +165,29 @@ def add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, fir
         lay_down(canvas, out, frame, low, high)
 
 
-@compiled
-def spots_alone(offsets, x, y, sigma_x, sigma_y, photons, out, band):
-    """As :func:`spots` on the calling thread: no other needs to be free."""
-    shape = (out.shape[1], out.shape[2])
-    windows = windows_of(sigma_y, sigma_x)
-    found = emitters_of_tiles(offsets, x, y, windows, shape, (band, shape[1]))
-    last = found[0].size - 1
-    add_to_bands(found, x, y, sigma_x, sigma_y, photons, windows, out, band, np.int64(0), last)
-
-
 @threaded
-def spots(offsets, x, y, sigma_x, sigma_y, photons, out, band, threads):
-    """Add Gaussian spots to frames ``out`` (frames, y, x) [photons], on ``threads`` threads.
-
-    Emitters of frame f are those from ``offsets[f]`` to ``offsets[f + 1] - 1``. Places and standard
-    deviations float64 in pixels, ``photons`` float32. ``band``: rows worked on at a time.
-    """
-    shape = (out.shape[1], out.shape[2])
-    windows = windows_of(sigma_y, sigma_x)
-    found = emitters_of_tiles(offsets, x, y, windows, shape, (band, shape[1]))
-    widest = windows.max() if windows.size else 1
-    edges = share_out(found[0], band * shape[1], widest, threads)
-    for share in prange(threads):
+def add_shares(found, x, y, sigma_x, sigma_y, photons, windows, out, band, edges):
+    """:func:`add_to_bands` from each edge to the next, side by side."""
+    for share in prange(edges.size - 1):
         add_to_bands(
             found, x, y, sigma_x, sigma_y, photons, windows, out, band,
             edges[share], edges[share + 1],
         )  # fmt: skip
+
+
+def spots(offsets, x, y, sigma_x, sigma_y, photons, out, band, threads):
+    """Add Gaussian spots to frames ``out`` (frames, y, x) [photons], on ``threads`` threads.
+
+    Emitters of frame f are those from ``offsets[f]`` to ``offsets[f + 1] - 1``. Places and standard
+    deviations float64 in pixels, ``photons`` float32. ``band``: rows worked on at a time. One
+    thread is the calling one: no other needs to be free.
+    """
+    shape = (out.shape[1], out.shape[2])
+    windows = windows_of(sigma_y, sigma_x)
+    found = emitters_of_tiles(offsets, x, y, windows, shape, (band, shape[1]))
+    work = (found, x, y, sigma_x, sigma_y, photons, windows, out, band)
+    if threads == 1:
+        add_to_bands(*work, 0, found[0].size - 1)
+    else:
+        widest = int(windows.max(initial=1))
+        add_shares(*work, share_out(found[0], band * shape[1], widest, threads))

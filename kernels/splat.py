@@ -330,20 +330,18 @@ def splat_bands(
         lay_down(canvas, out, frame, low, high)
 
 
-def splat_alone(
-    table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, band
-):
-    """As :func:`splat` on the calling thread: no more to free, no more to compile."""
-    shape = (out.shape[1], out.shape[2])
-    side = np.full(1, window, np.int64)
-    found = emitters_of_tiles(offsets, x, y, side, shape, (band, shape[1]))
-    splat_bands(
-        table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
-        0, found[0].size - 1,
-    )  # fmt: skip
-
-
 @threaded
+def splat_shares(
+    table, per_pixel, window, found, x, y, height, photons, images, weights, out, band, edges
+):
+    """:func:`splat_bands` from each edge to the next, side by side."""
+    for share in prange(edges.size - 1):
+        splat_bands(
+            table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
+            edges[share], edges[share + 1],
+        )  # fmt: skip
+
+
 def splat(
     table, per_pixel, window, offsets, x, y, height, photons, images, weights, out, band, threads
 ):
@@ -355,13 +353,15 @@ def splat(
     (emitters, k): the images each emitter sums and how much of each; one row stands for all
     emitters. ``table``: float32, as of :func:`in_lanes`. ``band``: rows worked on at a time.
     Pixels that end below 0 become 0: the spline dips below it, by its error, where it is dark.
+    One thread is the calling one: no other needs to be free.
     """
     shape = (out.shape[1], out.shape[2])
     side = np.full(1, window, np.int64)
     found = emitters_of_tiles(offsets, x, y, side, shape, (band, shape[1]))
-    edges = share_out(found[0], band * shape[1], window, threads)
-    for share in prange(threads):
-        splat_bands(
-            table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
-            edges[share], edges[share + 1],
-        )  # fmt: skip
+    work = (
+        table, per_pixel, window, found, x, y, height, photons, images, weights, out, band,
+    )  # fmt: skip
+    if threads == 1:
+        splat_bands(*work, 0, found[0].size - 1)
+    else:
+        splat_shares(*work, share_out(found[0], band * shape[1], window, threads))

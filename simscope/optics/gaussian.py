@@ -219,7 +219,8 @@ class GaussianSpots:
         driver = device.kernels("gaussian")
         if not device.is_gpu:
             spots = found.offsets, x, y, sigma_x, sigma_y, found.photons, found.out
-            found.add_on_cpu(driver.spots_alone, driver.spots, spots, self.window_px, int(threads))
+            band = found.band_rows(self.window_px, int(threads))
+            driver.spots(*spots, band, int(threads))
             return found.out
         count, xp = int(x.size), device.xp
         windows = xp.zeros(count, np.int64)

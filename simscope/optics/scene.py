@@ -52,16 +52,6 @@ class Scene:
         bands = max(1, rows // max(min(cached, shared), window_px, 1))
         return math.ceil(rows / bands)
 
-    def add_on_cpu(
-        self, alone: Any, shared: Any, arguments: tuple[Any, ...], window_px: int, threads: int
-    ) -> None:
-        """Call a CPU's driver with a band of rows: ``alone`` on this thread, ``shared`` on more."""
-        band = self.band_rows(window_px, threads)
-        if threads == 1:
-            alone(*arguments, band)
-        else:
-            shared(*arguments, band, threads)
-
     def tiles(self, x_px: Any, y_px: Any, windows: Any) -> tuple[Any, Any]:
         """Emitters of every tile on a GPU, (starts, emitters), as ``kernels/tiles.py`` has them."""
         xp, kernels = self.device.xp, self.device.kernels("tiles")

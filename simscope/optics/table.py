@@ -173,9 +173,9 @@ class SplineTable:
                 found.out.size, flat, self.per_pixel, self.window_px, *tiles, *emitters, *GPU_TILE
             )
         else:
-            arguments = table, self.per_pixel, self.window_px, found.offsets, *emitters
-            found.add_on_cpu(
-                driver.splat_alone, driver.splat, arguments, self.window_px, int(threads)
+            band = found.band_rows(self.window_px, int(threads))
+            driver.splat(
+                table, self.per_pixel, self.window_px, found.offsets, *emitters, band, int(threads)
             )
         return found.out
 
