@@ -16,6 +16,7 @@ from small_worlds import snapshot
 from typer.testing import CliRunner
 
 from simscope import cli
+from simscope.cli.frame import BAD_INPUT
 from simscope.kernels import addressed, caching, notice
 from simscope.kernels.compiled import compiled
 from simscope.warmup import warm_up
@@ -211,7 +212,7 @@ def test_after_warming_up_a_fresh_process_compiles_nothing(tmp_path):
 def test_warming_up_where_nothing_can_be_kept_ends_with_code_2(monkeypatch):
     monkeypatch.setattr(addressed.uniform_at, "_cache", NullCache())
     result = CliRunner().invoke(cli.app, ["warmup", "smlm-2d-dense"])
-    assert result.exit_code == cli.BAD_INPUT
+    assert result.exit_code == BAD_INPUT
     assert "set NUMBA_CACHE_DIR to a folder you can write to" in result.stderr
 
 

@@ -1,0 +1,18 @@
+"""The command line: parse, call, print. Results go to stdout, progress and notes to stderr."""
+
+from simscope.cli.frame import app, load, main
+
+# isort: split
+# in the order of the list that --help prints
+from simscope.cli import recipes
+
+# isort: split
+from simscope.cli import optics
+
+# isort: split
+from simscope.cli import datasets
+
+# isort: split
+from simscope.cli import learning
+
+__all__ = ["app", "datasets", "learning", "load", "main", "optics", "recipes"]

@@ -1,0 +1,5 @@
+"""``python -m simscope.cli``."""
+
+from simscope.cli import main
+
+main()

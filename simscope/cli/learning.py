@@ -1,0 +1,146 @@
+"""Commands that train, localise, score; and the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simscope.cli.frame import (
+    Force,
+    Json,
+    Seed,
+    Settings,
+    aligned,
+    answer,
+    command,
+    load,
+    rounded,
+)
+from simscope.errors import DatasetError
+
+if TYPE_CHECKING:
+    from simscope.recipe import Recipe
+
+
+def training_source(source: str, settings: list[str] | None) -> str | Recipe:
+    """The dataset file or the recipe to train on."""
+    if Path(source).suffix.lower() not in (".h5", ".hdf5"):
+        return load(source, settings)
+    if settings:
+        raise DatasetError(f"--set changes recipes, {source} is a dataset: generate a new one")
+    if not Path(source).exists():
+        raise DatasetError(f"no dataset {source}: check the path, or name a recipe")
+    return source
+
+
+@command(
+    examples="""
+    simscope train deepstorm smlm-2d-dense --out runs/a --minutes 4
+    simscope train zernike psf-zernike --out runs/z --minutes 10
+    simscope train deepstorm train.h5 --out runs/b --minutes 4 --seed 1
+"""
+)
+def train(
+    network: Annotated[str, typer.Argument(help="deepstorm or zernike.")],
+    source: Annotated[str, typer.Argument(help="Recipe to stream from, or dataset file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
+    seed: Seed = 0,
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network on a stream of fresh samples, or on a file."""
+    from simscope import learn
+
+    chosen: str | Recipe = training_source(source, settings)
+    model = learn.train(
+        network, chosen, out=out, minutes=minutes, seed=seed, device=device, force=force
+    )
+    held_out = model.record["held_out"]
+    rows = [(name.replace("_", " "), rounded(value)) for name, value in held_out.items()]
+    answer({"out": str(out), "held_out": held_out}, [f"wrote {out}", *aligned(rows)], as_json)
+
+
+@command(
+    examples="""
+    simscope localize runs/a test.h5 --out found.csv
+"""
+)
+def localize(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    data: Annotated[Path, typer.Argument(help="Dataset file.")],
+    out: Annotated[Path, typer.Option(help="Table to write: .csv (ThunderSTORM) or .h5.")],
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Find the emitters in a dataset with a trained network."""
+    from simscope import learn
+    from simscope.dataset import output_target, write_localizations
+
+    output_target(out, force=force, inputs=[data])
+    found = learn.localize(learn.load(run), data)
+    written = write_localizations(out, found, force=force, inputs=[data])
+    answer(
+        {"out": str(written), "found": len(found)}, [f"wrote {written}: {len(found):,} emitters"],
+        as_json,
+    )  # fmt: skip
+
+
+@command(
+    examples="""
+    simscope evaluate found.csv test.h5 --radius-nm 250
+    simscope evaluate found.csv test.h5 --radius-nm 250 --axial-radius-nm 500 --json
+"""
+)
+def evaluate(
+    found: Annotated[Path, typer.Argument(help="Table of localisations: .csv or .h5.")],
+    truth: Annotated[Path, typer.Argument(help="Dataset file, or a table.")],
+    radius_nm: Annotated[float, typer.Option(help="Largest lateral distance of a match.")] = 250.0,
+    axial_radius_nm: Annotated[
+        float | None, typer.Option(help="Largest axial distance of a match.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score localisations against the truth: Jaccard, precision, recall, RMS error.
+
+    Of a dataset, the emitters on its pixels count; a note says how many lie beside.
+    """
+    from simscope.dataset import read_emitters, read_truth
+    from simscope.evaluate import score
+
+    result = score(
+        read_emitters(found), read_truth(truth),
+        radius_nm=radius_nm, axial_radius_nm=axial_radius_nm,
+    ).to_dict()  # fmt: skip
+    rows = [(name.replace("_", " "), rounded(value)) for name, value in result.items()]
+    answer(result, aligned(rows), as_json)
+
+
+@command(
+    examples="""
+    simscope demo --out demo
+    simscope demo --out demo --quick --force
+"""
+)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute in all: a barely trained network.")
+    ] = False,
+    seed: Seed = 7,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """The whole way: check, simulate, train, localise, score, and write report.html."""
+    from simscope.demo import run_demo
+
+    report = run_demo(
+        out, minutes=minutes, quick=quick, seed=seed, force=force,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    answer({"report": str(report)}, [f"report: {report}"], as_json)
