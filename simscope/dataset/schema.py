@@ -147,8 +147,12 @@ class Layout:
     @property
     def raw_bytes(self) -> int:
         """Bytes of images, offsets and parameters before compression."""
-        pixel_bytes = 6 if self.expected else 2
-        return self.fixed_bytes + pixel_bytes * math.prod(self.image_shape)
+        return self.fixed_bytes + self.image_bytes
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all images before compression."""
+        return (6 if self.expected else 2) * math.prod(self.image_shape)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
