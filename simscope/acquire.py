@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -161,6 +162,15 @@ def emitter_dtype(recipe: Recipe) -> np.dtype[Any]:
     return EMITTER_DTYPE if isinstance(recipe.dipoles, FreeDipole) else ORIENTED_DTYPE
 
 
+@dataclass(frozen=True)
+class Movie:
+    """Molecules of a sample as a frame begins, kept for whoever goes on from there."""
+
+    index: int
+    frame: int
+    run: Run
+
+
 class FrameSpace:
     """Memory for frames that are needed until the next ones are made, touched once for all."""
 
@@ -215,6 +225,8 @@ class Simulator:
         self.threads = _checked_threads(threads)
         self.resolved, self._dataset_draws = draw_dataset(self.recipe, self.key)
         self.warnings: list[str] = []
+        self._told: set[str] = set()
+        self._movies: deque[Movie] = deque(maxlen=1)
         samples_of.expected_molecules(self.resolved)
         with self._recording():
             self.maps = cameras.camera_maps(
@@ -222,6 +234,14 @@ class Simulator:
             )
             self._brightness = Brightness(self.resolved)
             self._renderer = self._choose_renderer(cache)
+        self._lasting_warnings = len(self.warnings)
+
+    def fresh_warnings(self) -> None:
+        """Forget the warnings raised since construction: those of the samples to come start anew.
+
+        ``warnings`` then depends on the recipe and on what is simulated next, on nothing before.
+        """
+        del self.warnings[self._lasting_warnings :]
 
     @property
     def frames_per_sample(self) -> int:
@@ -377,8 +397,8 @@ class Simulator:
         room = max(1, int(max_bytes // self._frame_bytes))
         if self._is_stack:
             self._check_room(1)
-        space = None if expected else FrameSpace()
         # planes of a stack are worked out together: cut otherwise, their last bits would change
+        space = None if expected else FrameSpace()
         if frames <= room or self._is_stack:
             step = max(1, room // frames)
             for first in range(start, stop, step):
@@ -386,11 +406,88 @@ class Simulator:
                 yield self._window(indices, 0, frames, expected=expected, room=space)
             return
         for index in range(start, stop):
-            indices = _indices(index, index + 1)
-            state = self._begin(indices)
-            for first in range(0, frames, room):
-                last = min(first + room, frames)
-                yield self._window(indices, first, last, expected=expected, state=state, room=space)
+            yield from self._movie_windows(index, 0, frames, room, space)
+
+    def frames(
+        self,
+        index: int,
+        first: int,
+        last: int,
+        *,
+        max_bytes: int | None = None,
+        expected: bool = False,
+        on_device: bool = False,
+    ) -> Iterator[Chunk]:
+        """Frames ``first`` to ``last`` of one sample in order, a bounded piece at a time.
+
+        They are those of the whole sample, bit for bit. Molecules of a movie are carried on from
+        where the last call ended, if that was in the same sample and not beyond ``first``;
+        otherwise they switch from time 0 up to there, without an image being made. Planes of a
+        focus stack are worked out together and come whole. Memory and ``on_device`` as in
+        :meth:`chunks`.
+
+        Raises
+        ------
+        SimscopeError
+            If there is no such sample or there are no such frames.
+        """
+        index = _whole(index)
+        _span(index, index + 1)
+        self._check_frames(first, last)
+        if max_bytes is None:
+            max_bytes = GPU_CHUNK_BYTES if self.device.is_gpu else CHUNK_BYTES
+        if self._is_stack:
+            windows = self._pieces(index, index + 1, max_bytes, expected)
+        else:
+            room = max(1, int(max_bytes // self._frame_bytes))
+            space = None if expected else FrameSpace()
+            windows = self._movie_windows(index, first, last, room, space)
+        for chunk in windows:
+            yield chunk if on_device else self._on_host(chunk)
+
+    def _check_frames(self, first: int, last: int) -> None:
+        """Return nothing; SimscopeError unless there are such frames, or they part a stack."""
+        frames = self.frames_per_sample
+        if not 0 <= _whole(first) < _whole(last) <= frames:
+            raise SimscopeError(
+                f"frames {first} to {last} do not lie in order within [0, {frames}]: ask for at "
+                "least one frame of a sample"
+            )
+        if self._is_stack and last - first < frames:
+            raise SimscopeError(
+                f"planes {first} to {last} are part of a stack of {frames}, whose planes are "
+                f"worked out together: ask for 0 to {frames}"
+            )
+
+    def _movie_windows(
+        self, index: int, first: int, last: int, room: int, space: FrameSpace | None
+    ) -> Iterator[Chunk]:
+        """Windows of one movie on the device, at most ``room`` frames each.
+
+        Without ``space`` each keeps its expected photons. Between windows the molecules lie in
+        ``_movies``, where another call may take them.
+        """
+        indices, expected = _indices(index, index + 1), space is None
+        for begin in range(first, last, room):
+            end = min(begin + room, last)
+            run = self._run_at(index, begin)
+            chunk = self._window(indices, begin, end, expected=expected, state=run, room=space)
+            if end < self.frames_per_sample:
+                self._movies.append(Movie(index, end, run))
+            yield chunk
+
+    def _run_at(self, index: int, frame: int) -> Run:
+        """Molecules of a sample as a frame begins: those kept from before, or from time 0 on."""
+        try:
+            kept = self._movies.pop()
+        except IndexError:
+            kept = None
+        with _threads(self.threads), self._recording():
+            if kept is None or kept.index != index or kept.frame > frame:
+                kept = Movie(index, 0, self._begin(_indices(index, index + 1)))
+            if kept.frame < frame:
+                self._skip(kept.run, frame)
+        return kept.run
 
     def _window(
         self,
@@ -438,6 +535,13 @@ class Simulator:
         molecules = samples_of.place(self.resolved, self.key, indices, drawn, self.device)
         molecules = samples_of.orient(self.resolved, self.key, indices, molecules, self.device)
         return Run(indices, drawn, molecules, {})
+
+    def _skip(self, run: Run, frame: int) -> None:
+        """Let the molecules of a run switch until a later frame begins, unseen."""
+        samples_of.skip(
+            self.resolved, self.key, run.indices, run.drawn, run.molecules, frame,
+            carried=run.carried, device=self.device,
+        )  # fmt: skip
 
     def _shine(self, run: Run, first: int, last: int) -> Shining:
         shining = samples_of.shine(
@@ -576,9 +680,11 @@ class Simulator:
             warnings.simplefilter("always", SimscopeWarning)
             yield
         for warning in caught:
-            known = str(warning.message) in self.warnings
+            message = str(warning.message)
+            known = message in self._told
             if issubclass(warning.category, SimscopeWarning):
-                self._record(str(warning.message))
+                self._told.add(message)
+                self._record(message)
             if not known:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno

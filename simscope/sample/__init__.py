@@ -9,6 +9,7 @@ from simscope.sample.photophysics import (
     shine,
     shine_blinking,
     shine_snapshot,
+    skip,
 )
 from simscope.sample.structures import Molecules, expected_molecules, height_range_nm, place
 from simscope.sample.volumes import VolumeGrid, volume_grid, volume_photons
@@ -27,6 +28,7 @@ __all__ = [
     "shine",
     "shine_blinking",
     "shine_snapshot",
+    "skip",
     "volume_grid",
     "volume_photons",
 ]

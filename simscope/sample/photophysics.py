@@ -74,6 +74,35 @@ def shine(
     )
 
 
+def skip(
+    recipe: Recipe,
+    key: Key,
+    indices: Ints,
+    drawn: dict[str, Floats],
+    molecules: Molecules,
+    frame: int,
+    *,
+    carried: dict[str, Any],
+    device: Device = CPU,
+) -> None:
+    """Carry switching molecules on to where ``frame`` begins, beyond the window before.
+
+    The next window of :func:`shine` begins there. The cost is that of the transitions in between,
+    whatever the number of frames.
+
+    Raises
+    ------
+    SampleError
+        As of :func:`shine`.
+    """
+    if isinstance(recipe.photophysics, Steady | Snapshot):
+        return
+    switching = _switching(recipe, key, indices, drawn, molecules, carried, device)
+    interval_s, _ = timing_s(recipe)
+    # one frame as long as all of them, ending on the same instant; nobody looks at its light
+    _followed(switching, (0, 1, frame * interval_s, frame * interval_s), device)
+
+
 def _nothing(frames: int, device: Device) -> Shining:
     """No molecule in any frame: volumes have none."""
     rows = device.xp.zeros(0, np.int64)
@@ -153,13 +182,9 @@ def shine_blinking(
     ``carried`` keeps the state of every molecule between windows, which must follow each other.
     """
     carried = {} if carried is None else carried
-    if "switching" not in carried:
-        carried["switching"] = _start_switching(recipe, key, indices, drawn, molecules, device)
-    switching: _Switching = carried["switching"]
+    switching = _switching(recipe, key, indices, drawn, molecules, carried, device)
     window = (int(first), int(last - first), *timing_s(recipe))
-    arguments = (switching.molecules, switching.tables, window, *switching.stream)
-    arrays = (device.xp,) if device.is_gpu else ()
-    who, light_s, offsets = device.kernels("blink").bright_frames(*arrays, *arguments)
+    who, light_s, offsets = _followed(switching, window, device)
     frame = device.repeat(np.arange(len(offsets) - 1), np.diff(device.get(offsets)))
     return Shining(frame, who, (switching.flux[who] * light_s).astype(np.float32), offsets)
 
@@ -172,6 +197,32 @@ class _Switching:
     tables: tuple[Any, ...]
     flux: Any
     stream: tuple[np.uint32, np.uint32]
+
+
+def _switching(
+    recipe: Recipe,
+    key: Key,
+    indices: Ints,
+    drawn: dict[str, Floats],
+    molecules: Molecules,
+    carried: dict[str, Any],
+    device: Device,
+) -> _Switching:
+    """What ``carried`` keeps between windows, begun at time 0 if there is nothing yet."""
+    if "switching" not in carried:
+        carried["switching"] = _start_switching(recipe, key, indices, drawn, molecules, device)
+    kept: _Switching = carried["switching"]
+    return kept
+
+
+def _followed(
+    switching: _Switching, window: tuple[int, int, float, float], device: Device
+) -> tuple[Any, Any, Any]:
+    """Rows (molecule, light [s]) of a window and offsets; the molecules are carried on."""
+    arguments = (switching.molecules, switching.tables, window, *switching.stream)
+    arrays = (device.xp,) if device.is_gpu else ()
+    who, light_s, offsets = device.kernels("blink").bright_frames(*arrays, *arguments)
+    return who, light_s, offsets
 
 
 def _start_switching(
