@@ -699,7 +699,7 @@ def test_the_calibration_is_among_the_files_a_recipe_names(mat):
 def test_pictures_of_a_measured_psf_come_from_the_command_line(mat, tmp_path):
     recipe = tmp_path / "measured.yaml"
     recipe.write_text(recipe_with({"path": str(mat), "pixel_nm": PIXEL_NM}).to_yaml())
-    words = ["psf", str(recipe), "--out", str(tmp_path / "psf.png")]
+    words = ["psf", str(recipe), "--allow-files", "--out", str(tmp_path / "psf.png")]
     result = CliRunner().invoke(cli.app, words)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "psf.png").stat().st_size > 1000

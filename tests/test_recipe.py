@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_worlds import snapshot
 
 from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
 from simscope.optics import array_mask, make_wavefront_map
@@ -379,3 +380,23 @@ def test_a_value_that_changes_nothing_or_mistakes_its_unit_is_warned_of(optics, 
 def test_rows_of_arrays_are_an_array():
     rows = [np.array([0.0, 1.0]), np.array([2.0, 3.0])]
     assert array_mask(rows, 1.0).values == ((0.0, 1.0), (2.0, 3.0))
+
+
+def test_a_recipe_reads_no_file_outside_its_folder_unless_allowed(tmp_path):
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    (tmp_path / "mask.npy").touch()
+    (folder / "link.npy").symlink_to(tmp_path / "mask.npy")
+    (folder / "mine.npy").touch()
+    text = snapshot().to_yaml()
+    for name in ("../mask.npy", str(tmp_path / "mask.npy"), "link.npy", "~/mask.npy"):
+        mask = f"optics:\n  mask: {{kind: file, path: '{name}', na_per_pixel: 0.05}}\n"
+        (folder / "recipe.yaml").write_text(text.replace("optics:\n", mask))
+        with pytest.raises(RecipeError, match=r"optics\.mask\.path.*outside.*--allow-files"):
+            load_recipe(folder / "recipe.yaml")
+        assert load_recipe(folder / "recipe.yaml", allow_files=True).optics.mask.kind == "file"
+    (folder / "recipe.yaml").write_text(text.replace("optics:\n", mask.replace("~/mask", "mine")))
+    assert load_recipe(folder / "recipe.yaml").optics.mask.path == str(folder / "mine.npy")
+    above = tmp_path / "above.yaml"
+    above.write_text(text.replace("optics:\n", mask.replace("~/mask", "recipe/mine")))
+    assert load_recipe(above).optics.mask.path == str(folder / "mine.npy")

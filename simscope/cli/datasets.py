@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simscope.cli.frame import (
+    AllowFiles,
     DeviceName,
     Force,
     Json,
@@ -41,6 +42,7 @@ def generate(
         bool, typer.Option("--expected", help="Store the noiseless images as well.")
     ] = False,
     settings: Settings = None,
+    allow_files: AllowFiles = False,
     threads: Threads = None,
     device: DeviceName = "cpu",
     force: Force = False,
@@ -51,7 +53,7 @@ def generate(
     from simscope.dataset import output_target, readable_bytes
 
     output_target(out, force=force, inputs=[recipe])
-    chosen = load(recipe, settings)
+    chosen = load(recipe, settings, allow_files=allow_files)
     with progress_bar(f"{chosen.name}, samples") as update:
         written = dataset.generate(
             chosen, samples, seed, out,

@@ -127,16 +127,20 @@ Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Threads = Annotated[int | None, typer.Option(help="Threads; results do not depend on it.")]
+AllowFiles = Annotated[
+    bool,
+    typer.Option("--allow-files", help="Let the recipe read files outside its own folder."),
+]
 DeviceName = Annotated[
     str, typer.Option("--device", help="cpu, cuda or auto; samples do not depend on it.")
 ]
 
 
-def load(name: str, settings: list[str] | None = None) -> Recipe:
+def load(name: str, settings: list[str] | None = None, *, allow_files: bool = False) -> Recipe:
     """The named recipe with ``path=value`` settings applied, values read as YAML."""
     from simscope.recipe import load_recipe
 
-    return changed(load_recipe(name), settings)
+    return changed(load_recipe(name, allow_files=allow_files), settings)
 
 
 def changed(recipe: Recipe, settings: list[str] | None) -> Recipe:

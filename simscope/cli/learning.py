@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simscope.cli.frame import (
+    AllowFiles,
     Force,
     Json,
     Seed,
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from simscope.recipe import Recipe
 
 
-def training_source(source: str, settings: list[str] | None) -> str | Recipe:
+def training_source(
+    source: str, settings: list[str] | None, *, allow_files: bool = False
+) -> str | Recipe:
     """The dataset file or the recipe to train on."""
     if Path(source).suffix.lower() not in (".h5", ".hdf5"):
-        return load(source, settings)
+        return load(source, settings, allow_files=allow_files)
     if settings:
         raise DatasetError(f"--set changes recipes, {source} is a dataset: generate a new one")
     if not Path(source).exists():
@@ -49,6 +52,7 @@ def train(
     minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
     seed: Seed = 0,
     settings: Settings = None,
+    allow_files: AllowFiles = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
     force: Force = False,
     as_json: Json = False,
@@ -56,7 +60,7 @@ def train(
     """Train a network on a stream of fresh samples, or on a file."""
     from simscope import learn
 
-    chosen: str | Recipe = training_source(source, settings)
+    chosen: str | Recipe = training_source(source, settings, allow_files=allow_files)
     model = learn.train(
         network, chosen, out=out, minutes=minutes, seed=seed, device=device, force=force
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simscope.cli.frame import (
+    AllowFiles,
     Force,
     Json,
     Seed,
@@ -146,6 +147,7 @@ def psf(
     sample: Annotated[int, typer.Option(help="Sample whose drawn aberrations are shown.")] = 0,
     seed: Seed = 0,
     settings: Settings = None,
+    allow_files: AllowFiles = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +163,7 @@ def psf(
     target, inputs = out or Path("crlb.png" if crlb else "psf.png"), [recipe] if recipe else []
     show.require_picture_name(target)
     output_target(target, force=force, inputs=inputs)
-    chosen = load(recipe or MASK_RECIPE)
+    chosen = load(recipe or MASK_RECIPE, allow_files=allow_files)
     if mask is not None or z_range is not None:
         chosen = with_mask(chosen, mask, z_range, fit_focus=recipe is None)
     chosen = changed(chosen, settings)

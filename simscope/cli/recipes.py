@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simscope.cli.frame import (
+    AllowFiles,
     DeviceName,
     Json,
     RecipeName,
@@ -69,6 +70,7 @@ def check(
     samples: Annotated[int, typer.Option(help="Samples to estimate size and time for.")] = 1000,
     seed: Seed = 0,
     settings: Settings = None,
+    allow_files: AllowFiles = False,
     threads: Threads = None,
     device: DeviceName = "cpu",
     as_json: Json = False,
@@ -77,7 +79,9 @@ def check(
     from simscope.acquire import Simulator
     from simscope.dataset import forecast, forecast_rows
 
-    sim = Simulator(load(recipe, settings), seed, threads=threads, device=device)
+    sim = Simulator(
+        load(recipe, settings, allow_files=allow_files), seed, threads=threads, device=device
+    )
     outlook = forecast(sim, samples)
     answer(outlook.to_dict(), aligned(forecast_rows(outlook)), as_json)
 
@@ -92,6 +96,7 @@ def warmup(
     recipes: Annotated[
         list[str] | None, typer.Argument(help="Recipes to make ready; all packaged if absent.")
     ] = None,
+    allow_files: AllowFiles = False,
     as_json: Json = False,
 ) -> None:
     """Compile the kernels that recipes need, and keep them and the PSF tables on disk."""
@@ -101,7 +106,8 @@ def warmup(
         typer.echo(f"{one.recipe}: {one.compiled} compiled, {one.seconds:.1f} s", err=True)
 
     folder = str(kernel_folder())
-    done = warm_up(recipes or (), report=report)
+    chosen = [load(name, allow_files=allow_files) for name in recipes or ()]
+    done = warm_up(chosen, report=report)
     count, seconds = (sum(getattr(one, name) for one in done) for name in ("compiled", "seconds"))
     answer(
         {"folder": folder, "compiled": count, "seconds": seconds},

@@ -198,6 +198,11 @@ def _check_number(name: str, value: Any, low: float, high: float, field: FieldIn
             raise ValueError(f"{name}={shown} {verdict} the limit {limit:g}{unit}: {remedy}")
 
 
+def names_file(key: str) -> bool:
+    """Whether what stands under this key of a recipe is the name of a file."""
+    return key == "path" or key.endswith("_path")
+
+
 def file_references(model: Model) -> dict[str, Path]:
     """Files a model and the models in it name, by dotted path: keys ``path`` and ``..._path``."""
     files: dict[str, Path] = {}
@@ -206,6 +211,6 @@ def file_references(model: Model) -> dict[str, Path]:
         if isinstance(value, Model):
             inner = file_references(value)
             files.update({f"{name}.{path}": file for path, file in inner.items()})
-        elif isinstance(value, str) and (name == "path" or name.endswith("_path")):
+        elif isinstance(value, str) and names_file(name):
             files[name] = Path(value).expanduser()
     return files

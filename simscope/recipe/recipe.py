@@ -13,7 +13,15 @@ from pydantic import Field, model_validator
 
 from simscope.errors import RecipeError, did_you_mean
 from simscope.recipe.acquisition import Acquisition, Rendering
-from simscope.recipe.base import Model, Per, Scope, numbers_in, unknown_key
+from simscope.recipe.base import (
+    Model,
+    Per,
+    Scope,
+    file_references,
+    names_file,
+    numbers_in,
+    unknown_key,
+)
 from simscope.recipe.camera import Camera
 from simscope.recipe.dipoles import Dipole, FreeDipole
 from simscope.recipe.distributions import Distribution
@@ -218,13 +226,17 @@ def packaged_recipes() -> list[str]:
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
+def load_recipe(name_or_path: str | Path | Recipe, *, allow_files: bool = False) -> Recipe:
     """Recipe from a packaged name or a YAML file; file references follow the recipe's folder.
+
+    A recipe may come from a stranger, so the files it names must lie in its folder or below, unless
+    ``allow_files`` says that it may read any.
 
     Raises
     ------
     RecipeError
-        If there is no such recipe or it does not describe a possible experiment.
+        If there is no such recipe, it names a file elsewhere, or it does not describe a possible
+        experiment.
     """
     if isinstance(name_or_path, Recipe):
         return name_or_path
@@ -253,7 +265,21 @@ def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
     data = parse_yaml(text, name)
     if isinstance(data, dict):
         anchor_files(data, path.resolve().parent)
-    return Recipe.from_dict(data, source=name)
+    recipe = Recipe.from_dict(data, source=name)
+    if not allow_files:
+        require_files_within(recipe, path.resolve().parent, name)
+    return recipe
+
+
+def require_files_within(recipe: Recipe, folder: Path, source: str) -> None:
+    """Return nothing; RecipeError if a recipe names a file that does not lie below a folder."""
+    for key, file in file_references(recipe).items():
+        if not file.resolve().is_relative_to(folder):
+            raise RecipeError(
+                f"{source}: {key}={file} lies outside the recipe's folder {folder}: copy the file "
+                "there, or, if you trust the recipe, allow it with --allow-files (in Python "
+                "load_recipe(path, allow_files=True))"
+            )
 
 
 def anchor_files(group: dict[str, Any], folder: Path) -> None:
@@ -261,8 +287,8 @@ def anchor_files(group: dict[str, Any], folder: Path) -> None:
     for key, value in group.items():
         if isinstance(value, dict):
             anchor_files(value, folder)
-        elif key in ("path", "maps_path") and isinstance(value, str):
-            group[key] = str((folder / value).resolve())
+        elif isinstance(key, str) and names_file(key) and isinstance(value, str):
+            group[key] = str((folder / Path(value).expanduser()).resolve())
 
 
 def recipe_schema() -> dict[str, Any]:
