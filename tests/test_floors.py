@@ -26,6 +26,7 @@ FLOORS = {
     "brightness": 2,
     "render": 2,
     "render_volume": 2,
+    "targets": 2,
     "warmup": 3,
     "evaluate": 2,
     "dataset": 3,

@@ -27,10 +27,11 @@ from torch.nn import functional
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.evaluate import in_frame, score
-from simscope.learn.heatmap import density_map, peaks
+from simscope.learn.heatmap import peaks
 from simscope.learn.inputs import background_and_spread, photons_from_counts
 from simscope.learn.task import Task
 from simscope.recipe import BeadStructure, FocusStack, Model, Recipe, UniformStructure
+from simscope.targets import density_map
 
 # ``expected`` is the expected number of emitters at a place: near 1 for a sure single one.
 FOUND_DTYPE = np.dtype(
