@@ -204,11 +204,11 @@ def test_direct_chunks_decode_through_hdf5s_own_filters(images):
     with h5py.File("memory.h5", "w", driver="core", backing_store=False) as file:
         shape = images.shape
         kept = file.create_dataset(
-            "images", shape, images.dtype, chunks=(1, *shape[1:]), **codec.FILTERS
+            "images", shape, images.dtype, chunks=(1, *shape[1:]), **codec.named("default").filters
         )
         corners = np.zeros((shape[0], 3), np.int64)
         corners[:, 0] = np.arange(shape[0])
-        codec.write_chunks(kept, corners, images)
+        codec.write_chunks(kept, corners, codec.named("default").pack(images))
         assert np.array_equal(kept[()], images)
 
 

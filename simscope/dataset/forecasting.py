@@ -272,8 +272,8 @@ def stored_bytes(chunk: Chunk, layout: Layout) -> float:
         if images is None:
             continue
         rows = images.reshape(-1, layout.frames_per_chunk, *images.shape[-2:])
-        some = codec.shuffled(rows[: max(1, TRIAL_BYTES // rows[0].nbytes)])
-        packed = sum(len(codec.deflated(plane)) for plane in some)
+        some = rows[: max(1, TRIAL_BYTES // rows[0].nbytes)]
+        packed = sum(map(len, codec.named("default").pack(some)))
         total += packed / len(some) * len(rows)
     return total
 

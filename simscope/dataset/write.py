@@ -51,6 +51,7 @@ class DatasetWriter:
         self.path = Path(path)
         self.layout = layout
         self._force = force
+        self._codec = codec.named("default")
         self._rows = 0
         self._frames = 0
         self._saturated = 0
@@ -86,7 +87,7 @@ class DatasetWriter:
             group = self._file.create_group(schema.CAMERA)
             for name, (unit, meaning) in schema.CAMERA_MAPS.items():
                 values = getattr(maps, name)
-                stored = group.create_dataset(name, data=values, chunks=True, **codec.FILTERS)
+                stored = group.create_dataset(name, data=values, chunks=True, **self._codec.filters)
                 describe(stored, unit, meaning)
                 self._arrays[stored.name] = stored
 
@@ -160,12 +161,12 @@ class DatasetWriter:
         for column in layout.columns:
             rows = emitters.create_dataset(
                 column.name, (0,), ORIENTED_DTYPE[column.name], maxshape=(None,),
-                chunks=(schema.ROWS_PER_CHUNK,), **codec.FILTERS,
+                chunks=(schema.ROWS_PER_CHUNK,), **self._codec.filters,
             )  # fmt: skip
             describe(rows, column.unit, column.description)
         offsets = file.create_dataset(
             schema.OFFSETS, (layout.frames + 1,), np.int64,
-            chunks=(min(layout.frames + 1, schema.ROWS_PER_CHUNK),), **codec.FILTERS,
+            chunks=(min(layout.frames + 1, schema.ROWS_PER_CHUNK),), **self._codec.filters,
         )  # fmt: skip
         describe(offsets, "1", "rows of frame k are offsets[k] up to, not including, offsets[k+1]")
         parameters = file.create_group(schema.PARAMETERS)
@@ -199,7 +200,11 @@ class DatasetWriter:
 
     def _create_images(self, name: str, dtype: type, unit: str, meaning: str) -> None:
         images = self._file.create_dataset(
-            name, self.layout.image_shape, dtype, chunks=self.layout.image_chunk, **codec.FILTERS
+            name,
+            self.layout.image_shape,
+            dtype,
+            chunks=self.layout.image_chunk,
+            **self._codec.filters,
         )
         describe(images, unit, meaning)
         images.dims[0].label = "sample"
@@ -223,7 +228,8 @@ class DatasetWriter:
         corners[:, 0] = sample.ravel()
         if dataset.ndim == 4:
             corners[:, 1] = frame.ravel()
-        codec.write_chunks(dataset, corners, images.reshape(sample.size, -1))
+        packed = self._codec.pack(images.reshape(sample.size, -1))
+        codec.write_chunks(dataset, corners, packed)
 
     def _append_emitters(self, chunk: Chunk) -> None:
         stop = self._rows + len(chunk.emitters)
