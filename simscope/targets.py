@@ -156,11 +156,9 @@ class VoxelTarget(Target):
         low, high = self.range_nm(source.recipe)
         planes = max(1, math.ceil((high - low) / self.plane_nm - 1e-9))
         lowest = 0.5 * (low + high - planes * self.plane_nm)
-        middles = lowest + (np.arange(planes) + 0.5) * self.plane_nm
-        height = Axis(
-            "fine_z", middles, "nm", "middles of the planes of voxels above the coverslip"
-        )
-        return height, *fine_axes(source.recipe, self.upsampling)
+        middles: Floats = lowest + self.plane_nm * (np.arange(planes, dtype=np.float64) + 0.5)
+        planes_nm = Axis("fine_z", middles, "nm", "middles of the voxels above the coverslip")
+        return planes_nm, *fine_axes(source.recipe, self.upsampling)
 
     def range_nm(self, recipe: Recipe) -> tuple[float, float]:
         """Lowest and highest height [nm] whose emitters are counted, both included.
