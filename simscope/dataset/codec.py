@@ -38,6 +38,10 @@ HEADER = struct.Struct(">QI")
 """What HDF5's bitshuffle filter puts before a chunk: its bytes, and the bytes of a block."""
 
 
+MAX_BLOCK_BYTES = 1 << 20
+"""Blocks of the plugin have a few kilobytes."""
+
+
 @dataclass(frozen=True)
 class Codec:
     """A way to store chunks: its name, the filters HDF5 is told of, and how chunks are packed."""
@@ -45,6 +49,7 @@ class Codec:
     name: str
     filters: dict[str, Any]
     _pack: Callable[[npt.NDArray[Any]], list[Packed]]
+    _unpack: Callable[[Packed, npt.NDArray[Any]], None]
 
     def pack(self, chunks: npt.NDArray[Any]) -> list[Packed]:
         """Bytes to store for each chunk; ``chunks`` has one in every row of its first axis.
@@ -53,6 +58,16 @@ class Codec:
         """
         flat = np.ascontiguousarray(chunks).reshape(len(chunks), -1)
         return self._pack(flat)
+
+    def unpack(self, packed: Packed, out: npt.NDArray[Any]) -> None:
+        """Put the values of a packed chunk in ``out``, one axis, contiguous.
+
+        Raises
+        ------
+        DatasetError
+            If the bytes are damaged, or hold more or less than ``out`` does.
+        """
+        self._unpack(packed, out)
 
     def pack_on(self, pool: Executor, threads: int, chunks: npt.NDArray[Any]) -> list[Packed]:
         """The same bytes, packed on several threads of a pool at once."""
@@ -73,6 +88,28 @@ def named(name: str) -> Codec:
         hint = did_you_mean(name, NAMES) or f"choose one of {', '.join(NAMES)}"
         raise DatasetError(f"there is no codec {name!r}: {hint}")
     return NAMES[name]()
+
+
+def of(dataset: h5py.Dataset) -> Codec | None:
+    """The codec an array is stored with, or None where it is none of ours.
+
+    Raises
+    ------
+    DatasetError
+        If it is ``fast`` and its package is not installed.
+    """
+    pipeline, width = dataset.id.get_create_plist(), dataset.dtype.itemsize
+    filters = [pipeline.get_filter(number) for number in range(pipeline.get_nfilters())]
+    settings = {number: values for number, _, values, _ in filters}
+    numbers = [number for number, *_ in filters]
+    if not numbers:
+        return named("none")
+    shuffle_deflate = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
+    if numbers == shuffle_deflate and settings[h5py.h5z.FILTER_SHUFFLE] == (width,):
+        return named("default")
+    if numbers == [FAST_FILTER] and settings[FAST_FILTER][2::2] == (width, LZ4_INSIDE):
+        return named("fast")
+    return None
 
 
 def write_chunks(
@@ -101,20 +138,40 @@ def _default() -> Codec:
     def pack(chunks: npt.NDArray[Any]) -> list[Packed]:
         return [isal_zlib.compress(planes.data, 1) for planes in shuffled(chunks)]
 
+    def unpack(packed: Packed, out: npt.NDArray[Any]) -> None:
+        inflate = isal_zlib.decompressobj()
+        try:
+            planes = inflate.decompress(packed, out.nbytes + 1)
+        except isal_zlib.error as error:
+            raise DatasetError(f"deflate: {error}") from None
+        if len(planes) != out.nbytes or not inflate.eof or inflate.unused_data:
+            raise DatasetError("a chunk does not hold what it should")
+        byte_planes = np.frombuffer(planes, np.uint8).reshape(out.itemsize, -1)
+        out.view(np.uint8).reshape(-1, out.itemsize)[...] = byte_planes.T
+
     filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    return Codec("default", filters, pack)
+    return Codec("default", filters, pack, unpack)
 
 
 @functools.cache
 def _none() -> Codec:
-    return Codec("none", {}, lambda chunks: [chunk.view(np.uint8).data for chunk in chunks])
+    def pack(chunks: npt.NDArray[Any]) -> list[Packed]:
+        return [chunk.view(np.uint8).data for chunk in chunks]
+
+    def unpack(packed: Packed, out: npt.NDArray[Any]) -> None:
+        if len(packed) != out.nbytes:
+            raise DatasetError(f"a chunk has {len(packed)} bytes, not {out.nbytes}")
+        out.view(np.uint8)[...] = np.frombuffer(packed, np.uint8)
+
+    return Codec("none", {}, pack, unpack)
 
 
 @functools.cache
 def _fast() -> Codec:
     library = bitshuffle_library()
     filters = {"compression": FAST_FILTER, "compression_opts": (0, LZ4_INSIDE)}
-    return Codec("fast", filters, functools.partial(_bitshuffled, library))
+    pack = functools.partial(_bitshuffled, library)
+    return Codec("fast", filters, pack, functools.partial(_unbitshuffle, library))
 
 
 def bitshuffle_library() -> ctypes.CDLL:
@@ -164,6 +221,45 @@ def _bitshuffled(library: ctypes.CDLL, chunks: npt.NDArray[Any]) -> list[Packed]
             raise DatasetError(f"bitshuffle fails with code {size}: choose codec 'default'")
         packed.append(out[: len(header) + size].tobytes())
     return packed
+
+
+def _unbitshuffle(library: ctypes.CDLL, packed: Packed, out: npt.NDArray[Any]) -> None:
+    """Undo :func:`_bitshuffled`; lengths inside are checked first, the plugin trusts them."""
+    width = out.itemsize
+    if len(packed) < HEADER.size:
+        raise DatasetError("a chunk is cut short")
+    nbytes, block_bytes = HEADER.unpack_from(packed)
+    block, stray = divmod(block_bytes, width)
+    if nbytes != out.nbytes or stray or block < 8 or block % 8 or block_bytes > MAX_BLOCK_BYTES:
+        raise DatasetError("a chunk does not hold what it should")
+    source = np.frombuffer(packed, np.uint8)
+    require_lengths(source, out.size, width, block)
+    start = source.ctypes.data + HEADER.size
+    size = library.bshuf_decompress_lz4(start, out.ctypes.data, out.size, width, block)
+    if size != len(packed) - HEADER.size:
+        raise DatasetError(f"bitshuffle fails with code {size}")
+
+
+def require_lengths(packed: npt.NDArray[np.uint8], items: int, width: int, block: int) -> None:
+    """Refuse a bitshuffled chunk whose blocks do not fill it exactly.
+
+    Whole blocks, then one of what is left in eights of items, each behind its length; the last
+    few items stand bare.
+
+    Raises
+    ------
+    DatasetError
+        If a length leads beyond the chunk or short of its end.
+    """
+    blocks = items // block + (items % block >= 8)
+    position = HEADER.size
+    for _ in range(blocks):
+        length = int.from_bytes(packed[position : position + 4].tobytes(), "big")
+        position += 4 + length
+        if position > len(packed):
+            break
+    if position + items % 8 * width != len(packed):
+        raise DatasetError("a chunk's blocks do not fill it")
 
 
 NAMES: dict[str, Callable[[], Codec]] = {"default": _default, "fast": _fast, "none": _none}
