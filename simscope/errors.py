@@ -30,6 +30,10 @@ class DatasetError(SimscopeError):
     """A dataset file is missing, foreign, incomplete, in the way, or cannot be written."""
 
 
+class TableError(DatasetError):
+    """A table of emitters cannot be read or written, or its format cannot be told."""
+
+
 class EvaluationError(SimscopeError):
     """Tables to be compared lack columns, or a bound cannot be computed."""
 
