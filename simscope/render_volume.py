@@ -127,7 +127,7 @@ class VolumeRenderer:
             recipe.optics.model_copy(
                 update={"wavefront": constant_wavefront(recipe.optics.wavefront)}
             ),
-            opticses.Voxels(self.grid.shape, structure.voxel_nm, float(z_nm)),
+            opticses.Voxels(self.grid.shape, samples_of.voxel_nm(structure), float(z_nm)),
             foci,
             recipe.pixel_nm,
             window_px="auto" if window is None else window,

@@ -112,7 +112,7 @@ class DensityTarget(Target):
 
     def _made(self, source: Any, chunk: Any) -> npt.NDArray[np.float32]:
         recipe = source.recipe
-        frame = _frame_of_row(chunk.emitter_offsets)
+        frame = frame_of_row(chunk.emitter_offsets)
         seen = lit_in_frame(chunk.emitters, recipe)
         cell_nm = recipe.pixel_nm / self.upsampling
         x, y = (_column(chunk.emitters, name, seen) / cell_nm for name in ("x_nm", "y_nm"))
@@ -187,7 +187,7 @@ class VoxelTarget(Target):
         z = (_column(rows, "z_nm", seen) - middles[0]) / self.plane_nm + 0.5
         z = np.clip(z, 0.0, len(middles))  # rounding may move the ends of the range off the grid
         x, y = (_column(rows, name, seen) / cell_nm for name in ("x_nm", "y_nm"))
-        frame = _frame_of_row(chunk.emitter_offsets)[seen]
+        frame = frame_of_row(chunk.emitter_offsets)[seen]
         shape = (len(chunk.emitter_offsets) - 1, *self.shape(source))
         return voxel_map(frame, z, y, x, shape, self.blur_cells)
 
@@ -252,7 +252,7 @@ def _column(emitters: Any, name: str, seen: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray(emitters[name][seen], np.float64)
 
 
-def _frame_of_row(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def frame_of_row(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Frame of each row, counted from the first of the offsets."""
     counts = np.diff(offsets)
     return np.repeat(np.arange(len(counts)), counts)

@@ -50,12 +50,20 @@ from simscope.recipe.sample import (
     UniformStructure,
 )
 from simscope.recipe.spectrum import Bandpass, GaussianSpectrum, Spectrum, TableSpectrum
-from simscope.recipe.volumes import VOLUMES, Steady, TextureStructure, VolumeStructure
+from simscope.recipe.volumes import (
+    FROM_FILES,
+    VOLUMES,
+    LabelsStructure,
+    Steady,
+    TextureStructure,
+    VolumeStructure,
+)
 from simscope.recipe.wavefront import AmplitudeMap, WavefrontMap, ZernikeWavefront
 
 __all__ = [
     "CCD",
     "EMCCD",
+    "FROM_FILES",
     "MASKS",
     "SCMOS",
     "VOLUMES",
@@ -86,6 +94,7 @@ __all__ = [
     "GaussianSpot",
     "Illumination",
     "ImageScanning",
+    "LabelsStructure",
     "LightSheet",
     "MapsField",
     "Markov",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from simscope.recipe.base import Model, PerEmitter, PerSample, number
-from simscope.recipe.volumes import TextureStructure, VolumeStructure
+from simscope.recipe.volumes import LabelsStructure, TextureStructure, VolumeStructure
 
 
 class UniformStructure(Model):
@@ -100,6 +100,7 @@ Structure = Annotated[
     | TableStructure
     | BeadStructure
     | VolumeStructure
+    | LabelsStructure
     | TextureStructure,
     Field(discriminator="kind"),
 ]

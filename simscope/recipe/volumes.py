@@ -1,7 +1,7 @@
-"""What a recipe says of continuous structures: a user's volume, or random bodies and membranes.
+"""What a recipe says of continuous structures: a user's volume or labels, or random bodies.
 
 They have no molecules: light is counted per volume, everything shines steadily, and the truth is
-the noiseless image and the volume itself.
+the noiseless image, the volume itself, and which object lies where.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from simscope.recipe.base import Model, PerSample, number
+from simscope.recipe.base import Model, PerEmitter, PerSample, number
 from simscope.recipe.dipoles import FreeDipole
 
 SHARE = {"ge": 0.0, "le": 1.0}
 
 
-class _Voxels(Model):
-    """What all volumes have: voxels, the height of the lowest plane, and a margin."""
+def check_pitch(pitch_nm: tuple[float, float, float], what: str) -> None:
+    """Return nothing; ValueError unless the pitch of voxels (z, y, x) [nm] is sensible."""
+    if not all(1.0 <= side <= 1e5 for side in pitch_nm):
+        raise ValueError(f"{what}={list(pitch_nm)} lies outside 1 to 1e5 nm: give (z, y, x)")
 
-    voxel_nm: tuple[float, float, float] = Field(
-        description="pitch of the voxels (z, y, x) [nm]; those across a whole share of a pixel"
-    )
+
+class _Voxels(Model):
+    """What all volumes have: the pitch of voxels, the height of the lowest plane, and a margin."""
+
+    voxel_nm: tuple[float, float, float] | None
     z_nm: PerSample = number(
         "height above the coverslip of the middle of the lowest plane",
         unit="nm",
@@ -39,20 +43,23 @@ class _Voxels(Model):
 
     @field_validator("voxel_nm")
     @classmethod
-    def _pitch_sensible(cls, pitch: tuple[float, float, float]) -> tuple[float, float, float]:
-        if not all(1.0 <= side <= 1e5 for side in pitch):
-            raise ValueError(f"voxel_nm={list(pitch)} lies outside 1 to 1e5 nm: give (z, y, x)")
+    def _pitch_sensible(
+        cls, pitch: tuple[float, float, float] | None
+    ) -> tuple[float, float, float] | None:
+        if pitch is not None:
+            check_pitch(pitch, "voxel_nm")
         return pitch
 
 
-class VolumeStructure(_Voxels):
-    """A volume from a .npy or TIFF file, (z, y, x), cut out and turned at random.
+class _FromFile(_Voxels):
+    """A file's voxels, cut out and turned at random."""
 
-    Values are relative to the highest in the file; plane 0 is the lowest.
-    """
-
-    kind: Literal["volume"] = "volume"
-    path: str = Field(description=".npy or TIFF file with a stack (z, y, x), lowest plane first")
+    path: str
+    voxel_nm: tuple[float, float, float] | None = Field(
+        None,
+        description="pitch of the voxels (z, y, x) [nm], those across a whole share of a pixel; "
+        "the physical size an OME-TIFF states if absent",
+    )
     crop_y: PerSample = number(
         "where along y the frame is cut out: 0 the first rows, 1 the last",
         unit="1",
@@ -74,6 +81,39 @@ class VolumeStructure(_Voxels):
     )
 
 
+class VolumeStructure(_FromFile):
+    """A volume from a .npy or TIFF file, (z, y, x), cut out and turned at random.
+
+    Values are relative to the highest in the file; plane 0 is the lowest.
+    """
+
+    kind: Literal["volume"] = "volume"
+    path: str = Field(description=".npy or TIFF file with a stack (z, y, x), lowest plane first")
+
+
+class LabelsStructure(_FromFile):
+    """Objects from a label image, .npy or TIFF, cut out and turned at random.
+
+    Whole numbers (y, x) or (z, y, x), lowest plane first: 0 is background, every other number one
+    object. A flat image is one plane of voxels, as high as ``voxel_nm`` says.
+    """
+
+    kind: Literal["labels"] = "labels"
+    path: str = Field(description=".npy or TIFF file with whole numbers (y, x) or (z, y, x)")
+    brightness: PerEmitter = number(
+        "brightness of each object, drawn afresh in every sample",
+        unit="1", default=1.0, ge=0, le=1e3,
+    )  # fmt: skip
+    contrast: PerSample = number(
+        "spread of the logarithm of brightness inside objects; 0 makes them flat",
+        unit="1", default=0.0, ge=0, le=2,
+    )  # fmt: skip
+    scale_um: float = number(
+        "distance over which brightness varies inside objects",
+        unit="um", default=1.0, ge=0.05, le=1e4,
+    )  # fmt: skip
+
+
 class TextureStructure(_Voxels):
     """Random bodies such as cells, or membranes, fresh in every sample.
 
@@ -82,6 +122,9 @@ class TextureStructure(_Voxels):
     """
 
     kind: Literal["texture"] = "texture"
+    voxel_nm: tuple[float, float, float] = Field(
+        description="pitch of the voxels (z, y, x) [nm]; those across a whole share of a pixel"
+    )
     form: Literal["bodies", "membranes"] = Field(
         "bodies", description="whether insides shine, or the surfaces between in and out"
     )
@@ -107,14 +150,15 @@ class Steady(Model):
 
     kind: Literal["steady"] = "steady"
     photons_per_um3: PerSample = number(
-        "photons per frame towards the camera from each cubic micrometre of value 1, the highest",
+        "photons per frame towards the camera from each cubic micrometre of value or brightness 1",
         unit="photons/um^3",
         ge=0,
         le=1e12,
     )
 
 
-VOLUMES = (VolumeStructure, TextureStructure)
+FROM_FILES = (VolumeStructure, LabelsStructure)
+VOLUMES = (*FROM_FILES, TextureStructure)
 
 
 def check_volume(recipe: Any) -> None:

@@ -12,7 +12,7 @@ from simscope.sample.photophysics import (
     skip,
 )
 from simscope.sample.structures import Molecules, expected_molecules, height_range_nm, place
-from simscope.sample.volumes import VolumeGrid, volume_grid, volume_photons
+from simscope.sample.volumes import VolumeGrid, volume_grid, volume_photons, voxel_nm
 
 __all__ = [
     "Molecules",
@@ -31,4 +31,5 @@ __all__ = [
     "skip",
     "volume_grid",
     "volume_photons",
+    "voxel_nm",
 ]

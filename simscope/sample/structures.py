@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from simscope.recipe import (
 )
 from simscope.recipe.draws import counter_words, draw_emitters, per_sample
 from simscope.sample.tables import read_positions
-from simscope.sample.volumes import plane_count
+from simscope.sample.volumes import plane_count, voxel_nm
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -138,7 +139,7 @@ def height_range_nm(recipe: Recipe) -> tuple[float, float]:
         reach = structure.radius_nm + _range(structure.linker_nm, "structure.linker_nm")[1]
         low, high = low - reach, high + reach
     if isinstance(structure, VOLUMES):
-        high += (plane_count(structure) - 1) * structure.voxel_nm[0]
+        high += (plane_count(structure) - 1) * voxel_nm(structure)[0]
     return float(np.float32(low)), float(np.float32(high))
 
 
@@ -217,13 +218,23 @@ def _place_table(structure: TableStructure, recipe: Recipe, samples: int) -> Mol
 
 
 @lru_cache(maxsize=4)
-def _read_once(path: str, dataset: str | None) -> Floats:
+def _read_once(path: str, dataset: str | None, _state: tuple[int, int]) -> Floats:
+    """The table of a file in one state."""
     return read_positions(path, dataset=dataset)
 
 
 def _table_positions(structure: TableStructure) -> Floats:
     shift = np.array([structure.shift_x_nm, structure.shift_y_nm, structure.shift_z_nm])
-    return _read_once(structure.path, structure.dataset) + shift
+    return _read_once(structure.path, structure.dataset, _state(structure.path)) + shift
+
+
+def _state(path: str) -> tuple[int, int]:
+    """Time of the last change [ns] and size of a file; zeros where there is none."""
+    file = Path(path)
+    if not file.is_file():
+        return 0, 0
+    state = file.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 def _in_view(x: Floats, y: Floats, recipe: Recipe, margin: float) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Continuous structures: cut out of a user's volume, or made up at random for every sample.
+"""Continuous structures: cut out of a user's volume or labels, or made up for every sample.
 
 A volume covers the frame and a margin of whole pixels around it. Random ones are Gaussian random
 fields (normal variates on a grid, spread by cubic B-splines) taken where they exceed a level, or
@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from simscope.blas import single_blas_thread
-from simscope.elementary import normal_quantile
+from simscope.elementary import exp, normal_quantile
 from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.memory import MOST_VOXELS
-from simscope.recipe import Recipe, TextureStructure, VolumeStructure
-from simscope.recipe.draws import per_sample
+from simscope.recipe import (
+    VOLUMES,
+    LabelsStructure,
+    Recipe,
+    TextureStructure,
+    VolumeStructure,
+)
+from simscope.recipe.draws import draw_emitters, per_sample
 from simscope.sample.background import spline_weights
+from simscope.sample.volume_files import volume_file, voxel_pitch_nm
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+FromFile = VolumeStructure | LabelsStructure
+Continuous = FromFile | TextureStructure
 
 MEAN_STEEPNESS = 1.9
 """Mean length of the gradient of a field of unit variance, per spacing of its grid."""
@@ -50,8 +57,8 @@ def volume_grid(recipe: Recipe) -> VolumeGrid:
         If voxels do not fill pixels, or the file has too few of them.
     """
     structure = recipe.structure
-    assert isinstance(structure, VolumeStructure | TextureStructure)
-    count = _voxels_per_pixel(structure.voxel_nm, recipe.pixel_nm)
+    assert isinstance(structure, VOLUMES)
+    count = _voxels_per_pixel(voxel_nm(structure), recipe.pixel_nm)
     margin = math.ceil(structure.margin_nm / recipe.pixel_nm)
     height, width = ((pixels + 2 * margin) * count for pixels in recipe.acquisition.shape)
     if isinstance(structure, TextureStructure):
@@ -69,10 +76,13 @@ def volume_grid(recipe: Recipe) -> VolumeGrid:
 def volume_values(
     recipe: Recipe, key: Key, sample: int, drawn: dict[str, float], grid: VolumeGrid
 ) -> Singles:
-    """Values of a sample's volume from 0 to 1, float32 (z, y, x); ``drawn``: its numbers."""
+    """Values of a sample's volume from 0 up, float32 (z, y, x); ``drawn``: its numbers."""
     structure = recipe.structure
     if isinstance(structure, VolumeStructure):
-        return _cut_out(structure, recipe, drawn, grid)
+        highest = np.float32(volume_file(structure).highest)
+        return _cut_out(structure, recipe, drawn, grid).astype(np.float32) / highest
+    if isinstance(structure, LabelsStructure):
+        return _shining_objects(structure, recipe, key, sample, drawn, grid)
     assert isinstance(structure, TextureStructure)
     return _texture(structure, recipe, key, sample, drawn, grid)
 
@@ -82,93 +92,39 @@ def volume_photons(
 ) -> Singles:
     """Photons of every voxel in a frame towards the camera, float32 (z, y, x)."""
     structure: Any = recipe.structure
-    voxel_um3 = math.prod(structure.voxel_nm) * 1e-9
+    voxel_um3 = math.prod(voxel_nm(structure)) * 1e-9
     each = _number(recipe, drawn, "photophysics.photons_per_um3") * voxel_um3
     return volume_values(recipe, key, sample, drawn, grid) * np.float32(each)
 
 
-def plane_count(structure: VolumeStructure | TextureStructure) -> int:
+def plane_count(structure: Continuous) -> int:
     """Planes of voxels."""
     if isinstance(structure, TextureStructure):
         return structure.planes
-    return int(_read_once(structure.path)[0].shape[0])
+    return int(volume_file(structure).values.shape[0])
 
 
-def read_volume(path: str | Path) -> npt.NDArray[Any]:
-    """A stack (z, y, x) from a .npy or TIFF file, .npy files left on disk.
-
-    Raises
-    ------
-    SampleError
-        If it cannot be read, or holds anything but numbers from 0 up.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise SampleError(f"volume file {str(path)!r} does not exist: check structure.path")
-    values = _read_npy(file) if file.suffix.lower() == ".npy" else _read_tiff(file)
-    if values.dtype.kind not in "fiub" or values.ndim != 3 or 0 in values.shape:
-        raise SampleError(
-            f"{path} holds {values.dtype} of shape {values.shape}: give a stack (z, y, x) of "
-            "plain numbers"
-        )
-    return values
+def voxel_nm(structure: Continuous) -> tuple[float, float, float]:
+    """Pitch of the voxels (z, y, x) [nm]."""
+    if isinstance(structure, TextureStructure):
+        return structure.voxel_nm
+    return voxel_pitch_nm(structure)
 
 
-def _read_npy(file: Path) -> npt.NDArray[Any]:
-    try:
-        values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SampleError(
-            f"{file} is no .npy array of plain numbers, or damaged: write it with np.save"
-        ) from error
-    if not isinstance(values, np.ndarray):
-        raise SampleError(f"{file} is an .npz archive: save one array as .npy")
-    return values
-
-
-def _read_tiff(file: Path) -> npt.NDArray[Any]:
-    if file.suffix.lower() not in (".tif", ".tiff"):
-        raise SampleError(f"{file} is neither .npy nor .tif: save the volume as one of them")
-    import tifffile  # slow to import
-
-    # damaged files make the reader raise nearly anything
-    try:
-        return np.asarray(tifffile.imread(file))
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise SampleError(f"{file} cannot be read as a TIFF ({reason}): export it again") from error
-
-
-@lru_cache(maxsize=4)
-def _read_once(path: str) -> tuple[npt.NDArray[Any], float]:
-    """The volume of a file and its highest value."""
-    values = read_volume(path)
-    lowest, highest = math.inf, -math.inf
-    for plane in values:  # a plane at a time: the file may be larger than memory
-        lowest, highest = min(lowest, float(plane.min())), max(highest, float(plane.max()))
-        if not (math.isfinite(lowest) and math.isfinite(highest)):
-            raise SampleError(f"{path} holds values that are not finite: replace them")
-    if lowest < 0.0:
-        raise SampleError(f"{path} holds {lowest:g}: subtract the background and clip at 0")
-    if highest == 0.0:
-        raise SampleError(f"{path} is dark everywhere: give a volume with something in it")
-    return values, highest
-
-
-def _voxels_per_pixel(voxel_nm: tuple[float, float, float], pixel_nm: float) -> int:
-    _, pitch_y, pitch_x = voxel_nm
+def _voxels_per_pixel(pitch_nm: tuple[float, float, float], pixel_nm: float) -> int:
+    _, pitch_y, pitch_x = pitch_nm
     count = max(1, round(pixel_nm / pitch_x))
     if pitch_y != pitch_x or not math.isclose(count * pitch_x, pixel_nm, rel_tol=1e-6):
         raise SampleError(
             f"voxels of {pitch_y:g} x {pitch_x:g} nm do not fill pixels of {pixel_nm:g} nm: "
-            f"resample to voxel_nm [{voxel_nm[0]:g}, {pixel_nm / count:g}, {pixel_nm / count:g}]"
+            f"resample to voxel_nm [{pitch_nm[0]:g}, {pixel_nm / count:g}, {pixel_nm / count:g}]"
         )
     return count
 
 
-def _check_file(structure: VolumeStructure, needed: tuple[int, int]) -> int:
+def _check_file(structure: FromFile, needed: tuple[int, int]) -> int:
     """Planes in the file; SampleError unless the frame can be cut out of it."""
-    planes, height, width = _read_once(structure.path)[0].shape
+    planes, height, width = volume_file(structure).values.shape
     sides = [needed, needed[::-1]] if _may_lie_across(structure) else [needed]
     for rows, columns in sides:
         if height < rows or width < columns:
@@ -180,7 +136,7 @@ def _check_file(structure: VolumeStructure, needed: tuple[int, int]) -> int:
     return int(planes)
 
 
-def _may_lie_across(structure: VolumeStructure) -> bool:
+def _may_lie_across(structure: FromFile) -> bool:
     """Whether a sample may be turned by an odd number of quarters."""
     turn = structure.turn
     values = getattr(turn, "values", (turn,))
@@ -188,9 +144,10 @@ def _may_lie_across(structure: VolumeStructure) -> bool:
 
 
 def _cut_out(
-    structure: VolumeStructure, recipe: Recipe, drawn: dict[str, float], grid: VolumeGrid
-) -> Singles:
-    values, highest = _read_once(structure.path)
+    structure: FromFile, recipe: Recipe, drawn: dict[str, float], grid: VolumeGrid
+) -> npt.NDArray[Any]:
+    """Voxels of the file that a sample shows, (z, y, x), turned as it says."""
+    values = volume_file(structure).values
     turn = round(_number(recipe, drawn, "structure.turn"))
     _, rows, columns = grid.shape
     if turn % 2:
@@ -204,8 +161,25 @@ def _cut_out(
     if turn >= 4:
         piece = piece[:, :, ::-1]
     # rows grow downwards, so turning x towards y is the opposite of numpy's sense
-    turned = np.rot90(piece, -(turn % 4), axes=(1, 2))
-    return np.ascontiguousarray(turned, np.float32) / np.float32(highest)
+    return np.ascontiguousarray(np.rot90(piece, -(turn % 4), axes=(1, 2)))
+
+
+def _shining_objects(
+    structure: LabelsStructure, recipe: Recipe, key: Key, sample: int,
+    drawn: dict[str, float], grid: VolumeGrid,
+) -> Singles:  # fmt: skip
+    """Brightness of every voxel: its object's, times smooth variations of mean 1."""
+    labels = _cut_out(structure, recipe, drawn, grid)
+    objects = np.arange(1, int(volume_file(structure).highest) + 1)
+    brightness = draw_emitters(
+        structure.brightness, key, "structure.brightness", element=objects, sample=sample
+    )
+    values = np.concatenate([[0.0], brightness]).astype(np.float32)[labels]
+    contrast = _number(recipe, drawn, "structure.contrast")
+    if contrast > 0.0:
+        field = _field(structure.scale_um, structure, key, sample, grid)
+        values *= exp(contrast * (field.astype(np.float64) - 0.5 * contrast)).astype(np.float32)
+    return values
 
 
 def _step(share: float, spare: int) -> int:
@@ -217,19 +191,26 @@ def _texture(
     structure: TextureStructure, recipe: Recipe, key: Key, sample: int,
     drawn: dict[str, float], grid: VolumeGrid,
 ) -> Singles:  # fmt: skip
-    scale_nm = 1e3 * _number(recipe, drawn, "structure.scale_um")
-    field = random_field(key.child("structure/field"), sample, grid.shape, tuple(
-        pitch / scale_nm for pitch in structure.voxel_nm))  # fmt: skip
+    scale_um = _number(recipe, drawn, "structure.scale_um")
+    field = _field(scale_um, structure, key, sample, grid)
     fill = np.array([_number(recipe, drawn, "structure.fill")])
     level = float(normal_quantile(1.0 - fill)[0])
     field -= np.float32(level)
-    field *= np.float32(scale_nm / (MEAN_STEEPNESS * structure.edge_nm))
+    field *= np.float32(1e3 * scale_um / (MEAN_STEEPNESS * structure.edge_nm))
     if structure.form == "bodies":
         field += np.float32(0.5)
     else:
         np.abs(field, out=field)
         np.subtract(np.float32(1.0), field, out=field)
     return np.clip(field, 0.0, 1.0, out=field)
+
+
+def _field(
+    scale_um: float, structure: Continuous, key: Key, sample: int, grid: VolumeGrid
+) -> Singles:
+    """Random field of a sample that varies over ``scale_um``, one value a voxel."""
+    steps = tuple(pitch / (1e3 * scale_um) for pitch in voxel_nm(structure))
+    return random_field(key.child("structure/field"), sample, grid.shape, steps)
 
 
 def random_field(
