@@ -29,7 +29,7 @@ from simscope import sample as samples_of
 from simscope.brightness import Brightness
 from simscope.device import Device
 from simscope.device import device as device_named
-from simscope.errors import RecipeError, SimscopeError, SimscopeWarning
+from simscope.errors import RecipeError, SimscopeError, SimscopeWarning, WorkWarning
 from simscope.keys import Key
 from simscope.memory import MOST_BYTES
 from simscope.recipe import (
@@ -133,10 +133,11 @@ def _table(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Whole samples ``start`` to ``start + len(images)`` with their truth.
+    """Whole samples ``start`` to ``start + len(images)`` with their truth, or those ``picked``.
 
-    ``images`` is uint16 ``(samples, *sample_shape)`` [ADU]; emitters and offsets as in ``Chunk``;
-    ``parameters`` holds float64 ``(samples,)`` by recipe path, on the host always.
+    ``images`` is uint16 ``(samples, *sample_shape)`` [ADU]; emitters and offsets as in ``Chunk``,
+    frame after frame of the images in their order; ``parameters`` holds float64 ``(samples,)`` by
+    recipe path, on the host always. ``targets`` holds what else was asked for, by kind.
     """
 
     start: int
@@ -145,6 +146,15 @@ class Batch:
     emitter_offsets: Any
     parameters: Parameters
     expected_photons: Any = None
+    picked: npt.NDArray[np.int64] | None = None
+    targets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> npt.NDArray[np.int64]:
+        """Number of every sample, int64 ``(samples,)``."""
+        if self.picked is None:
+            return np.arange(self.start, self.start + len(self.images))
+        return self.picked
 
 
 @dataclass(frozen=True)
@@ -642,6 +652,26 @@ class Simulator:
         _indices(index, index + 1)
         return self._renderer.volume(index)
 
+    def labels(
+        self, index: int, *, section: samples_of.Section = "projection"
+    ) -> npt.NDArray[np.uint16]:
+        """Object each camera pixel of a sample shows, uint16 ``(y, x)``, 0 background.
+
+        A pixel bears the label that covers most of it; ``section`` says whether objects are seen
+        from above, or cut at the nominal focus: then a focus stack has ``(z, y, x)``.
+
+        Raises
+        ------
+        SimscopeError
+            If the recipe has no objects.
+        """
+        index = _whole(index)
+        _indices(index, index + 1)
+        samples_of.check_objects(self.resolved)
+        assert isinstance(self._renderer, VolumeRenderer)
+        planes = self._renderer.labels(index, section)
+        return planes if section == "focus" and self._is_stack else planes[0]
+
     @property
     def _is_stack(self) -> bool:
         return isinstance(self.recipe.acquisition.focus_nm, FocusStack)
@@ -675,7 +705,7 @@ class Simulator:
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """Keep every warning raised inside in ``self.warnings`` and pass it on once."""
+        """Keep every warning about results in ``self.warnings``; pass all on, once each."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SimscopeWarning)
             yield
@@ -684,7 +714,8 @@ class Simulator:
             known = message in self._told
             if issubclass(warning.category, SimscopeWarning):
                 self._told.add(message)
-                self._record(message)
+                if not issubclass(warning.category, WorkWarning):
+                    self._record(message)
             if not known:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno

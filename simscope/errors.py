@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class SimscopeError(ValueError):
@@ -50,6 +52,10 @@ class SimscopeWarning(UserWarning):
     """Something is recorded that a careful user would want to know; the result stands."""
 
 
+class WorkWarning(SimscopeWarning):
+    """It concerns this machine or the work ahead, not the result: nothing to keep with data."""
+
+
 class WindowWarning(SimscopeWarning):
     """Part of the light falls outside the window that was asked for."""
 
@@ -58,3 +64,22 @@ def did_you_mean(word: object, known: Iterable[str], *, cutoff: float = 0.5) -> 
     """``did you mean 'name'?`` for the known name nearest to a word, or nothing if none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=cutoff)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+@contextmanager
+def held_warnings() -> Iterator[list[SimscopeWarning]]:
+    """Every SimscopeWarning raised inside, held back until the end; others are passed on then.
+
+    For results that are kept: whoever gets one later is to be warned as the first was.
+    """
+    held: list[SimscopeWarning] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SimscopeWarning)
+        yield held
+    for warning in caught:
+        if isinstance(warning.message, SimscopeWarning):
+            held.append(warning.message)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )

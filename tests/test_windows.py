@@ -190,3 +190,38 @@ def test_warnings_of_a_piece_do_not_depend_on_pieces_before(tmp_path):
         warnings.simplefilter("error")  # said once, though it is noted with every piece
         sim.batch(0, 4)
     assert sim.warnings == first
+
+
+def noisy_beads(folder):
+    """A recipe whose measured PSF is warned of, its file in the folder."""
+    y, x = np.mgrid[-8:9, -8:9]
+    volume = np.stack([np.exp(-(x**2 + y**2) / 4.0)] * 7) - 2e-3
+    np.save(folder / "beads.npy", volume)
+    measured = {
+        "path": str(folder / "beads.npy"), "pixel_nm": 100, "dz_nm": 100, "z_axis": "focus",
+        "centre_px": "middle", "centre_plane": 3, "background": 0.0,
+    }  # fmt: skip
+    optics = SMALL["optics"] | {"measured": measured}
+    rendering = {"window_px": 11, "accept_energy_loss": True, "accuracy": 0.02}
+    return Recipe.from_dict(SMALL | {"optics": optics, "rendering": rendering})
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_a_table_from_the_cache_warns_and_renders_as_the_one_just_built(tmp_path):
+    recipe, cache = noisy_beads(tmp_path), tmp_path / "tables"
+    built = Simulator(recipe, 7, cache=cache)
+    assert len(list(cache.glob("psf-*.npz"))) == 1
+    kept = Simulator(recipe, 7, cache=cache)
+    assert any("negative and set to 0" in message for message in built.warnings)
+    assert kept.warnings == built.warnings
+    assert kept.report == built.report
+    mine, theirs = (sim.batch(0, 3, expected=True) for sim in (kept, built))
+    assert np.array_equal(mine.expected_photons, theirs.expected_photons)
+    assert np.array_equal(mine.images, theirs.images)
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_a_cache_that_cannot_be_written_is_no_warning_about_the_data(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    sim = Simulator(snapshot(), 7, cache=tmp_path / "file" / "tables")
+    assert not any("cached" in message for message in sim.warnings)

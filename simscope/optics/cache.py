@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.errors import SimscopeWarning
+from simscope.errors import WorkWarning
 from simscope.recipe.base import file_references
 
-TABLE_VERSION = 5
-"""Raised whenever the same request would give another table."""
+TABLE_VERSION = 6
+"""Raised whenever the same request would give another table, or a table is kept otherwise."""
 
 
 def default_cache_dir() -> Path:
@@ -68,7 +68,7 @@ def load_arrays(folder: Path, key: str) -> dict[str, NDArray[Any]] | None:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(
             f"cached table {path.name} is damaged ({error}): building it again",
-            SimscopeWarning,
+            WorkWarning,
             stacklevel=3,
         )
         return None
@@ -88,6 +88,6 @@ def save_arrays(folder: Path, key: str, arrays: dict[str, NDArray[Any]]) -> None
     except OSError as error:
         warnings.warn(
             f"the table cannot be cached in {folder} ({error}): set SIMSCOPE_CACHE",
-            SimscopeWarning,
+            WorkWarning,
             stacklevel=3,
         )

@@ -22,7 +22,7 @@ import numpy as np
 import scipy  # its parts load on first use
 from numpy.typing import ArrayLike, NDArray
 
-from simscope.errors import OpticsError, SimscopeWarning
+from simscope.errors import OpticsError, SimscopeWarning, held_warnings
 from simscope.optics.arrays import existing_file, read_mat, read_npy
 from simscope.optics.checks import check_place
 from simscope.optics.field import with_wavefront
@@ -181,15 +181,24 @@ def field_coefficients(dependence: Any, wavelength_nm: float) -> FieldCoefficien
         return PolynomialCoefficients(modes, terms, dependence.half_width_nm)
     file = existing_file(dependence.path, WHAT, SETTING)
     state = file.stat()
-    return _maps(dependence, wavelength_nm, str(file), state.st_mtime_ns, state.st_size)
+    maps, raised = _maps(dependence, wavelength_nm, str(file), state.st_mtime_ns, state.st_size)
+    for warning in raised:
+        warnings.warn(warning, stacklevel=2)
+    return maps
 
 
 @lru_cache(maxsize=2)
 def _maps(
     dependence: Any, wavelength_nm: float, path: str, modified_ns: int, size: int
-) -> MapCoefficients:
-    """Maps of a file as it stands (time and size tell files apart); read once."""
-    values = _load_array(Path(path), dependence.variable)
+) -> tuple[MapCoefficients, list[SimscopeWarning]]:
+    """Maps of a file as it stands (time and size tell files apart), read once; its warnings."""
+    with held_warnings() as raised:
+        maps = _read_maps(dependence, wavelength_nm, Path(path))
+    return maps, raised
+
+
+def _read_maps(dependence: Any, wavelength_nm: float, path: Path) -> MapCoefficients:
+    values = _load_array(path, dependence.variable)
     if dependence.layout == "fd_deeploc":
         modes, maps = from_fd_deeploc(values, wavelength_nm)
     else:

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.errors import OpticsError, SimscopeWarning
+from simscope.errors import OpticsError, SimscopeWarning, held_warnings
 from simscope.optics.arrays import existing_file, read_npy, read_tiff
 from simscope.optics.measured_spline import SplineVolume, smoothing_matrix
 from simscope.recipe.measured import MeasuredPsf
@@ -123,12 +123,23 @@ def load_calibration(measured: MeasuredPsf) -> Calibration:
     below zero and for images cut off at the edge of their window.
     """
     state = existing_file(measured.path, "measured PSF", "measured").stat()
-    return _load(measured, state.st_mtime_ns, state.st_size)
+    calibration, raised = _load(measured, state.st_mtime_ns, state.st_size)
+    for warning in raised:
+        warnings.warn(warning, stacklevel=2)
+    return calibration
 
 
 @lru_cache(maxsize=2)
-def _load(measured: MeasuredPsf, _modified_ns: int, _size: int) -> Calibration:
-    """The calibration of a file in one state, kept for the models that share it."""
+def _load(
+    measured: MeasuredPsf, _modified_ns: int, _size: int
+) -> tuple[Calibration, list[SimscopeWarning]]:
+    """The calibration of a file in one state, kept for the models that share it; its warnings."""
+    with held_warnings() as raised:
+        calibration = _read_calibration(measured)
+    return calibration, raised
+
+
+def _read_calibration(measured: MeasuredPsf) -> Calibration:
     path = Path(measured.path).expanduser()
     contents = _reader(measured, path)(path, measured)
     axes = measured.axes or contents.axes

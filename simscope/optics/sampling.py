@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.errors import OpticsError, SimscopeWarning
+from simscope.errors import OpticsError, WorkWarning
 from simscope.optics import interfaces
 from simscope.optics.field import (
     PupilField,
@@ -173,7 +173,7 @@ def _warn_of_work(nodes: int) -> None:
     warnings.warn(
         f"the pupil takes {4e-6 * nodes:.2g} million nodes or more, so seconds to minutes: if that "
         "is too long, bin the mask or map, raise optics.accuracy, or narrow window and range",
-        SimscopeWarning,
+        WorkWarning,
         stacklevel=2,
     )
 

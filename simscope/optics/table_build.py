@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -31,7 +31,7 @@ import scipy  # its parts load on first use
 from numpy.typing import NDArray
 
 from simscope.blas import single_blas_thread
-from simscope.errors import OpticsError, SimscopeWarning
+from simscope.errors import OpticsError, SimscopeWarning, WorkWarning, held_warnings
 from simscope.kernels.canvas import padded
 from simscope.optics.cache import default_cache_dir, load_arrays, save_arrays, table_key
 from simscope.optics.checks import check_heights, check_plain, check_supported
@@ -75,6 +75,8 @@ GRID_SHARE = 0.6
 """Share of the accuracy that the table of a single field node may use up."""
 
 WARN_GB = 1.0
+WARNED = "warnings"
+"""Name under which a kept table has the warnings that came with it."""
 
 
 def build_table(
@@ -124,12 +126,16 @@ def build_table(
     key = table_key(optics, asdict(request))
     stored = None if folder is None else load_arrays(Path(folder), key)
     table = None if stored is None else _from_arrays(stored)
-    if table is None:
+    if table is None or stored is None:
         workers = threads or int(numba.get_num_threads())
-        with single_blas_thread():
+        with held_warnings() as raised, single_blas_thread():
             table = _Builder(optics, request, memory_gb, workers, progress).build()
+        stored = _to_arrays(table, raised)
+        _warn_again(raised)
         if folder is not None:
-            save_arrays(Path(folder), key, _to_arrays(table))
+            save_arrays(Path(folder), key, stored)
+    else:
+        _warn_again([SimscopeWarning(message) for message in stored[WARNED].tolist()])
     z_nm, left_out = table.energy_left_out[np.argmax(table.energy_left_out[:, 1])]
     judge_energy(left_out, f"z_nm={z_nm:g}", table.window_px, accepted=accept_energy_loss)
     return table
@@ -406,7 +412,7 @@ class _Builder:
                 "range or field, a larger table accuracy, or raise memory_gb"
             )
         if needed > WARN_GB:
-            warnings.warn(what, SimscopeWarning, stacklevel=2)
+            warnings.warn(what, WorkWarning, stacklevel=2)
 
 
 def _first_dz_nm(optics: Any) -> float:
@@ -493,13 +499,23 @@ def _pack(coefficients: FloatArray, grid: _Grid, peak: float) -> NDArray[np.floa
     return np.ascontiguousarray(nodes.reshape(planes, rows, width, m).swapaxes(2, 3))
 
 
-def _to_arrays(table: SplineTable) -> dict[str, NDArray[Any]]:
-    return {field.name: np.asarray(getattr(table, field.name)) for field in fields(SplineTable)}
+def _warn_again(raised: Sequence[SimscopeWarning]) -> None:
+    """Raise warnings that were held back, or kept with a table."""
+    for warning in raised:
+        warnings.warn(warning, stacklevel=3)
+
+
+def _to_arrays(table: SplineTable, raised: Sequence[SimscopeWarning]) -> dict[str, NDArray[Any]]:
+    """What is kept of a table: its arrays, and the warnings that came with it."""
+    lasting = [str(warning) for warning in raised if not isinstance(warning, WorkWarning)]
+    return {WARNED: np.array(lasting, dtype=np.str_)} | {
+        field.name: np.asarray(getattr(table, field.name)) for field in fields(SplineTable)
+    }
 
 
 def _from_arrays(arrays: dict[str, NDArray[Any]]) -> SplineTable | None:
     """The stored table, or None if an array is missing."""
-    if {field.name for field in fields(SplineTable)} - set(arrays):
+    if {WARNED, *(field.name for field in fields(SplineTable))} - set(arrays):
         return None
     values: dict[str, Any] = {}
     for field in fields(SplineTable):
