@@ -66,6 +66,26 @@ class VolumeRenderer:
         inside = slice(margin, -margin or None)
         return self._photons(index, _of_sample(drawn, 0))[:, inside, inside]
 
+    def labels(self, index: int, section: samples_of.Section) -> npt.NDArray[np.uint16]:
+        """Object of each camera pixel, uint16 (planes, y, x), one plane unless of a stack in focus.
+
+        Raises
+        ------
+        SampleError
+            If the recipe has no objects.
+        """
+        drawn = _of_sample(draw_samples(self.recipe, self.key, np.array([index], np.int64)), 0)
+        labels = samples_of.object_labels(self.recipe, self.key, index, drawn, self.grid)
+        if section == "projection":
+            return samples_of.on_camera(samples_of.projected(labels), self.grid)[None]
+        structure: Any = self.recipe.structure
+        lowest = drawn.get("structure.z_nm", structure.z_nm)
+        pitch = samples_of.voxel_nm(structure)[0]
+        return np.stack([
+            samples_of.on_camera(samples_of.in_focus(labels, focus, lowest, pitch), self.grid)
+            for focus in self._foci(drawn)
+        ])  # fmt: skip
+
     def render(
         self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU,
         out: Any = None,
@@ -101,8 +121,7 @@ class VolumeRenderer:
         """The imager of a sample; the last one is kept."""
         structure: Any = self.recipe.structure
         z_nm = drawn.get("structure.z_nm", structure.z_nm)
-        focus: Any = drawn.get("acquisition.focus_nm", self.recipe.acquisition.focus_nm)
-        foci = (float(focus),) if self.planes_nm is None else tuple(self.planes_nm[first:last])
+        foci = self._foci(drawn) if self.planes_nm is None else self._foci(drawn)[first:last]
         modes = {
             int(path.removeprefix(COEFFICIENT)): value
             for path, value in drawn.items()
@@ -112,6 +131,13 @@ class VolumeRenderer:
         if self._kept is None or self._kept[0] != asked:
             self._kept = (asked, self._set_up(z_nm, foci, modes, self.window, device))
         return self._kept[1]
+
+    def _foci(self, drawn: dict[str, float]) -> tuple[float, ...]:
+        """Focus of a sample, or of the planes of its stack [nm]."""
+        if self.planes_nm is not None:
+            return tuple(self.planes_nm)
+        focus: Any = drawn.get("acquisition.focus_nm", self.recipe.acquisition.focus_nm)
+        return (float(focus),)
 
     def _set_up(
         self, z_nm: float, foci: tuple[float, ...], modes: dict[int, float],

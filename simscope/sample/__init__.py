@@ -2,6 +2,14 @@
 
 from simscope.sample.background import background_photons
 from simscope.sample.host import host_parts
+from simscope.sample.objects import (
+    Section,
+    check_objects,
+    in_focus,
+    object_labels,
+    on_camera,
+    projected,
+)
 from simscope.sample.orientation import orient
 from simscope.sample.photophysics import (
     Shining,
@@ -16,15 +24,21 @@ from simscope.sample.volumes import VolumeGrid, volume_grid, volume_photons, vox
 
 __all__ = [
     "Molecules",
+    "Section",
     "Shining",
     "VolumeGrid",
     "background_photons",
+    "check_objects",
     "expected_bright",
     "expected_molecules",
     "height_range_nm",
     "host_parts",
+    "in_focus",
+    "object_labels",
+    "on_camera",
     "orient",
     "place",
+    "projected",
     "shine",
     "shine_blinking",
     "shine_snapshot",

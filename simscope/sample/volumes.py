@@ -80,7 +80,7 @@ def volume_values(
     structure = recipe.structure
     if isinstance(structure, VolumeStructure):
         highest = np.float32(volume_file(structure).highest)
-        return _cut_out(structure, recipe, drawn, grid).astype(np.float32) / highest
+        return cut_out(structure, recipe, drawn, grid).astype(np.float32) / highest
     if isinstance(structure, LabelsStructure):
         return _shining_objects(structure, recipe, key, sample, drawn, grid)
     assert isinstance(structure, TextureStructure)
@@ -143,7 +143,7 @@ def _may_lie_across(structure: FromFile) -> bool:
     return any(not isinstance(value, float | int) or round(value) % 2 for value in values)
 
 
-def _cut_out(
+def cut_out(
     structure: FromFile, recipe: Recipe, drawn: dict[str, float], grid: VolumeGrid
 ) -> npt.NDArray[Any]:
     """Voxels of the file that a sample shows, (z, y, x), turned as it says."""
@@ -169,7 +169,7 @@ def _shining_objects(
     drawn: dict[str, float], grid: VolumeGrid,
 ) -> Singles:  # fmt: skip
     """Brightness of every voxel: its object's, times smooth variations of mean 1."""
-    labels = _cut_out(structure, recipe, drawn, grid)
+    labels = cut_out(structure, recipe, drawn, grid)
     objects = np.arange(1, int(volume_file(structure).highest) + 1)
     brightness = draw_emitters(
         structure.brightness, key, "structure.brightness", element=objects, sample=sample
