@@ -667,9 +667,7 @@ class Simulator:
         """
         index = _whole(index)
         _indices(index, index + 1)
-        samples_of.check_objects(self.resolved)
-        assert isinstance(self._renderer, VolumeRenderer)
-        planes = self._renderer.labels(index, section)
+        planes = samples_of.camera_labels(self.resolved, self.key, index, section)
         return planes if section == "focus" and self._is_stack else planes[0]
 
     @property

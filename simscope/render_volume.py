@@ -66,26 +66,6 @@ class VolumeRenderer:
         inside = slice(margin, -margin or None)
         return self._photons(index, _of_sample(drawn, 0))[:, inside, inside]
 
-    def labels(self, index: int, section: samples_of.Section) -> npt.NDArray[np.uint16]:
-        """Object of each camera pixel, uint16 (planes, y, x), one plane unless of a stack in focus.
-
-        Raises
-        ------
-        SampleError
-            If the recipe has no objects.
-        """
-        drawn = _of_sample(draw_samples(self.recipe, self.key, np.array([index], np.int64)), 0)
-        labels = samples_of.object_labels(self.recipe, self.key, index, drawn, self.grid)
-        if section == "projection":
-            return samples_of.on_camera(samples_of.projected(labels), self.grid)[None]
-        structure: Any = self.recipe.structure
-        lowest = drawn.get("structure.z_nm", structure.z_nm)
-        pitch = samples_of.voxel_nm(structure)[0]
-        return np.stack([
-            samples_of.on_camera(samples_of.in_focus(labels, focus, lowest, pitch), self.grid)
-            for focus in self._foci(drawn)
-        ])  # fmt: skip
-
     def render(
         self, run: Run, shining: Shining, first: int, last: int, device: Device = CPU,
         out: Any = None,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -25,10 +26,15 @@ from pydantic import Field, model_validator
 from simscope.errors import DatasetError, RecipeError, did_you_mean
 from simscope.evaluate.tables import in_frame
 from simscope.kernels.gridding import count_emitters
+from simscope.keys import Key
 from simscope.memory import MOST_BYTES
+from simscope.optics.field import mode_values
+from simscope.optics.interfaces import objective_of
+from simscope.optics.maps import wavefront_map_nm
 from simscope.recipe import Model, Recipe
 from simscope.recipe.base import number
-from simscope.sample import height_range_nm
+from simscope.recipe.draws import COEFFICIENT, draw_dataset
+from simscope.sample import Section, camera_labels, check_objects, height_range_nm
 
 Floats = npt.NDArray[np.float64]
 CLEAN = "clean"
@@ -192,6 +198,121 @@ class VoxelTarget(Target):
         return voxel_map(frame, z, y, x, shape, self.blur_cells)
 
 
+class LabelTarget(Target):
+    """Which object each camera pixel shows, 0 background: of every frame the same, or in focus."""
+
+    kind: Literal["labels"] = "labels"
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.uint16)
+    section: Section = Field(
+        "projection", description="objects seen from above, or cut at the nominal focus"
+    )
+
+    @property
+    def description(self) -> str:
+        """What the values are, in one line."""
+        seen = {"projection": "seen from above", "focus": "cut at the nominal focus"}[self.section]
+        return f"object that covers most of each pixel, 0 background, {seen}"
+
+    def axes(self, source: Any) -> tuple[Axis, ...]:
+        """Rows and columns of camera pixels."""
+        check_objects(source.recipe)
+        rows, columns = fine_axes(source.recipe, 1)
+        return rows._replace(name="y"), columns._replace(name="x")
+
+    def _made(self, source: Any, chunk: Any) -> npt.NDArray[np.uint16]:
+        recipe, key = _resolved(source), Key(source.seed)
+        samples = len(chunk.images)
+        frames = (len(chunk.emitter_offsets) - 1) // samples
+        window = slice(*_window(chunk, frames))
+        out = np.empty((samples, frames, *recipe.acquisition.shape), np.uint16)
+        for row in range(samples):
+            planes = camera_labels(recipe, key, _first_sample(chunk) + row, self.section)
+            out[row] = planes[window] if len(planes) > 1 else planes
+        return out
+
+
+class WavefrontTarget(Target):
+    """Optical path over the pupil [nm], of every sample: Zernike modes, fixed and drawn, and map.
+
+    Positive where light is delayed, 0 beyond the pupil's edge. Masks, defocus, media and what
+    depends on the place in the frame are left out.
+    """
+
+    kind: Literal["wavefront"] = "wavefront"
+    per_frame: ClassVar[bool] = False
+    unit: ClassVar[str] = "nm"
+    pupil_px: int = Field(64, ge=2, le=2048, description="pixels across the pupil's diameter")
+
+    @property
+    def description(self) -> str:
+        """What the values are, in one line."""
+        return "optical path of Zernike modes and wavefront map over the pupil, 0 beyond its edge"
+
+    def axes(self, source: Any) -> tuple[Axis, ...]:
+        """Rows along ky and columns along kx."""
+        optics = source.recipe.optics
+        if optics.wavefront is None and optics.wavefront_map is None:
+            raise DatasetError(
+                f"recipe {source.recipe.name!r} has no wavefront to learn: give optics.wavefront "
+                "modes, or leave out target wavefront"
+            )
+        middles = _pupil_middles(self.pupil_px)
+        rows, columns = (
+            Axis(f"k{name}", middles, "1", f"middles along k{name}, the pupil's edge at 1")
+            for name in "yx"
+        )
+        return rows, columns
+
+    def _made(self, source: Any, chunk: Any) -> npt.NDArray[np.float32]:
+        optics, count = _resolved(source).optics, len(chunk.images)
+        out = np.zeros((count, self.pupil_px, self.pupil_px))
+        if optics.wavefront_map is not None:
+            objective = objective_of(optics)
+            kx, ky = (objective.na * k for k in _pupil_points(self.pupil_px))
+            out += wavefront_map_nm(optics.wavefront_map, objective, kx, ky)
+        if optics.wavefront is not None:
+            for mode in optics.wavefront.modes:
+                fixed = optics.wavefront.coefficients_nm.get(mode, 0.0)
+                coefficient = chunk.parameters.get(f"{COEFFICIENT}{mode}", fixed)
+                each = np.broadcast_to(np.asarray(coefficient, np.float64), count)
+                out += each[:, None, None] * _mode(mode, self.pupil_px)
+        kx, ky = _pupil_points(self.pupil_px)
+        return (out * (kx * kx + ky * ky <= 1.0)).astype(np.float32)
+
+
+def _pupil_middles(pixels: int) -> Floats:
+    """Middles of pixels across the pupil, its edge at -1 and 1."""
+    return (2.0 * np.arange(pixels, dtype=np.float64) + 1.0) / pixels - 1.0
+
+
+def _pupil_points(pixels: int) -> tuple[Floats, Floats]:
+    """kx and ky at the middles of the pixels, the pupil's edge at 1, both (ky, kx)."""
+    ky, kx = np.meshgrid(*2 * [_pupil_middles(pixels)], indexing="ij")
+    return kx, ky
+
+
+@lru_cache(maxsize=256)
+def _mode(osa: int, pixels: int) -> Floats:
+    """Zernike mode of unit RMS at the pixels of the pupil, (ky, kx)."""
+    return mode_values(osa, *_pupil_points(pixels), 1.0)
+
+
+def _resolved(source: Any) -> Recipe:
+    """The recipe of a source with the numbers put in that are drawn once per dataset."""
+    return draw_dataset(source.recipe, Key(source.seed))[0]
+
+
+def _first_sample(chunk: Any) -> int:
+    """Number of the first sample of a chunk or a batch."""
+    return int(chunk.sample_start if hasattr(chunk, "sample_start") else chunk.start)
+
+
+def _window(chunk: Any, frames: int) -> tuple[int, int]:
+    """First frame within the sample and the one after the last of a chunk, or of whole samples."""
+    first = int(getattr(chunk, "frame_start", 0))
+    return first, first + frames
+
+
 def density_map(
     frame: npt.NDArray[np.int64], x_cells: Floats, y_cells: Floats, shape: tuple[int, ...],
     blur_cells: float,
@@ -258,7 +379,12 @@ def frame_of_row(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(counts)), counts)
 
 
-TARGETS: dict[str, type[Target]] = {"density": DensityTarget, "voxels": VoxelTarget}
+TARGETS: dict[str, type[Target]] = {
+    "density": DensityTarget,
+    "voxels": VoxelTarget,
+    "labels": LabelTarget,
+    "wavefront": WavefrontTarget,
+}
 
 
 def split_clean(

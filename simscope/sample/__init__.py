@@ -2,14 +2,7 @@
 
 from simscope.sample.background import background_photons
 from simscope.sample.host import host_parts
-from simscope.sample.objects import (
-    Section,
-    check_objects,
-    in_focus,
-    object_labels,
-    on_camera,
-    projected,
-)
+from simscope.sample.objects import Section, camera_labels, check_objects
 from simscope.sample.orientation import orient
 from simscope.sample.photophysics import (
     Shining,
@@ -28,17 +21,14 @@ __all__ = [
     "Shining",
     "VolumeGrid",
     "background_photons",
+    "camera_labels",
     "check_objects",
     "expected_bright",
     "expected_molecules",
     "height_range_nm",
     "host_parts",
-    "in_focus",
-    "object_labels",
-    "on_camera",
     "orient",
     "place",
-    "projected",
     "shine",
     "shine_blinking",
     "shine_snapshot",

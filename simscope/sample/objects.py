@@ -22,9 +22,10 @@ import scipy  # its parts load on first use
 from simscope.errors import SampleError
 from simscope.kernels.majority import bin_labels, project_labels
 from simscope.keys import Key
-from simscope.recipe import LabelsStructure, Recipe, TextureStructure
+from simscope.recipe import FocusStack, LabelsStructure, Recipe, TextureStructure
+from simscope.recipe.draws import draw_samples
 from simscope.sample.volume_files import MOST_LABELS
-from simscope.sample.volumes import VolumeGrid, cut_out, volume_values
+from simscope.sample.volumes import VolumeGrid, cut_out, volume_grid, volume_values, voxel_nm
 
 Labels = npt.NDArray[np.uint16]
 Section = Literal["projection", "focus"]
@@ -46,6 +47,31 @@ def check_objects(recipe: Recipe) -> None:
     )
 
 
+def camera_labels(recipe: Recipe, key: Key, sample: int, section: Section) -> Labels:
+    """Object each camera pixel of a sample shows, uint16 (planes, y, x), 0 background.
+
+    One plane, but those of a focus stack where ``section`` is ``focus``.
+
+    Raises
+    ------
+    SampleError
+        If the recipe has no objects, or more than labels can name.
+    """
+    check_objects(recipe)
+    grid = volume_grid(recipe)
+    draws = draw_samples(recipe, key, np.array([sample], np.int64))
+    drawn = {path: float(values[0]) for path, values in draws.items()}
+    labels = object_labels(recipe, key, sample, drawn, grid)
+    if section == "projection":
+        return on_camera(projected(labels), grid)[None]
+    structure: Any = recipe.structure
+    focus: Any = recipe.acquisition.focus_nm
+    stacked = isinstance(focus, FocusStack)
+    foci = focus.positions_nm if stacked else [drawn.get("acquisition.focus_nm", focus)]
+    lowest, pitch = drawn.get("structure.z_nm", structure.z_nm), voxel_nm(structure)[0]
+    return np.stack([on_camera(in_focus(labels, at, lowest, pitch), grid) for at in foci])
+
+
 def object_labels(
     recipe: Recipe, key: Key, sample: int, drawn: dict[str, float], grid: VolumeGrid
 ) -> Labels:
@@ -56,7 +82,6 @@ def object_labels(
     SampleError
         If the recipe has no objects, or more than labels can name.
     """
-    check_objects(recipe)
     structure = recipe.structure
     if isinstance(structure, LabelsStructure):
         return cut_out(structure, recipe, drawn, grid)
