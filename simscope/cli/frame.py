@@ -93,7 +93,8 @@ def failures_explained() -> Iterator[None]:
         stop("not enough memory: make the images or the number of emitters smaller", BAD_INPUT)
     except KeyboardInterrupt as request:
         code = ENDED if isinstance(request, EndRequest) else INTERRUPTED
-        stop("interrupted; nothing incomplete was left behind", code)
+        notes = getattr(request, "__notes__", ["nothing incomplete was left behind"])
+        stop(f"interrupted; {'; '.join(notes)}", code)
 
 
 def stop(message: str, code: int) -> None:
@@ -185,10 +186,12 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     start = time.monotonic()
     bars = Progress(*columns, console=Console(stderr=True))
     task = bars.add_task(label, total=None, rate="")
+    before: list[int] = []  # what was done when it appeared, by a run that was ended early
 
     def update(done: int, total: int) -> None:
         bars.start()
-        rate = done / max(time.monotonic() - start, 1e-3)
+        before[:] = before or [done]
+        rate = max(0, done - before[0]) / max(time.monotonic() - start, 1e-3)
         bars.update(task, completed=done, total=total, rate=f"{rate:,.0f}/s")
 
     try:
