@@ -1,49 +1,203 @@
-"""Open a dataset file: the same samples as ``Simulator[i]``, read from disk."""
+"""Open a dataset: the same samples as ``Simulator[i]``, read from disk, one file or many."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from simscope.acquire import MAX_SAMPLES, ORIENTED_DTYPE, Sample
+from simscope.acquire import ORIENTED_DTYPE, Batch, Sample
 from simscope.camera import CameraMaps
 from simscope.dataset import schema
-from simscope.errors import DatasetError
+from simscope.dataset.manifest import Joined, open_whole
+from simscope.dataset.parts import Part, json_attribute
+from simscope.dataset.plan import Entry
+from simscope.errors import DatasetError, did_you_mean
 from simscope.evaluate import in_frame
 from simscope.recipe import Recipe
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_OPEN = 16
+"""Shards kept open at a time."""
+
+MOST_TABLES = 4
+"""Shards whose emitters and parameters are kept in memory at a time."""
+
+
+class Truth:
+    """Emitters and parameters of one file, each read whole when first asked for."""
+
+    def __init__(self, part: Part):
+        self._part = part
+        self._lock = threading.Lock()
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Rows of the file's frame k are ``offsets[k]:offsets[k + 1]``."""
+        return self._part.offsets()
+
+    @cached_property
+    def table(self) -> npt.NDArray[Any]:
+        """Emitters, ``frame`` counted in the run."""
+        return self._part.table(self.offsets)
+
+    @cached_property
+    def parameters(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Numbers drawn, by recipe path."""
+        names = self._part.names(schema.PARAMETERS)
+        return {name: self._part.read(f"{schema.PARAMETERS}/{name}") for name in names}
+
+
+class StoredArray:
+    """An array of a dataset that is read as it is indexed, like one of NumPy.
+
+    The first index, over samples, is a whole number, a slice or a list of samples; those that
+    follow are whole numbers and slices.
+    """
+
+    def __init__(self, data: Dataset, path: str, shape: tuple[int, ...], dtype: np.dtype[Any]):
+        self._data, self.path = data, path
+        self.shape, self.dtype = shape, dtype
+        self.ndim = len(shape)
+        self.nbytes = dtype.itemsize * int(np.prod(shape, dtype=object))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<simscope array /{self.path}: {self.shape} {self.dtype}>"
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("an array on disk cannot be had without a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        lead, *rest = self._expanded(key)
+        if isinstance(lead, slice):
+            begin, end, step = lead.indices(len(self))
+            if step == 1:
+                found = self._data._run(self.path, begin, max(begin, end))
+            else:
+                found = self._chosen(np.arange(begin, end, step))
+            return found[(slice(None), *rest)] if rest else found
+        if np.ndim(lead):
+            return self._chosen(self._numbers(lead))[(slice(None), *rest)]
+        sample = self._number(lead)
+        window = self._window(rest)
+        if window is not None:
+            found = self._data._window(self.path, sample, *window)
+            rest = [0 if isinstance(rest[0], int | np.integer) else slice(None), *rest[1:]]
+        else:
+            found = self._data._one(self.path, sample)
+        return found[tuple(rest)] if rest else found
+
+    def _expanded(self, key: Any) -> list[Any]:
+        """The indices one by one, those that ``...`` stands for written out."""
+        keys = list(key) if isinstance(key, tuple) else [key]
+        dots = [number for number, one in enumerate(keys) if one is Ellipsis]
+        if len(dots) > 1 or len(keys) - len(dots) > self.ndim:
+            raise IndexError(f"index {key!r} has too many axes: the array has {self.ndim}")
+        if dots:
+            missing = self.ndim - len(keys) + 1
+            keys[dots[0] : dots[0] + 1] = [slice(None)] * missing
+        for one in keys[1:]:
+            if not isinstance(one, int | np.integer | slice) or isinstance(one, bool):
+                raise IndexError(f"index {one!r} after the first: give whole numbers and slices")
+        return keys or [slice(None)]
+
+    def _number(self, one: Any) -> int:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise IndexError(f"index {one!r} is no whole number, slice or list of them")
+        if not -len(self) <= one < len(self):
+            raise IndexError(f"sample {one} of {len(self)}: the last is {len(self) - 1}")
+        return int(one) % len(self)
+
+    def _numbers(self, lead: Any) -> npt.NDArray[np.int64]:
+        """Samples that a list of numbers, or one of true and false, chooses."""
+        chosen = np.asarray(lead)
+        if chosen.dtype == bool and chosen.shape == (len(self),):
+            return np.flatnonzero(chosen)
+        if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+            raise IndexError(f"index of shape {chosen.shape}: give a list of whole numbers")
+        wrong = chosen[(chosen < -len(self)) | (chosen >= len(self))]
+        if wrong.size:
+            raise IndexError(f"sample {wrong[0]} of {len(self)}: the last is {len(self) - 1}")
+        return chosen.astype(np.int64) % len(self)
+
+    def _window(self, rest: list[Any]) -> tuple[int, int] | None:
+        """Frames of a movie that the second index means, where they lie side by side."""
+        if not rest or self.ndim < 4 or self.path not in self._data._by_frame:
+            return None
+        frames, one = self.shape[1], rest[0]
+        if isinstance(one, slice):
+            first, last, step = one.indices(frames)
+            return (first, last) if step == 1 and first < last else None
+        if not -frames <= one < frames:
+            raise IndexError(f"frame {one} of {frames}: the last is {frames - 1}")
+        return int(one) % frames, int(one) % frames + 1
+
+    def _chosen(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        out = np.empty((len(samples), *self.shape[1:]), self.dtype)
+        for place, sample in enumerate(samples.tolist()):
+            out[place] = self._data._one(self.path, sample)
+        return out
 
 
 class Dataset:
-    """A dataset file opened for reading; ``data[i]`` equals ``Simulator(recipe, seed)[i]``.
+    """A dataset opened for reading; ``data[i]`` equals ``Simulator(recipe, seed)[i]``.
 
-    Images stay on disk until they are asked for; the emitter table is read whole, once.
+    Images stay on disk until they are asked for; emitters are read whole, those of a few shards at
+    a time. It may be pickled, and used in several threads and after a fork: another process opens
+    the files anew.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         if not isinstance(path, str | os.PathLike):
             raise DatasetError(f"dataset path {path!r} is no path: give the name of a .h5 file")
         self.path = Path(path)
-        self._file = _open_file(self.path)
-        try:
-            _check_file(self.path, self._file)
-        except BaseException:
-            self._file.close()
-            raise
-        self.images: h5py.Dataset = self._file[schema.IMAGES]
+        self._lock = threading.RLock()
+        self._closed = False
+        self._open()
+        face = self._face
+        self._attrs = face.attrs
+        self._samples, self._per_sample = face.samples, face.frames_per_sample
+        self._shards = face.entries if isinstance(face, Joined) else ()
+        self._firsts = np.array([entry.first_frame for entry in self._shards] or [0], np.int64)
+        self._axes = str(face.attrs["sample_axes"])
+        first = self._part(0)
+        self._by_frame = {schema.IMAGES, schema.EXPECTED}
+        for name in first.names(schema.TARGETS):
+            path_of = f"{schema.TARGETS}/{name}"
+            if first.file[path_of].attrs.get("per") == "frame":
+                self._by_frame.add(path_of)
+        self.images = self._stored(schema.IMAGES)
         """All images [ADU], read on indexing: uint16 ``(samples, [t | z], y, x)``."""
-        self._samples = int(self.images.shape[0])
+
+    def _open(self) -> None:
+        self._face: Part | Joined = open_whole(self.path)
+        self._process = os.getpid()
+        self._parts: OrderedDict[int, Part] = OrderedDict()
+        self._truths: OrderedDict[int, Truth] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
 
     def __enter__(self) -> Dataset:
         return self
@@ -57,11 +211,16 @@ class Dataset:
         self.close()
 
     def close(self) -> None:
-        """Close the file; arrays already read stay valid."""
-        self._file.close()
+        """Close the files; arrays already read stay valid."""
+        with self._lock:
+            self._closed = True
+            for part in self._parts.values():
+                part.close()
+            self._parts.clear()
+            self._face.close()
 
     def __repr__(self) -> str:
-        state = f"{len(self)} samples" if self._file else "closed"
+        state = "closed" if self._closed else f"{len(self)} samples"
         return f"<simscope.Dataset {self.path.name!r}: {state}>"
 
     def __len__(self) -> int:
@@ -72,11 +231,14 @@ class Dataset:
 
     def __getitem__(self, index: int) -> Sample:
         index = self._checked(index)
+        number = self._part_of(index * self._per_sample)
+        within = index - self._part(number).first_sample
+        drawn = self._truth(number).parameters
         return Sample(
             index=index,
             image=self.image(index),
             emitters=self.sample_emitters(index),
-            parameters={path: float(values[index]) for path, values in self.parameters.items()},
+            parameters={path: float(values[within]) for path, values in drawn.items()},
         )
 
     def image(self, index: int) -> npt.NDArray[np.uint16]:
@@ -87,7 +249,7 @@ class Dataset:
         DatasetError
             If the stored bytes are damaged.
         """
-        return _read(self.path, self.images, self._checked(index))
+        return self._one(schema.IMAGES, self._checked(index))
 
     def frame(self, number: int) -> npt.NDArray[np.uint16]:
         """Camera counts of one two-dimensional image [ADU], ``sample * frames_per_sample + t``.
@@ -97,23 +259,109 @@ class Dataset:
         DatasetError
             If the stored bytes are damaged.
         """
-        sample, within = divmod(number, self.frames_per_sample)
+        sample, within = divmod(number, self._per_sample)
         index = self._checked(sample)
-        where = index if self.frames_per_sample == 1 else (index, within)
-        return _read(self.path, self.images, where).reshape(self.images.shape[-2:])
+        if self._per_sample == 1 and self._axes == "yx":
+            return self._one(schema.IMAGES, index)
+        return self._window(schema.IMAGES, index, within, within + 1)[0]
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Samples ``start`` to ``stop`` as :meth:`simscope.Simulator.batch` gives them.
+
+        ``emitters`` count frames in the whole dataset; ``expected_photons`` are there if stored.
+
+        Raises
+        ------
+        DatasetError
+            If there are no such samples, or their stored bytes are damaged.
+        """
+        start, stop = self._span(start, stop)
+        emitters, offsets = self.emitters_of(start, stop)
+        expected = self._has_expected
+        return Batch(
+            start,
+            self._run(schema.IMAGES, start, stop),
+            emitters,
+            offsets,
+            self.parameters_of(start, stop),
+            self._run(schema.EXPECTED, start, stop) if expected else None,
+        )
+
+    def emitters_of(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Emitters of samples ``start`` to ``stop`` and where each of their frames begins.
+
+        Rows as in :attr:`emitters`, ``frame`` counted in the whole dataset; offsets from 0, int64
+        ``(frames + 1,)``.
+        """
+        start, stop = self._span(start, stop)
+        tables, offsets, rows = [], [np.zeros(1, np.int64)], 0
+        first, last = start * self._per_sample, stop * self._per_sample
+        while first < last:
+            number = self._part_of(first)
+            part, truth = self._part(number), self._truth(number)
+            a, b = first - part.first, min(last - part.first, part.frames)
+            ends = truth.offsets[a : b + 1]
+            tables.append(truth.table[ends[0] : ends[-1]])
+            offsets.append(ends[1:] - ends[0] + rows)
+            rows += int(ends[-1] - ends[0])
+            first = part.first + b
+        table = np.concatenate(tables) if len(tables) > 1 else tables[0].copy()
+        return table, np.concatenate(offsets)
+
+    def parameters_of(self, start: int, stop: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Everything drawn for samples ``start`` to ``stop``, float64, by recipe path."""
+        start, stop = self._span(start, stop)
+        found: dict[str, list[npt.NDArray[np.float64]]] = {}
+        while start < stop:
+            number = self._part_of(start * self._per_sample)
+            part = self._part(number)
+            within = start - part.first_sample
+            count = min(stop - start, part.samples - within)
+            for name, values in self._truth(number).parameters.items():
+                found.setdefault(name, []).append(values[within : within + count])
+            start += count
+        return {name: np.concatenate(values) for name, values in found.items()}
 
     def sample_emitters(self, index: int) -> npt.NDArray[Any]:
         """Emitter table of one sample as in :attr:`emitters`, frames counted from 0 in it."""
-        first = self._checked(index) * self.frames_per_sample
-        start, stop = self.emitter_offsets[[first, first + self.frames_per_sample]]
-        rows = self.emitters[start:stop].copy()
-        rows["frame"] -= first
+        index = self._checked(index)
+        rows, _ = self.emitters_of(index, index + 1)
+        rows["frame"] -= index * self._per_sample
         return rows
 
     @property
-    def expected_photons(self) -> h5py.Dataset | None:
+    def expected_photons(self) -> StoredArray | None:
         """Noiseless light at the camera [photons], float32 like ``images``; None if not stored."""
-        return self._file.get(schema.EXPECTED)
+        return self._stored(schema.EXPECTED) if self._has_expected else None
+
+    @cached_property
+    def _has_expected(self) -> bool:
+        return schema.EXPECTED in self._part(0).file
+
+    @cached_property
+    def target_names(self) -> tuple[str, ...]:
+        """Kinds of the targets that are stored, such as ``density``."""
+        return tuple(self._part(0).names(schema.TARGETS))
+
+    @property
+    def target_settings(self) -> dict[str, Any]:
+        """Settings of the stored targets, by kind."""
+        return json_attribute(self.path, self._attrs, "targets")
+
+    def target(self, name: str) -> StoredArray:
+        """A stored target, read on indexing: ``(samples, [t | z], ...)``, or one a sample.
+
+        Raises
+        ------
+        DatasetError
+            If it is not stored.
+        """
+        if name not in self.target_names:
+            hint = did_you_mean(name, self.target_names) or (
+                f"it has {', '.join(self.target_names) or 'none'}; work it out by simscope.targets"
+            )
+            raise DatasetError(f"{self.path} holds no target {name!r}: {hint}")
+        return self._stored(f"{schema.TARGETS}/{name}")
 
     @cached_property
     def emitters(self) -> npt.NDArray[Any]:
@@ -121,24 +369,18 @@ class Dataset:
 
         ``EMITTER_DTYPE``, or ``ORIENTED_DTYPE`` where dipoles do not rotate freely.
         """
-        group = self._file[schema.EMITTERS]
-        names = _column_names(self.path, self._file)
-        dtype = np.dtype([(name, ORIENTED_DTYPE[name]) for name in names])
-        table = np.empty(group["frame"].shape, dtype)
-        for name in names:
-            table[name] = _read(self.path, group[name], ())
-        self._check_emitters(table)
+        if not self._shards:
+            return self._truth(0).table
+        names = self._part(0).column_names
+        table = np.empty(
+            sum(entry.rows for entry in self._shards),
+            np.dtype([(name, ORIENTED_DTYPE[name]) for name in names]),
+        )
+        done = 0
+        for number, entry in enumerate(self._shards):
+            table[done : done + entry.rows] = self._truth(number).table
+            done += entry.rows
         return table
-
-    def _check_emitters(self, table: npt.NDArray[Any]) -> None:
-        frames = np.repeat(np.arange(len(self.emitter_offsets) - 1), np.diff(self.emitter_offsets))
-        if not np.array_equal(table["frame"], frames):
-            raise DatasetError(f"{self.path} is damaged: emitters/frame contradicts the offsets")
-        for name in set(table.dtype.names or ()) - {"frame", "id"}:
-            if not np.all(np.isfinite(table[name])):
-                raise DatasetError(f"{self.path} is damaged: emitters/{name} is not finite")
-        if np.any(table["photons"] < 0):
-            raise DatasetError(f"{self.path} is damaged: emitters/photons are below 0")
 
     @cached_property
     def emitters_in_frame(self) -> npt.NDArray[Any]:
@@ -149,101 +391,127 @@ class Dataset:
     @cached_property
     def emitter_offsets(self) -> npt.NDArray[np.int64]:
         """Rows of frame k are ``offsets[k]:offsets[k + 1]``; int64, ``frames + 1``."""
-        offsets = _read(self.path, self._file[schema.OFFSETS], ())
-        rows = self._file[schema.EMITTERS]["frame"].shape[0]
-        if offsets[0] != 0 or offsets[-1] != rows or np.any(np.diff(offsets) < 0):
-            raise DatasetError(f"{self.path} is damaged: emitter offsets do not fit the table")
-        return offsets
+        if not self._shards:
+            return self._truth(0).offsets
+        ends, rows = [np.zeros(1, np.int64)], 0
+        for number, entry in enumerate(self._shards):
+            ends.append(self._truth(number).offsets[1:] + rows)
+            rows += entry.rows
+        return np.concatenate(ends)
 
     @cached_property
     def parameters(self) -> dict[str, npt.NDArray[np.float64]]:
         """Everything drawn, by recipe path, float64 ``(samples,)``; see ``parameter_units``."""
-        return {
-            name: _read(self.path, values, ())
-            for name, values in self._file[schema.PARAMETERS].items()
-        }
+        return self.parameters_of(0, len(self))
 
     @cached_property
     def parameter_units(self) -> dict[str, str]:
         """Unit of each drawn parameter, by recipe path."""
-        group = self._file[schema.PARAMETERS]
-        return {name: str(values.attrs["unit"]) for name, values in group.items()}
+        part = self._part(0)
+        return {
+            name: str(part.file[f"{schema.PARAMETERS}/{name}"].attrs["unit"])
+            for name in part.names(schema.PARAMETERS)
+        }
 
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe the file was made with."""
-        text = str(self._file.attrs["recipe_json"])
-        try:
-            return Recipe.from_dict(json.loads(text), source=f"recipe in {self.path}")
-        except json.JSONDecodeError as error:
-            raise DatasetError(
-                f"{self.path} is damaged: recipe_json is not JSON: {error}"
-            ) from None
+        written = json_attribute(self.path, self._attrs, "recipe_json")
+        return Recipe.from_dict(written, source=f"recipe in {self.path}")
 
     @property
     def recipe_sha256(self) -> str:
         """SHA-256 of the recipe's canonical JSON text."""
-        return str(self._file.attrs["recipe_sha256"])
+        return str(self._attrs["recipe_sha256"])
 
     @property
     def seed(self) -> int:
         """Seed the file was made with."""
-        return int(self._file.attrs["seed"])
+        return int(self._attrs["seed"])
 
     @property
     def frames_per_sample(self) -> int:
         """Two-dimensional images in a sample."""
-        return int(self._file.attrs["frames_per_sample"])
+        return self._per_sample
 
     @property
     def sample_axes(self) -> str:
         """Axes of a sample, such as ``"yx"``, ``"tyx"`` or ``"zyx"``."""
-        return str(self._file.attrs["sample_axes"])
+        return self._axes
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample, in the order of ``sample_axes``."""
-        return tuple(int(size) for size in self.images.shape[1:])
+        return self.images.shape[1:]
 
     @property
     def pixel_nm(self) -> float:
         """Camera pixel in the sample [nm]."""
-        return float(self._file.attrs["pixel_nm"])
+        return float(self._attrs["pixel_nm"])
 
     @property
     def saturated_pixels(self) -> int:
-        """Pixels in the whole file that reached the converter's limit."""
-        return int(self._file.attrs["saturated_pixels"])
+        """Pixels in the whole dataset that reached the converter's limit."""
+        return int(self._attrs["saturated_pixels"])
+
+    @property
+    def codec(self) -> str:
+        """Name of the codec its chunks are packed with."""
+        return str(self._attrs["codec"])
+
+    @property
+    def shards(self) -> tuple[Entry, ...]:
+        """What is known of each shard, in order; none for a single file."""
+        return self._shards
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the shards; None for a single file."""
+        return self._face.folder if isinstance(self._face, Joined) else None
+
+    @property
+    def arrays_sha256(self) -> dict[str, str]:
+        """SHA-256 of the values of each array by its path.
+
+        Of a dataset in shards those that lie in the joining file; the others, by shard, are in
+        :attr:`shards`.
+        """
+        return json_attribute(self.path, self._attrs, "arrays_sha256")
+
+    @property
+    def inputs(self) -> dict[str, dict[str, str]]:
+        """Name, SHA-256 and licence of the files the recipe read besides itself, by recipe path."""
+        return json_attribute(self.path, self._attrs, "inputs")
 
     @property
     def warnings(self) -> list[str]:
-        """What the simulator recorded while the file was made."""
-        return [str(line) for line in json.loads(str(self._file.attrs.get("warnings", "[]")))]
+        """What the simulator recorded while the dataset was made."""
+        try:
+            return [str(line) for line in json.loads(self._attrs["warnings"])]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DatasetError(f"{self.path} is damaged: warnings: {error}") from None
 
     @property
     def report(self) -> dict[str, Any]:
         """Derived numbers of the rendering: window, energy left out, table error."""
-        return dict(json.loads(str(self._file.attrs.get("report", "{}"))))
-
-    @cached_property
-    def camera_maps(self) -> CameraMaps:
-        """Per-pixel maps of the chip the file was recorded with; flat for CCD and EMCCD."""
-        names = ("gain", "offset_adu", "read_noise")
-        group = self._file.get(schema.CAMERA)
-        if group is None:
-            shape = self.images.shape[-2:]
-            return CameraMaps(np.ones(shape), np.zeros(shape), np.ones(shape))
-        return CameraMaps(*(_read(self.path, group[name], ()) for name in names))
-
-    @property
-    def external_sha256(self) -> dict[str, str]:
-        """SHA-256 of the files the recipe read besides itself, by the recipe path naming them."""
-        return dict(json.loads(str(self._file.attrs.get("external_sha256", "{}"))))
+        return json_attribute(self.path, self._attrs, "report")
 
     @property
     def software(self) -> dict[str, str]:
         """Versions of the software that made the file."""
-        return dict(json.loads(str(self._file.attrs["software"])))
+        return json_attribute(self.path, self._attrs, "software")
+
+    @cached_property
+    def camera_maps(self) -> CameraMaps:
+        """Per-pixel maps of the chip the file was recorded with; flat for CCD and EMCCD."""
+        if not self._alive().names(schema.CAMERA):
+            shape = self.images.shape[-2:]
+            one, zero = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+            return CameraMaps(one, zero, one)
+        maps = [self._alive().read(f"{schema.CAMERA}/{name}") for name in schema.CAMERA_MAPS]
+        if any(values.shape != self.images.shape[-2:] for values in maps):
+            raise DatasetError(f"{self.path} is damaged: camera maps do not have its pixels")
+        return CameraMaps(*maps)
 
     def _checked(self, index: int) -> int:
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
@@ -252,149 +520,114 @@ class Dataset:
             raise IndexError(f"sample {index} of {self._samples}: the last is {self._samples - 1}")
         return int(index) % self._samples
 
+    def _span(self, start: int, stop: int) -> tuple[int, int]:
+        whole = all(
+            isinstance(value, int | np.integer) and not isinstance(value, bool)
+            for value in (start, stop)
+        )
+        if not whole or not 0 <= start < stop <= self._samples:
+            raise DatasetError(
+                f"samples {start!r} to {stop!r} do not lie in order within [0, {self._samples}]: "
+                "ask for at least one sample that is there"
+            )
+        return int(start), int(stop)
+
+    def _alive(self) -> Part | Joined:
+        """The dataset's own file, opened anew in a process that began as a copy of this one."""
+        if self._closed:
+            raise DatasetError(f"{self.path} is closed: open it again")
+        if self._process != os.getpid():
+            self._lock = threading.RLock()
+            self._open()
+        return self._face
+
+    def _part(self, number: int) -> Part:
+        """An opened file; dropped ones close once nobody reads them any more."""
+        face = self._alive()
+        if isinstance(face, Part):
+            return face
+        with self._lock:
+            if number in self._parts:
+                self._parts.move_to_end(number)
+                return self._parts[number]
+            part = face.shard(number)
+            self._parts[number] = part
+            while len(self._parts) > MOST_OPEN:
+                self._parts.popitem(last=False)
+            return part
+
+    def _truth(self, number: int) -> Truth:
+        with self._lock:
+            part = self._part(number)
+            if number not in self._truths:
+                self._truths[number] = Truth(part)
+                while len(self._truths) > MOST_TABLES:
+                    self._truths.popitem(last=False)
+            self._truths.move_to_end(number)
+            return self._truths[number]
+
+    def _part_of(self, frame: int) -> int:
+        """Number of the file in which a frame of the dataset lies."""
+        if not self._shards:
+            return 0
+        return int(np.searchsorted(self._firsts, frame, side="right")) - 1
+
+    def _stored(self, path: str) -> StoredArray:
+        array = self._part(0).array(path)
+        stacked = len(self._axes) == 3 and path in self._by_frame
+        items = array.shape[2:] if stacked else array.shape[1:]
+        frames = (self._per_sample,) if stacked else ()
+        return StoredArray(self, path, (self._samples, *frames, *items), array.dtype)
+
+    def _one(self, path: str, sample: int) -> npt.NDArray[Any]:
+        """Values of one sample of an array."""
+        part = self._part(self._part_of(sample * self._per_sample))
+        if part.frames >= self._per_sample or path not in self._by_frame:
+            return part.array(path).one(sample - part.first_sample)
+        return self._window(path, sample, 0, self._per_sample)
+
+    def _run(self, path: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Values of samples ``start`` to ``stop`` of an array."""
+        pieces = []
+        while start < stop:
+            part = self._part(self._part_of(start * self._per_sample))
+            within = start - part.first_sample
+            if part.frames < self._per_sample and path in self._by_frame:
+                pieces.append(self._one(path, start)[None])
+            else:
+                pieces.append(
+                    part.array(path).read(within, min(stop - part.first_sample, part.samples))
+                )
+            start += len(pieces[-1])
+        if len(pieces) == 1:
+            return pieces[0]
+        shape = self._stored(path).shape[1:]
+        return (
+            np.concatenate(pieces)
+            if pieces
+            else np.empty((0, *shape), self._part(0).array(path).dtype)
+        )
+
+    def _window(self, path: str, sample: int, first: int, last: int) -> npt.NDArray[Any]:
+        """Frames ``first`` to ``last`` of one sample of an array of a movie or stack."""
+        pieces = []
+        while first < last:
+            part = self._part(self._part_of(sample * self._per_sample + first))
+            begin = part.first_frame if part.frames < self._per_sample else 0
+            end = min(last, begin + part.frames, self._per_sample)
+            index = sample - part.first_sample
+            pieces.append(part.array(path).window(index, first - begin, end - begin))
+            first = end
+        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+
 
 def open_dataset(path: str | os.PathLike[str]) -> Dataset:
-    """A dataset file opened for reading; use it in a ``with`` block or call ``close``.
+    """A dataset opened for reading; use it in a ``with`` block or call ``close``.
 
     Raises
     ------
     DatasetError
-        If the file is missing, empty, foreign, truncated, incomplete or of another version.
+        If the file is missing, empty, foreign, truncated, incomplete or of another version, or if
+        shards of it are missing.
     """
     return Dataset(path)
-
-
-def _open_file(path: Path) -> h5py.File:
-    if not path.exists():
-        raise DatasetError(f"no dataset {path}: check the path")
-    if path.is_dir():
-        raise DatasetError(f"{path} is a folder: give the .h5 file in it")
-    if not path.is_file():
-        raise DatasetError(f"{path} is a device or pipe, no regular file: give a .h5 file")
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(SIGNATURE))
-        if not start:
-            raise DatasetError(f"{path} is empty: generate it again")
-        if start != SIGNATURE:
-            raise DatasetError(f"{path} is not an HDF5 file: give a file written by simscope")
-        return h5py.File(path, "r")
-    except PermissionError:
-        raise DatasetError(f"no permission to read {path}") from None
-    except BlockingIOError:
-        raise DatasetError(f"{path} is still being written: wait for the run to end") from None
-    except (OSError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
-        raise DatasetError(f"{path} is truncated or damaged ({cause}): generate it again") from None
-
-
-def _check_file(path: Path, file: h5py.File) -> None:
-    try:
-        _check_header(path, file)
-        _check_contents(path, file)
-    except DatasetError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
-        raise DatasetError(f"{path} is damaged ({cause}): generate it again") from None
-
-
-def _check_header(path: Path, file: h5py.File) -> None:
-    attrs = file.attrs
-    if attrs.get("format") != schema.FORMAT_NAME:
-        raise DatasetError(f"{path} is HDF5 but no simscope dataset: give a file simscope wrote")
-    version = attrs.get("format_version")
-    if version != schema.FORMAT_VERSION:
-        raise DatasetError(
-            f"{path} has format version {version}, this simscope reads {schema.FORMAT_VERSION}: "
-            "use the simscope that wrote it or generate it again"
-        )
-    if not attrs.get("complete", False):
-        raise DatasetError(f"{path} is incomplete, its run was cut short: generate it again")
-    text, digest = str(attrs.get("recipe_json")), attrs.get("recipe_sha256")
-    if hashlib.sha256(text.encode()).hexdigest() != digest:
-        raise DatasetError(f"{path} is damaged: its recipe does not have the hash noted beside it")
-
-
-def _check_contents(path: Path, file: h5py.File) -> None:
-    missing = {"seed", "samples", "frames_per_sample", "sample_axes", "pixel_nm"} - set(file.attrs)
-    if missing:
-        raise DatasetError(f"{path} is damaged: attributes {sorted(missing)} are missing")
-    _check_numbers(path, file.attrs)
-    names = [schema.IMAGES, schema.OFFSETS]
-    if schema.CAMERA in file:
-        names += [f"{schema.CAMERA}/{name}" for name in schema.CAMERA_MAPS]
-    columns = _column_names(path, file)
-    names += [f"{schema.EMITTERS}/{column}" for column in columns]
-    names += [f"{schema.PARAMETERS}/{name}" for name in file[schema.PARAMETERS]]
-    for name in names:
-        _require_own_array(path, file, name)
-    samples, per_sample = int(file.attrs["samples"]), int(file.attrs["frames_per_sample"])
-    _check_types(path, file)
-    images, offsets = file[schema.IMAGES], file[schema.OFFSETS]
-    rows = {file[schema.EMITTERS][column].shape for column in columns}
-    fits = (
-        images.ndim == 1 + len(str(file.attrs["sample_axes"]))
-        and images.shape[0] == samples >= 1
-        and images.dtype == np.uint16
-        and offsets.shape == (samples * per_sample + 1,)
-        and per_sample == np.prod(images.shape[1:-2])
-        and len(rows) == 1
-    )
-    if not fits:
-        raise DatasetError(f"{path} is damaged: shapes of images, offsets and emitters disagree")
-    for name, values in file[schema.PARAMETERS].items():
-        if values.shape != (samples,):
-            raise DatasetError(f"{path} is damaged: parameter {name} has shape {values.shape}")
-
-
-def _column_names(path: Path, file: h5py.File) -> list[str]:
-    """Names of the emitter columns a file must have, by what its recipe says of dipoles."""
-    try:
-        written = json.loads(str(file.attrs["recipe_json"]))
-        free = written.get("dipoles", {"kind": "free"})["kind"] == "free"
-    except (json.JSONDecodeError, AttributeError, TypeError, KeyError) as error:
-        raise DatasetError(f"{path} is damaged: recipe_json is no recipe: {error}") from None
-    columns = schema.EMITTER_COLUMNS + (() if free else schema.ORIENTATION_COLUMNS)
-    return [column.name for column in columns]
-
-
-def _check_numbers(path: Path, attrs: h5py.AttributeManager) -> None:
-    limits = {"seed": (0, 2**63 - 1), "samples": (1, MAX_SAMPLES), "frames_per_sample": (1, 2**32)}
-    for name, (low, high) in limits.items():
-        value = attrs[name]
-        if not isinstance(value, int | np.integer) or not low <= value <= high:
-            raise DatasetError(f"{path} is damaged: {name}={value!r} is no whole number >= {low}")
-    pixel_nm = attrs["pixel_nm"]
-    real = isinstance(pixel_nm, int | float | np.integer | np.floating)
-    if not real or not np.isfinite(pixel_nm) or pixel_nm <= 0:
-        raise DatasetError(f"{path} is damaged: pixel_nm={pixel_nm!r} is not above 0")
-    if attrs["sample_axes"] not in ("yx", "tyx", "zyx"):
-        raise DatasetError(f"{path} is damaged: sample_axes={attrs['sample_axes']!r}")
-
-
-def _check_types(path: Path, file: h5py.File) -> None:
-    meant = {
-        f"{schema.EMITTERS}/{name}": ORIENTED_DTYPE[name].kind for name in _column_names(path, file)
-    }
-    meant |= {schema.OFFSETS: "i"}
-    meant |= {f"{schema.PARAMETERS}/{name}": "f" for name in file[schema.PARAMETERS]}
-    for name, kind in meant.items():
-        if file[name].dtype.kind != kind:
-            raise DatasetError(f"{path} is damaged: /{name} holds {file[name].dtype}")
-
-
-def _require_own_array(path: Path, file: h5py.File, name: str) -> None:
-    item = file.get(name)
-    if not isinstance(item, h5py.Dataset):
-        raise DatasetError(f"{path} is damaged: dataset /{name} is missing")
-    if item.file.filename != file.filename or item.is_virtual or item.external:
-        raise DatasetError(f"{path}: dataset /{name} points to another file, which is not followed")
-
-
-def _read(path: Path, dataset: h5py.Dataset, index: Any) -> npt.NDArray[Any]:
-    try:
-        return dataset[index]
-    except (OSError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
-        raise DatasetError(f"{path} is damaged at {dataset.name}: {cause}") from None

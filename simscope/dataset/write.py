@@ -1,6 +1,6 @@
 """Write a dataset so that a killed run never leaves a file that opens as if complete.
 
-Everything goes to ``<name>.part``. Only when all samples are in is it flushed, marked complete,
+Everything goes to a growing file. Only when all its frames are in is it flushed, marked complete,
 synced, reopened and checked, and moved to its name in one step.
 """
 
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,9 +25,17 @@ import numpy.typing as npt
 from simscope.acquire import ORIENTED_DTYPE, Chunk
 from simscope.camera import CameraMaps
 from simscope.dataset import codec, schema
+from simscope.dataset.columns import (
+    ColumnWriter,
+    describe,
+    little_endian,
+    sha256_of,
+    write_whole,
+)
 from simscope.dataset.output import output_target
-from simscope.dataset.read import SIGNATURE, open_dataset
-from simscope.dataset.schema import Layout
+from simscope.dataset.parts import SIGNATURE, Part
+from simscope.dataset.plan import Entry, Piece, Plan
+from simscope.dataset.schema import FrameArray, Layout
 from simscope.errors import DatasetError
 
 MARKED_BYTES = 1 << 20
@@ -35,31 +47,109 @@ def part_path(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-class DatasetWriter:
-    """Context manager that fills ``<path>.part`` and moves it to ``path`` on :meth:`finish`.
+class FrameWriter:
+    """Images or targets of one file, packed chunk by chunk; where to store them is told later.
 
-    Leaving the block without :meth:`finish` removes the partial file.
+    A unit is what no chunk goes beyond: a sample, or one frame where a sample is large or cut.
+    """
+
+    def __init__(self, file: h5py.File, array: FrameArray, plan: Plan, piece: Piece):
+        self.array = array
+        self._piece, self._unit = piece, frames_per_unit(plan)
+        whole = array.item_bytes * self._unit <= schema.MAX_CHUNK_BYTES
+        self._per_chunk = self._unit if whole or own_image(array) else 1
+        self._stacked = array.per_frame and plan.layout.stacked_axes != ""
+        self._digest = hashlib.sha256()
+        self._dataset = self._create(file, plan.layout)
+        self._packed: list[codec.Packed] = []
+        self._corners = np.zeros((0, self._dataset.ndim), np.int64)
+        self._units = np.zeros(0, np.int64)
+
+    def take(self, values: npt.NDArray[Any], chunk: Chunk, pack: Pack) -> None:
+        """Pack ``(samples, frames, *item)`` of a chunk, or ``(samples, *item)`` if one a sample."""
+        frames = chunk.frame_stop - chunk.frame_start
+        if self.array.per_frame:
+            first = np.arange(0, len(values) * frames, self._per_chunk)
+            rows = values.reshape(len(first), -1)
+            self._units = first // self._unit
+        else:  # with the first frame of their sample in this file
+            begin = chunk.frame_start == self._piece.frame_start
+            first = np.arange(len(values) if begin else 0) * frames
+            rows = values[: len(first)].reshape(len(first), math.prod(self.array.shape))
+            self._units = first // self._unit
+        rows = little_endian(rows)
+        self._corners = np.zeros((len(first), self._dataset.ndim), np.int64)
+        self._corners[:, 0] = chunk.sample_start - self._piece.sample_start + first // frames
+        if self._stacked:
+            self._corners[:, 1] = chunk.frame_start - self._piece.frame_start + first % frames
+        self._digest.update(rows.reshape(-1).view(np.uint8).data)
+        self._packed = pack(rows) if len(rows) else []
+
+    def store(self, first: int, last: int) -> None:
+        """Write the chunks of these units of what was taken."""
+        a, b = np.searchsorted(self._units, (first, last))
+        codec.write_chunks(self._dataset, self._corners[a:b], self._packed[a:b])
+
+    def finish(self) -> str:
+        """SHA-256 of all values."""
+        return self._digest.hexdigest()
+
+    def _create(self, file: h5py.File, layout: Layout) -> h5py.Dataset:
+        array, piece = self.array, self._piece
+        stacked = (piece.frame_stop - piece.frame_start,) if self._stacked else ()
+        inner = (self._per_chunk,) if self._stacked else ()
+        dataset = file.create_dataset(
+            array.path, (piece.samples, *stacked, *array.shape), array.dtype,
+            chunks=(1, *inner, *array.shape), **codec.named(layout.codec).filters,
+        )  # fmt: skip
+        describe(dataset, array.unit, array.description)
+        if not own_image(array):
+            dataset.attrs["per"] = "frame" if array.per_frame else "sample"
+        label_axes(file, dataset, array, layout)
+        return dataset
+
+
+Pack = Callable[[npt.NDArray[Any]], list[codec.Packed]]
+
+
+class DatasetWriter:
+    """Context manager that fills a growing file and moves it to ``path`` on :meth:`finish`.
+
+    It holds one piece of a plan and grows as ``<path>.part``, or as ``part``, a name nobody else
+    writes to. Leaving the block without :meth:`finish` removes the growing file. Its bytes depend
+    on the piece, the plan and the software alone: not on how its frames come, nor on ``threads``,
+    which pack them.
 
     Raises
     ------
     DatasetError
-        If the output exists (unless ``force``), is being written by another run, or cannot be
-        written.
+        If the output exists (unless ``force``, or with a ``part`` of its own), is being written by
+        another run, or cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], layout: Layout, *, force: bool = False):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        plan: Plan,
+        piece: Piece,
+        *,
+        part: Path | None = None,
+        force: bool = False,
+        threads: int = 1,
+    ):
         self.path = Path(path)
-        self.layout = layout
-        self._force = force
-        self._codec = codec.named("default")
-        self._rows = 0
-        self._frames = 0
-        self._saturated = 0
-        self._arrays: dict[str, h5py.Dataset] = {}
-        self._target = require_writable(self.path, force=force)
-        self.part = part_path(self._target)
+        self.plan, self.piece, self.layout = plan, piece, plan.layout
+        self._codec = codec.named(self.layout.codec)
+        self._force = force or part is not None
+        self._target = require_writable(self.path, force=force) if part is None else self.path
+        self.part = part_path(self._target) if part is None else part
+        self._pool = ThreadPoolExecutor(threads, "simscope-pack") if threads > 1 else None
+        self._threads = threads
+        self._frames = self._rows = self._saturated = self._samples = 0
+        self._noted: tuple[list[str], dict[str, object]] = ([], {})
+        self._sums: dict[str, str] = {}
         with self._disk_errors():
-            self._file = h5py.File(self.part, "w")
+            self._file = h5py.File(self.part, "w", libver=schema.LIBVER)
             self._lay_out()
             self._file.flush()  # the marker is on disk before anything else
 
@@ -76,67 +166,163 @@ class DatasetWriter:
             self.abandon()
 
     def write_parameters(self, start: int, values: dict[str, npt.NDArray[np.float64]]) -> None:
-        """Store drawn parameters of the samples from ``start`` on."""
+        """Store what was drawn for the samples from ``start`` on; once is enough for each."""
+        new = self.piece.sample_start + self._samples - start
+        taken = 0
         with self._disk_errors():
             for name, drawn in values.items():
-                self._array(f"{schema.PARAMETERS}/{name}")[start : start + len(drawn)] = drawn
+                column = self._parameters[name]
+                column.append(drawn[new:])
+                taken = len(drawn[new:])
+        self._samples += taken
 
     def write_camera_maps(self, maps: CameraMaps) -> None:
-        """Store gain, offset and read noise of every pixel."""
+        """Store gain, offset and read noise of every pixel, in the first file of a run only."""
+        if self.piece.number > 0:
+            return
         with self._disk_errors():
-            group = self._file.create_group(schema.CAMERA)
             for name, (unit, meaning) in schema.CAMERA_MAPS.items():
                 values = getattr(maps, name)
-                stored = group.create_dataset(name, data=values, chunks=True, **self._codec.filters)
-                describe(stored, unit, meaning)
-                self._arrays[stored.name] = stored
+                path = f"{schema.CAMERA}/{name}"
+                describe(write_whole(self._file, path, values, self._codec), unit, meaning)
+                self._sums[path] = sha256_of(values)
 
     def append(self, chunk: Chunk) -> None:
         """Store the next chunk; chunks must come in order and without gaps."""
-        first = chunk.sample_start * self.layout.frames_per_sample + chunk.frame_start
-        if first != self._frames:
-            raise DatasetError(f"chunk begins at frame {first}, frame {self._frames} is next")
+        self._require_next(chunk)
         with self._disk_errors():
-            self._append_images(self._array(schema.IMAGES), chunk, chunk.images)
-            if chunk.expected_photons is not None:
-                self._append_images(self._array(schema.EXPECTED), chunk, chunk.expected_photons)
-            self._append_emitters(chunk)
-        self._frames += len(chunk.emitter_offsets) - 1
+            for writer in self._frame_writers:
+                writer.take(self._values(writer.array, chunk), chunk, self._pack)
+            ends = self._rows + chunk.emitter_offsets[1:]
+            for name, column in self._columns.items():
+                column.append(chunk.emitters[name])
+            self._offsets.append(ends)
+            self._store_units(ends)
+        self._frames += len(ends)
+        self._rows = int(ends[-1])
         self._saturated += chunk.saturated_pixels
 
-    def finish(self) -> Path:
-        """The final path, once the file is complete, on disk, checked and in place."""
-        if self._frames != self.layout.frames:
+    def note(self, warnings: list[str], report: dict[str, object]) -> None:
+        """Keep what the simulator wants a reader to know, but for the device it ran on."""
+        known = {name: value for name, value in report.items() if name != "device"}
+        self._noted = (list(warnings), known)
+
+    def finish(self) -> Entry:
+        """What is known of the file, once it is complete, on disk, checked and in place."""
+        if self._frames != self.piece.frames:
             raise DatasetError(
-                f"{self._frames} of {self.layout.frames} frames written: {self.path} is incomplete"
+                f"{self._frames} of {self.piece.frames} frames written: {self.path} is incomplete"
             )
         with self._disk_errors():
-            self._file.attrs["saturated_pixels"] = self._saturated
-            self._file.flush()
-            self._file.attrs["complete"] = True
-            self._file.close()
-            sync(self.part)
-            check_written(self.part, self.layout, self._rows)
+            self._complete()
+            entry = self._entry()
+            check_written(self.part, self.plan, entry)
             place(self.part, self._target, force=self._force)
-        return self.path
-
-    def note(self, warnings: list[str], report: dict[str, object]) -> None:
-        """Store what the simulator wants a reader to know, as JSON."""
-        self._file.attrs["warnings"] = json.dumps(list(warnings))
-        self._file.attrs["report"] = json.dumps(report, default=str)
+        return entry
 
     def abandon(self) -> None:
         """Close and remove the partial file."""
+        self._end_pool()
         with contextlib.suppress(OSError, RuntimeError):
             discard_writes(self._file)
             self._file.close()
         self.part.unlink(missing_ok=True)
 
-    def _array(self, name: str) -> h5py.Dataset:
-        """An array of the file, kept open: what it holds back is written where failures show."""
-        if name not in self._arrays:
-            self._arrays[name] = self._file[name]
-        return self._arrays[name]
+    def _require_next(self, chunk: Chunk) -> None:
+        """Return nothing; DatasetError unless a chunk follows the last one and fills units."""
+        unit = frames_per_unit(self.plan)
+        first = chunk.sample_start * self.layout.frames_per_sample + chunk.frame_start
+        due = first_frame(self.layout, self.piece) + self._frames
+        if first != due:
+            raise DatasetError(f"chunk begins at frame {first}, frame {due} is next")
+        frames = chunk.frame_stop - chunk.frame_start
+        if chunk.frame_start % unit or frames % unit:
+            raise DatasetError(f"{frames} frames do not fill chunks of {unit} frames")
+        count = len(chunk.emitter_offsets) - 1
+        if self._frames + count > self.piece.frames:
+            raise DatasetError(f"chunk ends {count} frames on, the file has {self.piece.frames}")
+
+    def _values(self, array: FrameArray, chunk: Chunk) -> npt.NDArray[Any]:
+        if array.path == schema.IMAGES:
+            return chunk.images
+        if array.path == schema.EXPECTED:
+            return chunk.expected_photons
+        kinds = {target.kind: target for target in self.layout.targets}
+        return kinds[array.path.removeprefix(f"{schema.TARGETS}/")].of(self.layout, chunk)
+
+    def _pack(self, rows: npt.NDArray[Any]) -> list[codec.Packed]:
+        if self._pool is None:
+            return self._codec.pack(rows)
+        return self._codec.pack_on(self._pool, self._threads, rows)
+
+    def _store_units(self, ends: npt.NDArray[np.int64]) -> None:
+        """Write what was taken in an order that does not depend on how it came.
+
+        Unit by unit, all arrays of each; a column's chunk follows the unit that fills it.
+        """
+        unit, size = frames_per_unit(self.plan), schema.ROWS_PER_CHUNK
+        rows = ends[unit - 1 :: unit]
+        frames = self._frames + unit * np.arange(1, len(rows) + 1)
+        filled = rows // size + (frames + 1) // size + frames // self._frames_per_parameter // size
+        if len(self._frame_writers) > 1:
+            cuts = np.arange(1, len(rows) + 1)
+        else:
+            cuts = np.unique([1, *(np.flatnonzero(np.diff(filled)) + 2), len(rows)])
+        first = 0
+        for last in cuts.tolist():
+            for writer in self._frame_writers:
+                writer.store(first, last)
+            self._write_columns(int(rows[last - 1]), int(frames[last - 1]))
+            first = last
+
+    def _write_columns(self, rows: int, frames: int) -> None:
+        for column in self._columns.values():
+            column.write(rows)
+        self._offsets.write(frames + 1)
+        for column in self._parameters.values():
+            column.write(frames // self._frames_per_parameter)
+
+    @property
+    def _frames_per_parameter(self) -> int:
+        """Frames of a sample in this file."""
+        return self.piece.frame_stop - self.piece.frame_start
+
+    def _complete(self) -> None:
+        """Write what is left, sums and notes, mark the file as complete, close and sync it."""
+        self._end_pool()
+        for writer in self._frame_writers:
+            self._sums[writer.array.path] = writer.finish()
+        for column in (*self._columns.values(), self._offsets, *self._parameters.values()):
+            self._sums[column.path] = column.finish()
+        attrs = self._file.attrs
+        attrs["rows"] = self._rows
+        attrs["saturated_pixels"] = self._saturated
+        attrs["warnings"] = json.dumps(self._noted[0])
+        attrs["report"] = json.dumps(self._noted[1], default=str)
+        attrs["arrays_sha256"] = json.dumps(self._sums, sort_keys=True)
+        self._file.flush()
+        attrs["complete"] = True
+        self._file.close()
+        sync(self.part)
+
+    def _entry(self) -> Entry:
+        with self.part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Entry(
+            file=self._target.name,
+            first_frame=first_frame(self.layout, self.piece),
+            frames=self._frames,
+            rows=self._rows,
+            saturated_pixels=self._saturated,
+            bytes=self.part.stat().st_size,
+            file_sha256=digest,
+            arrays_sha256=dict(self._sums),
+            warnings=tuple(self._noted[0]),
+        )
+
+    def _end_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -151,102 +337,97 @@ class DatasetWriter:
 
     def _lay_out(self) -> None:
         layout, file = self.layout, self._file
-        self._write_attributes()
-        self._create_axes()
-        self._create_images(schema.IMAGES, np.uint16, "ADU", "camera counts")
-        if layout.expected:
-            meaning = "noiseless light at the camera, background included"
-            self._create_images(schema.EXPECTED, np.float32, "photons", meaning)
-        emitters = file.create_group(schema.EMITTERS)
-        for column in layout.columns:
-            rows = emitters.create_dataset(
-                column.name, (0,), ORIENTED_DTYPE[column.name], maxshape=(None,),
-                chunks=(schema.ROWS_PER_CHUNK,), **self._codec.filters,
-            )  # fmt: skip
-            describe(rows, column.unit, column.description)
-        offsets = file.create_dataset(
-            schema.OFFSETS, (layout.frames + 1,), np.int64,
-            chunks=(min(layout.frames + 1, schema.ROWS_PER_CHUNK),), **self._codec.filters,
-        )  # fmt: skip
-        describe(offsets, "1", "rows of frame k are offsets[k] up to, not including, offsets[k+1]")
-        parameters = file.create_group(schema.PARAMETERS)
-        for name, unit in layout.parameter_units.items():
-            values = parameters.create_dataset(name, (layout.samples,), np.float64)
-            describe(values, unit, f"recipe value {name} as drawn, one per sample")
+        write_attributes(file, self.plan, self.piece)
+        self._sums |= create_axes(file, layout, self.piece)
+        self._frame_writers = [
+            FrameWriter(file, array, self.plan, self.piece) for array in layout.frame_arrays
+        ]
+        file.create_group(schema.EMITTERS)
+        file.create_group(schema.PARAMETERS)
+        self._columns = {
+            column.name: self._column(
+                f"{schema.EMITTERS}/{column.name}", ORIENTED_DTYPE[column.name],
+                column.unit, column.description,
+            )
+            for column in layout.columns
+        }  # fmt: skip
+        self._offsets = self._column(schema.OFFSETS, "i8", "1", schema.OFFSETS_MEANING)
+        self._offsets.append(np.zeros(1, np.int64))
+        self._parameters = {
+            name: self._column(
+                f"{schema.PARAMETERS}/{name}", "f8", unit, schema.parameter_meaning(name)
+            )
+            for name, unit in layout.parameter_units.items()
+        }
 
-    def _write_attributes(self) -> None:
-        layout, attrs = self.layout, self._file.attrs
-        attrs["format"] = schema.FORMAT_NAME
-        attrs["format_version"] = schema.FORMAT_VERSION
-        attrs["complete"] = False
-        attrs["recipe_yaml"] = layout.recipe.to_yaml()
-        attrs["recipe_json"] = layout.recipe.to_json()
-        attrs["recipe_sha256"] = layout.recipe.sha256
-        attrs["seed"] = layout.seed
-        attrs["samples"] = layout.samples
-        attrs["frames_per_sample"] = layout.frames_per_sample
-        attrs["sample_axes"] = layout.sample_axes
-        attrs["pixel_nm"] = layout.recipe.pixel_nm
-        attrs["external_sha256"] = json.dumps(schema.external_sha256(layout.recipe))
-        attrs["software"] = schema.software_versions()
-
-    def _create_axes(self) -> None:
-        axes = self._file.create_group(schema.AXES)
-        for axis in self.layout.sample_axes:
-            values, unit, meaning = self.layout.axis_values(axis)
-            scale = axes.create_dataset(axis, data=values)
-            describe(scale, unit, meaning)
-            scale.make_scale(schema.AXIS_LABELS[axis])
-
-    def _create_images(self, name: str, dtype: type, unit: str, meaning: str) -> None:
-        images = self._file.create_dataset(
-            name,
-            self.layout.image_shape,
-            dtype,
-            chunks=self.layout.image_chunk,
-            **self._codec.filters,
-        )
-        describe(images, unit, meaning)
-        images.dims[0].label = "sample"
-        for number, axis in enumerate(self.layout.sample_axes, start=1):
-            images.dims[number].label = axis
-            images.dims[number].attach_scale(self._file[schema.AXES][axis])
-
-    def _append_images(
-        self, dataset: h5py.Dataset, chunk: Chunk, images: npt.NDArray[np.generic]
-    ) -> None:
-        per_chunk = self.layout.frames_per_chunk
-        frames = images.shape[1]
-        if chunk.frame_start % per_chunk or frames % per_chunk:
-            raise DatasetError(f"{frames} frames do not fill chunks of {per_chunk} frames")
-        sample, frame = np.meshgrid(
-            np.arange(chunk.sample_start, chunk.sample_stop),
-            np.arange(chunk.frame_start, chunk.frame_stop, per_chunk),
-            indexing="ij",
-        )
-        corners = np.zeros((sample.size, dataset.ndim), np.int64)
-        corners[:, 0] = sample.ravel()
-        if dataset.ndim == 4:
-            corners[:, 1] = frame.ravel()
-        packed = self._codec.pack(images.reshape(sample.size, -1))
-        codec.write_chunks(dataset, corners, packed)
-
-    def _append_emitters(self, chunk: Chunk) -> None:
-        stop = self._rows + len(chunk.emitters)
-        for column in self.layout.columns:
-            rows = self._array(f"{schema.EMITTERS}/{column.name}")
-            rows.resize((stop,))
-            rows[self._rows : stop] = chunk.emitters[column.name]
-        ends = self._rows + chunk.emitter_offsets
-        frames = slice(self._frames, self._frames + len(ends))
-        self._array(schema.OFFSETS)[frames] = ends
-        self._rows = stop
+    def _column(self, path: str, dtype: Any, unit: str, meaning: str) -> ColumnWriter:
+        return ColumnWriter(self._file, path, dtype, self._codec, unit=unit, description=meaning)
 
 
-def describe(dataset: h5py.Dataset, unit: str, description: str) -> None:
-    """Attach unit and meaning to a dataset."""
-    dataset.attrs["unit"] = unit
-    dataset.attrs["description"] = description
+def own_image(array: FrameArray) -> bool:
+    """Whether it is one of the images, no target."""
+    return array.path in (schema.IMAGES, schema.EXPECTED)
+
+
+def frames_per_unit(plan: Plan) -> int:
+    """Frames that no chunk goes beyond: those of a sample, or 1 where it is large or cut."""
+    return 1 if plan.frames_per_piece is not None else plan.layout.frames_per_chunk
+
+
+def first_frame(layout: Layout, piece: Piece) -> int:
+    """Number of a piece's first frame among those of the run."""
+    return piece.sample_start * layout.frames_per_sample + piece.frame_start
+
+
+def write_attributes(file: h5py.File, plan: Plan, piece: Piece | None = None) -> None:
+    """Root attributes of the file of a piece, or of the file that joins all pieces of a run."""
+    layout, attrs = plan.layout, file.attrs
+    attrs["format"] = schema.FORMAT_NAME
+    attrs["format_version"] = schema.FORMAT_VERSION
+    attrs["complete"] = False
+    attrs["recipe_yaml"] = layout.recipe.to_yaml()
+    attrs["recipe_json"] = layout.recipe.to_json()
+    attrs["recipe_sha256"] = layout.recipe.sha256
+    attrs["schema_version"] = layout.recipe.schema_version
+    attrs["seed"] = layout.seed
+    attrs["shards"] = len(plan)
+    if piece is not None:
+        attrs["shard"] = piece.number
+    attrs["first_sample"] = 0 if piece is None else piece.sample_start
+    attrs["first_frame"] = 0 if piece is None else piece.frame_start
+    attrs["samples"] = layout.samples if piece is None else piece.samples
+    attrs["frames"] = layout.frames if piece is None else piece.frames
+    attrs["frames_per_sample"] = layout.frames_per_sample
+    attrs["sample_axes"] = layout.sample_axes
+    attrs["pixel_nm"] = layout.recipe.pixel_nm
+    attrs["codec"] = layout.codec
+    attrs["targets"] = json.dumps(layout.target_settings, sort_keys=True)
+    attrs["inputs"] = json.dumps(layout.inputs, sort_keys=True)
+    attrs["software"] = schema.software_versions()
+
+
+def create_axes(file: h5py.File, layout: Layout, piece: Piece | None = None) -> dict[str, str]:
+    """Write the dimension scales, of a window of a movie its own times; SHA-256 by path."""
+    sums = {}
+    for axis in layout.axes():
+        path, values = f"{schema.AXES}/{axis.name}", axis.values
+        if piece is not None and axis.name == layout.stacked_axes:
+            values = values[piece.frame_start : piece.frame_stop]
+        scale = file.create_dataset(path, data=values)
+        describe(scale, axis.unit, axis.description)
+        scale.make_scale(axis.label)
+        sums[path] = sha256_of(values)
+    return sums
+
+
+def label_axes(file: h5py.File, dataset: h5py.Dataset, array: FrameArray, layout: Layout) -> None:
+    """Label the dimensions of images or targets and attach their scales."""
+    dataset.dims[0].label = "sample"
+    stacked = tuple(layout.stacked_axes) if array.per_frame else ()
+    for number, axis in enumerate((*stacked, *array.axes), start=1):
+        scale = file[schema.AXES][axis]
+        dataset.dims[number].label = axis.rpartition("_")[2]
+        dataset.dims[number].attach_scale(scale)
 
 
 def require_writable(
@@ -265,14 +446,14 @@ def require_writable(
     part = part_path(target)
     if not os.path.lexists(part):
         return target
-    if part.is_symlink() or not part.is_file() or not _left_by_a_run(part):
+    if part.is_symlink() or not part.is_file() or not begins_like_a_dataset(part):
         raise DatasetError(f"{part} is in the way and not simscope's: move it, or choose a name")
     if _being_written(part):
         raise DatasetError(f"another run is writing {part}: wait or choose another name")
     return target
 
 
-def _left_by_a_run(part: Path) -> bool:
+def begins_like_a_dataset(part: Path) -> bool:
     """Whether a file is empty, or an HDF5 file that begins as a dataset does, opened or not."""
     with part.open("rb") as file:
         start = file.read(MARKED_BYTES)
@@ -310,24 +491,25 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_written(part: Path, layout: Layout, rows: int) -> None:
+def check_written(part: Path, plan: Plan, entry: Entry) -> None:
     """Reopen a finished file and compare it with what was meant.
 
     Raises
     ------
     DatasetError
-        If it does not open, or differs in shape, rows or offsets.
+        If it does not open, or differs in recipe, seed, counts, sums, shape, rows or offsets.
     """
-    with open_dataset(part) as data:
-        meant = (layout.image_shape, layout.recipe.sha256, layout.seed)
-        found = (data.images.shape, data.recipe_sha256, data.seed)
+    with Part(part) as file:
+        layout, attrs = plan.layout, file.attrs
+        meant = (layout.recipe.sha256, layout.seed, entry.frames, entry.rows, entry.arrays_sha256)
+        sums = json.loads(str(attrs["arrays_sha256"]))
+        found = (attrs["recipe_sha256"], attrs["seed"], file.frames, file.rows, sums)
         if meant != found:
             raise DatasetError(f"{part} reads back {found}, {meant} was written: write it again")
-        offsets = data.emitter_offsets
-        if offsets[-1] != rows or np.any(np.diff(offsets) < 0):
-            raise DatasetError(f"{part} reads back damaged emitter offsets: write it again")
-        for sample in {0, layout.samples - 1}:
-            data.images[sample]
+        file.offsets()
+        images = file.array(schema.IMAGES)
+        for sample in {0, images.shape[0] - 1}:
+            images.one(sample)
 
 
 def place(part: Path, path: Path, *, force: bool) -> None:
