@@ -1,7 +1,7 @@
 """Emitters out of maps of their density on a grid finer than the camera's.
 
 A map holds the expected number of emitters per fine cell; true ones are those of
-``simscope/targets.py``. A predicted map is taken apart by steepest ascent: every cell belongs to
+``simscope/targets/``. A predicted map is taken apart by steepest ascent: every cell belongs to
 the peak it climbs to, the cells of a peak sum to its expected number of emitters, and their
 centroid is the position.
 """

@@ -1,0 +1,57 @@
+"""Which object each camera pixel shows."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from simscope.keys import Key
+from simscope.sample import Section, camera_labels, check_objects
+from simscope.targets.base import Axis, Target, fine_axes, resolved
+
+
+class LabelTarget(Target):
+    """Which object each camera pixel shows, 0 background: of every frame the same, or in focus."""
+
+    kind: Literal["labels"] = "labels"
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.uint16)
+    section: Section = Field(
+        "projection", description="objects seen from above, or cut at the nominal focus"
+    )
+
+    @property
+    def description(self) -> str:
+        """What the values are, in one line."""
+        seen = {"projection": "seen from above", "focus": "cut at the nominal focus"}[self.section]
+        return f"object that covers most of each pixel, 0 background, {seen}"
+
+    def axes(self, source: Any) -> tuple[Axis, ...]:
+        """Rows and columns of camera pixels."""
+        check_objects(source.recipe)
+        rows, columns = fine_axes(source.recipe, 1)
+        return rows._replace(name="y"), columns._replace(name="x")
+
+    def _made(self, source: Any, chunk: Any) -> npt.NDArray[np.uint16]:
+        recipe, key = resolved(source), Key(source.seed)
+        samples = len(chunk.images)
+        frames = (len(chunk.emitter_offsets) - 1) // samples
+        window = slice(*_window(chunk, frames))
+        out = np.empty((samples, frames, *recipe.acquisition.shape), np.uint16)
+        for row in range(samples):
+            planes = camera_labels(recipe, key, _first_sample(chunk) + row, self.section)
+            out[row] = planes[window] if len(planes) > 1 else planes
+        return out
+
+
+def _first_sample(chunk: Any) -> int:
+    """Number of the first sample of a chunk or a batch."""
+    return int(chunk.sample_start if hasattr(chunk, "sample_start") else chunk.start)
+
+
+def _window(chunk: Any, frames: int) -> tuple[int, int]:
+    """First frame within the sample and the one after the last of a chunk, or of whole samples."""
+    first = int(getattr(chunk, "frame_start", 0))
+    return first, first + frames
