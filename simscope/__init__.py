@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simscope import camera, evaluate, learn, optics, sample, show
     from simscope.acquire import Batch, Sample, Simulator
-    from simscope.dataset import Dataset, generate, open_dataset
+    from simscope.dataset import Dataset, batches, generate, open_dataset
     from simscope.errors import SimscopeError, SimscopeWarning
     from simscope.keys import Key
     from simscope.optics import psf
@@ -41,6 +41,7 @@ _HOMES = {
     "SimscopeError": "simscope.errors",
     "SimscopeWarning": "simscope.errors",
     "Simulator": "simscope.acquire",
+    "batches": "simscope.dataset",
     "generate": "simscope.dataset",
     "load_recipe": "simscope.recipe",
     "open_dataset": "simscope.dataset",
@@ -63,6 +64,7 @@ __all__ = [
     "SimscopeWarning",
     "Simulator",
     "__version__",
+    "batches",
     "camera",
     "evaluate",
     "generate",

@@ -124,12 +124,12 @@ class BatchesNoted:
     """A source that notes which samples are asked for."""
 
     def __init__(self, data, monkeypatch):
-        self.asked, self.given = [], data.batch
-        monkeypatch.setattr(data, "batch", self.batch, raising=False)
+        self.asked, self.given = [], data.source.take
+        monkeypatch.setattr(data.source, "take", self.take)
 
-    def batch(self, start, stop):
-        self.asked.append(range(start, stop))
-        return self.given(start, stop)
+    def take(self, samples, **how):
+        self.asked.append(samples.tolist())
+        return self.given(samples, **how)
 
 
 @pytest.mark.parametrize("kind", ["stream", "file"])

@@ -221,11 +221,10 @@ def literal_names():
 
 NAMED_BY_EXPRESSION = {
     "draws.py": "path",  # of a drawn number in the recipe, below "parameters"
-    "feed.py": "f'learn/{name}'",
     "keys.py": None,
     "structures.py": "name",
 }
-BELOW = ("along", "around", "start", "order", "augment", "learn/order", "learn/augment")
+BELOW = ("along", "around", "start")
 
 
 def test_streams_named_by_expressions_are_known():

@@ -2,6 +2,7 @@
 
 from simscope.dataset.forecasting import Forecast, forecast, forecast_rows, readable_bytes
 from simscope.dataset.generation import generate
+from simscope.dataset.loading import Batches, batches
 from simscope.dataset.output import output_target
 from simscope.dataset.read import Dataset, open_dataset
 from simscope.dataset.tables import (
@@ -12,8 +13,10 @@ from simscope.dataset.tables import (
 )
 
 __all__ = [
+    "Batches",
     "Dataset",
     "Forecast",
+    "batches",
     "forecast",
     "forecast_rows",
     "generate",

@@ -31,7 +31,7 @@ from simscope.learn.heatmap import peaks
 from simscope.learn.inputs import background_and_spread, photons_from_counts
 from simscope.learn.task import Task
 from simscope.recipe import BeadStructure, FocusStack, Model, Recipe, UniformStructure
-from simscope.targets import density_map
+from simscope.targets import density_map, frame_of_row
 
 # ``expected`` is the expected number of emitters at a place: near 1 for a sure single one.
 FOUND_DTYPE = np.dtype(
@@ -229,13 +229,12 @@ class DeepStormTask(Task):
 
     def _truth(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
         """Emitters with light inside the frame, frames counted from the batch's first."""
-        frames, height, width = _frames(batch.images).shape
+        height, width = batch.images.shape[-2:]
         emitters = batch.emitters
         seen = in_frame(emitters, (height, width), self.recipe.pixel_nm)
         seen &= emitters["photons"] > 0
-        first = batch.start * (frames // max(len(batch.images), 1))
         columns = {name: emitters[name][seen].astype(np.float64) for name in TRUTH_COLUMNS}
-        return columns | {"frame": emitters["frame"][seen] - first}
+        return columns | {"frame": frame_of_row(batch.emitter_offsets)[seen]}
 
     def _density(self, batch: Batch) -> npt.NDArray[np.float32]:
         """True map on the fine grid, float32 (frames, y, x)."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from simscope.acquire import Batch
+from simscope.dataset.loading import READ_AHEAD, Batches, is_recipe, order_of
 from simscope.errors import TrainingError
 from simscope.keys import Key
 from simscope.learn.plan import Plan
 from simscope.learn.stream import HDF5Dataset, StreamingDataset, training_seed
 from simscope.learn.task import Task
-from simscope.recipe import FocusStack, Recipe, packaged_recipes
+from simscope.recipe import FocusStack, Recipe
 
 VALIDATION_START = 2**31  # streamed samples that choose weights and threshold: from here
 HELD_OUT_START = 3 * 2**30  # and those that nothing is chosen by, seen once at the end: from here
@@ -33,8 +31,7 @@ def open_source(
 
     Networks take their inputs and targets from NumPy arrays, wherever samples were simulated.
     """
-    is_recipe = isinstance(source, Recipe) or str(source) in packaged_recipes()
-    if not is_recipe and Path(source).suffix.lower() not in (".yaml", ".yml"):  # type: ignore[arg-type]
+    if not is_recipe(source):
         return HDF5Dataset(source)  # type: ignore[arg-type]
     return StreamingDataset(
         source, training_seed(seed), batch_size=batch_size, stop=VALIDATION_START,
@@ -97,23 +94,19 @@ def _require_room(recipe: Recipe, samples: int) -> None:
 def batches(
     data: StreamingDataset | HDF5Dataset, task: Task, plan: Plan, seed: int
 ) -> Iterator[Pair]:
-    """Inputs and targets: streamed, or without end from a file."""
+    """Inputs and targets without end: streamed, or from a file, shuffled anew each epoch.
+
+    Batches of a file, which come again, are augmented.
+    """
+    stop, ahead, stored = VALIDATION_START, 0, isinstance(data, HDF5Dataset)
     if isinstance(data, HDF5Dataset):
-        return _batches_of_file(data, task, plan, seed)
-
-    def prepare(batch: Batch) -> Pair:
-        return task.inputs(batch.images), task.targets(batch)
-
-    data.transform = prepare
-    return iter(DataLoader(data, batch_size=None, generator=torch.Generator()))
-
-
-def _batches_of_file(data: HDF5Dataset, task: Task, plan: Plan, seed: int) -> Iterator[Pair]:
-    """Runs of neighbouring samples in an order shuffled anew each epoch, augmented."""
-    runs = _training_samples(data, plan) // plan.batch_size
-    order_key, augment_key = (Key(seed).child(f"learn/{name}") for name in ("order", "augment"))
-    for epoch in itertools.count():
-        for run in np.argsort(order_key.uniform(np.arange(runs), step=epoch)).tolist():
-            batch = data.batch(run * plan.batch_size, (run + 1) * plan.batch_size)
-            chance = float(augment_key.uniform(run, step=epoch))
-            yield task.augment(task.inputs(batch.images), task.targets(batch), chance)
+        stop, ahead = _training_samples(data, plan), READ_AHEAD
+    order = order_of(data.source, plan.batch_size, seed, stop=stop, drop_last=True)
+    augment_key = Key(seed).child("augment")
+    with Batches(data.source, order, epochs=None, ahead=ahead, keep_open=True) as stream:
+        while True:
+            epoch, number = stream.epoch, stream.batch
+            batch = next(stream)
+            pair = task.inputs(batch.images), task.targets(batch)
+            chance = float(augment_key.uniform(number, step=epoch))
+            yield task.augment(*pair, chance) if stored else pair

@@ -1,40 +1,47 @@
-"""Samples for PyTorch: simulated as they are needed, or read from a dataset file.
+"""Samples for PyTorch: simulated as they are needed, or read from a dataset.
 
-A stream never ends before the counter does and never repeats a sample, so a network trained on it
-cannot learn samples by heart. Batch *k* is samples ``k * batch_size`` onwards whoever makes it:
-with several DataLoader workers each makes every so many-th batch, and the order stays the same.
+:class:`StreamingDataset` hands out whole batches in an order of its own. Batch *k* of an epoch is
+the same whoever makes it: with several DataLoader workers each makes every so many-th, and the
+loader takes them in turns. :class:`HDF5Dataset` has the samples of a file by index, for samplers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import operator
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset, get_worker_info
 
-from simscope.acquire import MAX_SAMPLES, Batch, Simulator
-from simscope.dataset import open_dataset
+from simscope.acquire import Batch, Simulator
+from simscope.dataset import Dataset
+from simscope.dataset.loading import (
+    READ_AHEAD,
+    Batches,
+    Simulated,
+    Stored,
+    Transform,
+    order_of,
+    order_settings,
+    position,
+    source_of,
+)
+from simscope.dataset.order import whole_number
 from simscope.device import device as device_named
-from simscope.errors import TrainingError
+from simscope.errors import SimscopeWarning, TrainingError
 from simscope.keys import MAX_SEED, Key
-from simscope.recipe import Recipe, load_recipe
+from simscope.recipe import Recipe
+from simscope.targets import Target, split_clean
 
-Transform = Callable[[Batch], Any]
-
-
-class Source(Protocol):
-    """Anything that hands out batches of whole samples of a recipe."""
-
-    recipe: Recipe
-
-    def batch(self, start: int, stop: int) -> Batch:
-        """Samples ``start`` to ``stop``."""
-        ...
+MOST_WORKERS = 1024
+"""Workers whose beginnings are remembered; those beyond are not warned of repetitions."""
 
 
 def training_seed(seed: int) -> int:
@@ -49,19 +56,26 @@ def training_seed(seed: int) -> int:
 def tensors(batch: Batch) -> dict[str, Any]:
     """A batch as tensors: ``images`` float32 [ADU], ``emitters`` by column, ``parameters``.
 
-    ``emitter_offsets`` (int64, frames + 1) says where each frame's emitters begin. Tensors lie
-    where the arrays do and share their memory, by DLPack: nothing goes through the host. Only
-    images, whose type changes, and rows of a table are copied.
+    ``samples`` (int64) are their numbers, ``start`` the first of them; ``emitter_offsets`` (int64,
+    frames + 1) says where each frame's emitters begin. ``expected_photons`` and ``targets`` stand
+    there if they were asked for. Tensors lie where the arrays do and share their memory, by DLPack:
+    nothing goes through the host. Only images, whose type changes, and rows of a table are copied.
     """
     rows = batch.emitters
     columns = rows if isinstance(rows, dict) else {name: rows[name] for name in rows.dtype.names}
-    return {
+    made: dict[str, Any] = {
         "start": batch.start,
+        "samples": torch.from_numpy(batch.samples),
         "images": torch.from_dlpack(batch.images.astype(np.float32)),
         "emitters": {name: _tensor(column) for name, column in columns.items()},
         "emitter_offsets": _tensor(batch.emitter_offsets),
         "parameters": {path: _tensor(values) for path, values in batch.parameters.items()},
     }
+    if batch.expected_photons is not None:
+        made["expected_photons"] = _tensor(batch.expected_photons)
+    if batch.targets:
+        made["targets"] = {kind: _tensor(values) for kind, values in batch.targets.items()}
+    return made
 
 
 def _tensor(array: Any) -> torch.Tensor:
@@ -72,21 +86,34 @@ def _tensor(array: Any) -> torch.Tensor:
 
 
 class StreamingDataset(IterableDataset[Any]):
-    """Batches straight from the simulator, for ``DataLoader(stream, batch_size=None)``.
+    """Batches of a recipe or a dataset, for ``DataLoader(stream, batch_size=None)``.
 
-    With workers in a process that has simulated already, give the ``DataLoader``
-    ``multiprocessing_context="spawn"``: threads do not survive a fork.
+    One pass over it is one epoch, with the batches of :func:`simscope.batches` for any number of
+    workers. Passes count as successive epochs where the process that iterates lives on (no workers,
+    or ``persistent_workers=True``); else say which one comes with :meth:`set_epoch`, as for torch's
+    DistributedSampler.
+
+    Simulating in workers of a process that has simulated already needs
+    ``DataLoader(multiprocessing_context="spawn")``: threads do not survive a fork.
 
     Parameters
     ----------
-    recipe, seed
-        As for :class:`simscope.Simulator`: batch *k* holds exactly its samples.
+    source, seed
+        A recipe (object, packaged name, YAML file), whose samples are those of
+        ``Simulator(recipe, seed)``, or a dataset, whose order the seed decides.
     batch_size
         Samples in a batch.
     start, stop
-        First sample and the one after the last; without ``stop`` as many as the counter can name.
+        First sample and the one after the last; all if left out, of a recipe 2^32.
+    endless
+        Whether a pass goes on with epoch after epoch.
+    shuffle, share, drop_last, targets, expected
+        As for :func:`simscope.batches`; ``share`` is the rank and number of processes that train
+        together, each with a stream (and workers) of its own.
     transform
         Makes of a batch what is handed out; :func:`tensors` by default.
+    threads
+        Threads of a simulator; if left out all cores, divided by the number of workers.
     device
         Where samples are simulated, ``cpu``, ``cuda`` or ``auto``; they do not depend on it.
     on_device
@@ -96,75 +123,194 @@ class StreamingDataset(IterableDataset[Any]):
 
     Raises
     ------
-    TrainingError
-        If ``batch_size`` or the range of samples is impossible.
+    DatasetError
+        If the dataset cannot be read, or ``batch_size``, range or share is impossible.
     DeviceError
         If the device is unknown or cannot be used.
     """
 
     def __init__(
         self,
-        recipe: Recipe | str | Path,
+        source: Recipe | str | Path | Dataset,
         seed: int,
         *,
         batch_size: int = 16,
         start: int = 0,
-        stop: int = MAX_SAMPLES,
+        stop: int | None = None,
+        shuffle: bool = True,
+        endless: bool = False,
+        share: tuple[int, int] = (0, 1),
+        drop_last: bool = False,
         transform: Transform = tensors,
+        targets: Iterable[Target | Mapping[str, Any] | str] = (),
+        expected: bool = False,
         threads: int | None = None,
         device: str = "cpu",
         on_device: bool | None = None,
     ) -> None:
-        whole = [type(value) is int for value in (batch_size, start, stop)]
-        if not all(whole) or batch_size < 1 or not 0 <= start <= stop <= MAX_SAMPLES:
-            raise TrainingError(
-                f"batch_size={batch_size}, start={start}, stop={stop}: needs whole numbers with "
-                f"batch_size >= 1 and 0 <= start <= stop <= {MAX_SAMPLES}"
-            )
-        self.recipe, self.seed = load_recipe(recipe), Key(seed).seed
-        self.batch_size, self.start, self.stop = batch_size, start, stop
-        self.transform, self.threads = transform, threads
         found = device_named(device)
-        self.device = found.name
+        self.device, self.seed = found.name, Key(seed).seed
         self.on_device = found.is_gpu if on_device is None else on_device
-        self._simulator: Simulator | None = None
+        self.source = source_of(
+            source, seed, threads=threads, device=device, on_device=self.on_device
+        )
+        self.order = order_of(
+            self.source, batch_size, self.seed if shuffle else None, start=start, stop=stop,
+            share=share, drop_last=drop_last,
+        )  # fmt: skip
+        self.endless, self.transform = endless, transform
+        self.targets, self.expected = split_clean(targets, expected)
+        self._pass: Batches | None = None
+        self._begin = 0
+        self._worker: list[int] | None = None  # whose state was loaded
+        # what all processes see: the batch the next pass begins with, how often that was set, and
+        # the batch (plus one) that the last process of each worker began with
+        self._shared = torch.zeros(2 + MOST_WORKERS, dtype=torch.int64).share_memory_()
+        self._heard = 0
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe the samples are or were made with."""
+        return self.source.recipe
 
     @property
     def simulator(self) -> Simulator:
         """The simulator, built on first use so that every worker has its own."""
-        if self._simulator is None:
-            self._simulator = Simulator(
-                self.recipe, self.seed, threads=self.threads, device=self.device
-            )
-        return self._simulator
+        if isinstance(self.source, Stored):
+            raise TrainingError(f"{self.source.path} is a dataset: it has no simulator")
+        return self.source.simulator
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_simulator": None}
+        return self.__dict__ | {"_pass": None}
+
+    def __len__(self) -> int:
+        """Batches in an epoch, of this share."""
+        if self.endless:
+            raise TypeError("an endless stream has no length: take batches_per_epoch")
+        return len(self.order)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in an epoch, of this share."""
+        return len(self.order)
 
     def batch(self, start: int, stop: int) -> Batch:
-        """Samples ``start`` to ``stop`` of the simulator, on the host."""
-        return self.simulator.batch(start, stop)
+        """Samples ``start`` to ``stop``, on the host."""
+        return self.source.take(np.arange(start, stop), on_device=False)
 
-    def __iter__(self) -> Iterator[Any]:
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be this epoch; heard by workers that live on, too."""
+        self._set_begin(whole_number("epoch", epoch, 0) * len(self.order))
+
+    def state_at(self, epoch: int, batch: int) -> dict[str, Any]:
+        """State before a batch of an epoch, for :meth:`load_state_dict`.
+
+        For a plain ``DataLoader`` with workers, where only the loop knows how far it has come:
+        ``batch`` counts what it was handed in this epoch.
+        """
+        number = whole_number("epoch", epoch, 0) * len(self.order) + whole_number("batch", batch, 0)
+        epoch, batch = divmod(number, len(self.order))
+        return {"epoch": epoch, "batch": batch, "of": order_settings(self.source, self.order)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State before the first batch this process has not handed out yet, as JSON values.
+
+        Raises
+        ------
+        TrainingError
+            If workers hand out the batches: see :meth:`state_at`, or use torchdata's
+            ``StatefulDataLoader``, which asks the workers.
+        """
         worker = get_worker_info()
-        first, of = (worker.id, worker.num_workers) if worker else (0, 1)
-        if worker and self.device == "cuda":
+        if worker is None and self._pass is None and bool(self._shared[2:].any()):
+            raise TrainingError(
+                "only the workers know how far they are: count the batches you were handed and "
+                "take state_at(epoch, batch), or use torchdata's StatefulDataLoader"
+            )
+        number = self._begin if self._pass is None else self._pass.number
+        if self._pass is not None and self._pass.over:
+            return self.state_at(0, self._begin)
+        state = self.state_at(0, number)
+        if worker is None or self._pass is None:
+            return state
+        return state | {"worker": [worker.id, worker.num_workers]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next pass go on from a state, to the end of its epoch.
+
+        Raises
+        ------
+        DatasetError
+            If the state belongs to other batches.
+        """
+        self._set_begin(position(state, self.source, self.order))
+        self._worker = state.get("worker")
+
+    def _set_begin(self, number: int) -> None:
+        """Let the next pass begin with a batch, in every process."""
+        self._begin, self._worker, self._pass = number, None, None
+        if get_worker_info() is None:
+            self._shared[0] = number
+            self._shared[1] += 1
+            self._shared[2:] = 0
+        self._heard = int(self._shared[1])
+
+    def __iter__(self) -> Batches:
+        worker = get_worker_info()
+        part = [worker.id, worker.num_workers] if worker else [0, 1]
+        if self._heard != int(self._shared[1]):
+            self._begin, self._heard = (int(value) for value in self._shared[:2])
+            self._worker = None
+        if worker:
+            self._prepare_worker(*part)
+        if self._worker not in (None, part):
+            raise TrainingError(
+                f"state was saved by worker {self._worker[0]} of {self._worker[1]}, this is "
+                f"{part[0]} of {part[1]}: keep num_workers"
+            )
+        first = self._begin + (0 if self._worker else part[0])
+        epoch = self._begin // len(self.order)
+        self._begin, self._worker = (epoch + 1) * len(self.order), None
+        self._pass = Batches(
+            self.source, self.order, transform=self.transform, first=first, step=part[1],
+            epochs=None if self.endless else epoch + 1, expected=self.expected,
+            targets=self.targets, keep_open=True,
+            ahead=0 if worker or isinstance(self.source, Simulated) else READ_AHEAD,
+        )  # fmt: skip
+        return self._pass
+
+    def _prepare_worker(self, number: int, of: int) -> None:
+        """Give a worker its share of the cores, and notice if it repeats what one did before."""
+        if self.device == "cuda":
             raise TrainingError(
                 f"{of} workers cannot share a GPU: give the DataLoader num_workers=0"
             )
-        for begin in range(self.start + first * self.batch_size, self.stop, of * self.batch_size):
-            end = min(begin + self.batch_size, self.stop)
-            yield self.transform(self._made(begin, end))
-
-    def _made(self, start: int, stop: int) -> Batch:
-        """Samples ``start`` to ``stop``, where the transform expects them."""
-        if self.on_device:
-            return self.simulator.batch(start, stop, on_device=True)
-        return self.batch(start, stop)
+        if isinstance(self.source, Simulated) and self.source.threads is None:
+            self.source.threads = max(1, numba.get_num_threads() // of)
+        if number >= MOST_WORKERS or self._pass is not None:
+            return
+        slot, mark = 2 + number, self._begin + 1
+        repeated = int(self._shared[slot]) == mark
+        self._shared[slot] = mark
+        if repeated and self._begin % len(self.order):
+            raise TrainingError(
+                "a second pass begins where the state loaded before the first one was: call "
+                "set_epoch before every pass, or give the DataLoader persistent_workers=True"
+            )
+        if repeated and self.order.seed is not None:
+            warnings.warn(
+                f"epoch {self._begin // len(self.order)} begins again, in the same order: call "
+                "set_epoch before every pass, or give the DataLoader persistent_workers=True",
+                SimscopeWarning, stacklevel=2,
+            )  # fmt: skip
 
 
 class HDF5Dataset(TorchDataset[dict[str, Any]]):
-    """Samples of a dataset file by index: ``image`` float32 [ADU], emitters, parameters.
+    """Samples of a dataset by index: ``images`` float32 [ADU], emitters, parameters.
+
+    Several indices at once give a batch as of :func:`tensors`, for
+    ``DataLoader(data, sampler=BatchSampler(...), batch_size=None)``. A ``DataLoader`` that collects
+    single samples needs ``collate_fn=collate``, since samples have unequally many emitters.
 
     Raises
     ------
@@ -172,44 +318,82 @@ class HDF5Dataset(TorchDataset[dict[str, Any]]):
         If the file cannot be read as a simscope dataset.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._data: Any = None
-        self.recipe: Recipe = self.data.recipe
-        self.seed: int = self.data.seed
+    def __init__(self, path: str | Path | Dataset) -> None:
+        self.source = Stored(path)
+        self.path, self.recipe, self.seed = self.source.path, self.source.recipe, self.source.seed
 
     @property
-    def data(self) -> Any:
-        """The opened file, opened anew in every worker."""
-        if self._data is None:
-            self._data = open_dataset(self.path)
-        return self._data
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_data": None}
+    def data(self) -> Dataset:
+        """The opened file, opened anew in every process."""
+        return self.source.data
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self.source.count
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)} in {self.path}")
-        index %= len(self)
-        whole = tensors(self.batch(index, index + 1))
-        values = {path: value[0] for path, value in whole["parameters"].items()}
-        return whole | {"images": whole["images"][0], "parameters": values}
+    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Any]:
+        if np.ndim(index):
+            return tensors(self._taken(index))
+        return self.__getitems__([index])[0]  # type: ignore[list-item]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several samples, read together."""
+        return _samples_of(tensors(self._taken(indices)))
+
+    def _taken(self, indices: Any) -> Batch:
+        wanted = np.array([operator.index(index) for index in indices], dtype=np.int64)
+        wrong = (wanted < -len(self)) | (wanted >= len(self))
+        if wrong.any():
+            raise IndexError(f"sample {wanted[wrong][0]} of {len(self)} in {self.path}")
+        if not len(wanted):
+            raise IndexError("no sample is asked for: give at least one index")
+        return self.source.take(wanted % len(self))
 
     def batch(self, start: int, stop: int) -> Batch:
         """Samples ``start`` to ``stop`` as the simulator would give them."""
-        data = self.data
-        per_sample = data.frames_per_sample
-        offsets = np.asarray(
-            data.emitter_offsets[start * per_sample : stop * per_sample + 1], dtype=np.int64
+        return self.source.take(np.arange(start, stop))
+
+
+def _samples_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    """The samples of a batch of :func:`tensors` one by one, without a first axis."""
+    offsets, count = batch["emitter_offsets"], len(batch["images"])
+    frames = (len(offsets) - 1) // count
+    made = []
+    for k in range(count):
+        own = offsets[k * frames : (k + 1) * frames + 1]
+        rows = slice(int(own[0]), int(own[-1]))
+        made.append(
+            {
+                "start": int(batch["samples"][k]),
+                "samples": batch["samples"][k],
+                "images": batch["images"][k],
+                "emitters": {name: column[rows] for name, column in batch["emitters"].items()},
+                "emitter_offsets": own - own[0],
+                "parameters": {path: value[k] for path, value in batch["parameters"].items()},
+            }
         )
-        return Batch(
-            start,
-            np.asarray(data.images[start:stop]),
-            data.emitters[offsets[0] : offsets[-1]],
-            offsets - offsets[0],
-            {path: np.asarray(values[start:stop]) for path, values in data.parameters.items()},
-        )
+    return made
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Samples of :class:`HDF5Dataset` as one batch, as of :func:`tensors`."""
+    first = samples[0]
+    rows = [int(sample["emitter_offsets"][-1]) for sample in samples]
+    before = np.concatenate([[0], np.cumsum(rows)])
+    offsets = [
+        sample["emitter_offsets"][:-1] + int(n)
+        for sample, n in zip(samples, before[:-1], strict=True)
+    ]
+    return {
+        "start": first["start"],
+        "samples": torch.stack([sample["samples"] for sample in samples]),
+        "images": torch.stack([sample["images"] for sample in samples]),
+        "emitters": {
+            name: torch.cat([sample["emitters"][name] for sample in samples])
+            for name in first["emitters"]
+        },
+        "emitter_offsets": torch.cat([*offsets, torch.tensor([int(before[-1])])]),
+        "parameters": {
+            path: torch.stack([sample["parameters"][path] for sample in samples])
+            for path in first["parameters"]
+        },
+    }
