@@ -18,6 +18,7 @@ FLOORS = {
     "keys": 0,
     "memory": 0,
     "recipe": 0,
+    "tables": 0,
     "copies": 0,
     "optics": 1,
     "sample": 1,
@@ -38,7 +39,7 @@ FLOORS = {
 }
 ONLY_HOME = {"cupy": {"device"}, "torch": {"learn"}, "matplotlib": {"show"}, "h5py": {"dataset"}}
 LAZY_GUESTS = {
-    ("simscope/sample/tables.py", "h5py"),
+    ("simscope/tables/hdf5.py", "h5py"),
     ("simscope/optics/measured_files.py", "h5py"),
 }
 NEIGHBOURS = {"optics", "sample", "camera"}

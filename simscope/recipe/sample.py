@@ -71,12 +71,29 @@ class FilamentStructure(Model):
     )
 
 
+TableFormat = Literal["auto", "plain", "thunderstorm", "picasso", "smap", "decode", "challenge"]
+
+
 class TableStructure(Model):
-    """Molecules from a file: ThunderSTORM-layout CSV, an HDF5 table, or .npy of x, y, z in nm."""
+    """Molecules from a table of any software for localisation, or an array of x, y, z in nm.
+
+    Every row is a molecule; the table's own frames and photons are not used.
+    """
 
     kind: Literal["table"] = "table"
-    path: str = Field(description=".csv, .h5/.hdf5 or .npy file with positions in nm")
+    path: str = Field(description="table: .csv, .h5/.hdf5, .mat or .npy")
+    format: TableFormat = Field("auto", description="software's layout, or auto by the content")
     dataset: str | None = Field(None, description="dataset or group inside an HDF5 file")
+    pixel_nm: float | None = number(
+        "pixel of the table, where it counts in pixels and does not state it",
+        unit="nm",
+        default=None,
+        gt=0,
+        le=1e6,
+    )
+    axes: Literal["xy", "yx"] = Field(
+        "xy", description="what the table's first two coordinates are: yx where the row comes first"
+    )
     shift_x_nm: float = number("added to every x", unit="nm", default=0.0)
     shift_y_nm: float = number("added to every y", unit="nm", default=0.0)
     shift_z_nm: float = number("added to every z", unit="nm", default=0.0)

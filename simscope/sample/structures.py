@@ -25,8 +25,8 @@ from simscope.recipe import (
     UniformStructure,
 )
 from simscope.recipe.draws import counter_words, draw_emitters, per_sample
-from simscope.sample.tables import read_positions
 from simscope.sample.volumes import plane_count, voxel_nm
+from simscope.tables import read_positions
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -218,14 +218,16 @@ def _place_table(structure: TableStructure, recipe: Recipe, samples: int) -> Mol
 
 
 @lru_cache(maxsize=4)
-def _read_once(path: str, dataset: str | None, _state: tuple[int, int]) -> Floats:
-    """The table of a file in one state."""
-    return read_positions(path, dataset=dataset)
+def _read_once(path: str, options: tuple[tuple[str, Any], ...], _state: tuple[int, int]) -> Floats:
+    """The table of a file in one state; files beside it, which no recipe names, have no say."""
+    return read_positions(path, sidecar=False, **dict(options))
 
 
 def _table_positions(structure: TableStructure) -> Floats:
     shift = np.array([structure.shift_x_nm, structure.shift_y_nm, structure.shift_z_nm])
-    return _read_once(structure.path, structure.dataset, _state(structure.path)) + shift
+    names = ("format", "dataset", "pixel_nm", "axes")
+    options = tuple((name, getattr(structure, name)) for name in names)
+    return _read_once(structure.path, options, _state(structure.path)) + shift
 
 
 def _state(path: str) -> tuple[int, int]:
