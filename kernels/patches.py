@@ -5,7 +5,7 @@ emitters one after another, so no bit depends on the number of threads.
 """
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.numeric import product
@@ -60,10 +60,27 @@ def fade_patch(patch, weight_y, weight_x):
             line[c] *= np.float32(weight_y[r] * weight_x[c])
 
 
+@compiled
+def fade_some(patches, weights_y, weights_x, first, last):
+    """Fade the images of emitters first to last - 1, see :func:`fade_patches`."""
+    for e in range(first, last):
+        for plane in range(patches.shape[1]):
+            fade_patch(patches[e, plane], weights_y[e], weights_x[e])
+
+
 @threaded
+def fade_each(patches, weights_y, weights_x):
+    """Fade the images of all emitters side by side, see :func:`fade_patches`."""
+    for e in prange(patches.shape[0]):
+        fade_some(patches, weights_y, weights_x, e, e + 1)
+
+
 def fade_patches(patches, weights_y, weights_x):
-    """Multiply images (emitters, planes, side, side) by weights (emitters, side), in place."""
-    planes = patches.shape[1]
-    for i in prange(patches.shape[0] * planes):
-        e = i // planes
-        fade_patch(patches[e, i % planes], weights_y[e], weights_x[e])
+    """Multiply images (emitters, planes, side, side) by weights (emitters, side), in place.
+
+    One thread is the calling one: no other needs to be free.
+    """
+    if get_num_threads() == 1:
+        fade_some(patches, weights_y, weights_x, 0, len(patches))
+    else:
+        fade_each(patches, weights_y, weights_x)

@@ -12,7 +12,7 @@ double precision and counted in turns, so that whole turns fall off before they 
 """
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.lanes import LANES, fill, fill_pair, load, load_pair, single, store
@@ -354,6 +354,14 @@ def _images(pupil, coefficients, z_nm, mixing, scale, least, first, last, out):
 
 
 @threaded
+def image_chunks(pupil, coefficients, z_nm, mixing, scale, least, chunks, out):
+    """Write images in chunks of blocks side by side, see :func:`images`."""
+    blocks = coefficients.shape[0]
+    for chunk in prange(chunks):
+        first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
+        _images(pupil, coefficients, z_nm, mixing, scale, least, first, last, out)
+
+
 def images(pupil, coefficients, z_nm, mixing, scale, least, chunks, out):
     """Write images to ``out`` (emitters, y, x), float32, in ``chunks`` of blocks side by side.
 
@@ -361,9 +369,11 @@ def images(pupil, coefficients, z_nm, mixing, scale, least, chunks, out):
     ``z_nm``, ``scale``: (blocks, LANES) float32, heights and what turns sums into probability;
     ``mixing``: (blocks, sums, components * PAIR) float32, weights of the components in sums whose
     light adds up, each twice, for real and imaginary parts; no sums where every component shines by
-    itself. ``least``: smallest value of a pixel.
+    itself. ``least``: smallest value of a pixel. One thread is the calling one: no other needs to
+    be free.
     """
-    blocks = coefficients.shape[0]
-    for chunk in prange(chunks):
-        first, last = blocks * chunk // chunks, blocks * (chunk + 1) // chunks
-        _images(pupil, coefficients, z_nm, mixing, scale, least, first, last, out)
+    work = (pupil, coefficients, z_nm, mixing, scale, least)
+    if get_num_threads() == 1:
+        _images(*work, 0, coefficients.shape[0], out)
+    else:
+        image_chunks(*work, chunks, out)

@@ -6,9 +6,9 @@ along either axis reach a pixel. Weights are such that its variance is 1 everywh
 """
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
-from simscope.kernels.compiled import inlined, threaded
+from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.elementary import exponential_of
 from simscope.kernels.numeric import fma
 
@@ -33,17 +33,37 @@ def light_at(level, contrast, field):
     return np.float32(level * exponential_of(fma(contrast, field, -0.5 * contrast * contrast)))
 
 
-@threaded
-def smooth_light(level, contrast, nodes, weights_y, first_y, weights_x, first_x, out):
-    """Fill ``out`` float32 (sample, y, x) with the light of every pixel.
-
-    ``level`` and ``contrast`` float64 (sample,); ``nodes`` float64 (sample, rows, columns);
-    ``weights`` float64 (pixel, 4) and ``first`` int64 (pixel,): the nodes that reach a pixel.
-    """
-    samples, height, width = out.shape
-    for unit in prange(samples * height):
+@compiled
+def rows_of_light(begin, end, level, contrast, nodes, weights_y, first_y, weights_x, first_x, out):
+    """Fill rows begin to end - 1, counted over the samples; see :func:`smooth_light`."""
+    _, height, width = out.shape
+    for unit in range(begin, end):
         sample = unit // height
         y = unit - sample * height
         for x in range(width):
             field = field_at(nodes[sample], weights_y[y], weights_x[x], first_y[y], first_x[x])
             out[sample, y, x] = light_at(level[sample], contrast[sample], field)
+
+
+@threaded
+def each_row_of_light(level, contrast, nodes, weights_y, first_y, weights_x, first_x, out):
+    """Fill all rows side by side; see :func:`smooth_light`."""
+    for unit in prange(out.shape[0] * out.shape[1]):
+        begin = np.int64(unit)
+        rows_of_light(
+            begin, begin + 1, level, contrast, nodes, weights_y, first_y, weights_x, first_x, out
+        )
+
+
+def smooth_light(level, contrast, nodes, weights_y, first_y, weights_x, first_x, out):
+    """Fill ``out`` float32 (sample, y, x) with the light of every pixel.
+
+    ``level`` and ``contrast`` float64 (sample,); ``nodes`` float64 (sample, rows, columns);
+    ``weights`` float64 (pixel, 4) and ``first`` int64 (pixel,): the nodes that reach a pixel. One
+    thread is the calling one: no other needs to be free.
+    """
+    work = (level, contrast, nodes, weights_y, first_y, weights_x, first_x, out)
+    if get_num_threads() == 1:
+        rows_of_light(0, out.shape[0] * out.shape[1], *work)
+    else:
+        each_row_of_light(*work)

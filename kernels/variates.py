@@ -12,7 +12,7 @@ one block serves four of them.
 import math
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from simscope.kernels.compiled import compiled, inlined, threaded
 from simscope.kernels.numeric import (
@@ -158,11 +158,22 @@ def uniform32_stripe(out, first, step, sample, draw, k0, k1):
 
 
 @threaded
-def fill_uniform32(out, step, sample, draw, k0, k1):
-    """Fill float32 ``out`` with uniform variates in (0, 1) of 24 bits, one per element."""
+def uniform32_stripes(out, step, sample, draw, k0, k1):
+    """As :func:`fill_uniform32`, stripe by stripe, side by side."""
     for stripe in prange((out.size + STRIPE - 1) // STRIPE):
         first = stripe * STRIPE
         uniform32_stripe(out[first : first + STRIPE], first, step, sample, draw, k0, k1)
+
+
+def fill_uniform32(out, step, sample, draw, k0, k1):
+    """Fill float32 ``out`` with uniform variates in (0, 1) of 24 bits, one per element.
+
+    One thread is the calling one: no other needs to be free.
+    """
+    if get_num_threads() == 1:
+        uniform32_stripe(out, 0, step, sample, draw, k0, k1)
+    else:
+        uniform32_stripes(out, step, sample, draw, k0, k1)
 
 
 @compiled

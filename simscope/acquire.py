@@ -238,7 +238,7 @@ class Simulator:
         self._told: set[str] = set()
         self._movies: deque[Movie] = deque(maxlen=1)
         samples_of.expected_molecules(self.resolved)
-        with self._recording():
+        with _threads(self.threads), self._recording():
             self.maps = cameras.camera_maps(
                 self.resolved.camera, self.resolved.camera_shape, self.key
             )
@@ -752,40 +752,35 @@ def _checked_threads(threads: int | None) -> int:
     return threads
 
 
-def _refuse_fork() -> None:
-    """Raise in a process forked after OpenMP has run, where the runtime would kill it."""
-    here = os.getpid()
-    ran_in = _KERNELS_RAN_IN.setdefault("pid", here)
-    if ran_in != here and _KERNELS_RAN_IN.get("openmp"):
-        raise SimscopeError(
-            f"process {here} was forked from {ran_in} after it had simulated, and threads do not "
-            "survive a fork: start workers by spawn, such as "
-            "DataLoader(..., multiprocessing_context='spawn')"
-        )
-
-
 def _note_threads() -> None:
-    """Remember in which process, and by which layer, kernels have run on threads."""
-    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        return
+    """As this process forks: remember whether it has run kernels on threads of GNU OpenMP."""
     try:
         layer = numba.threading_layer()
     except ValueError:
         return  # no kernel has used threads yet
-    _KERNELS_RAN_IN.update(pid=os.getpid(), openmp=layer == "omp")
+    if layer == "omp":
+        _OPENMP_RAN_IN.add(os.getpid())
 
 
-_KERNELS_RAN_IN: dict[str, int] = {}
+def _threads_left(count: int) -> int:
+    """So many threads, or 1 in a process forked from one that ran threads of GNU OpenMP.
+
+    They do not survive a fork, and to start new ones ends the process; one thread needs none.
+    """
+    return 1 if _OPENMP_RAN_IN - {os.getpid()} else count
+
+
+_OPENMP_RAN_IN: set[int] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_note_threads)
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Run numba kernels on ``count`` threads inside."""
-    _refuse_fork()
     before = numba.get_num_threads()
-    numba.set_num_threads(count)
+    numba.set_num_threads(_threads_left(count))
     try:
         yield
     finally:
         numba.set_num_threads(before)
-        _note_threads()

@@ -93,8 +93,8 @@ class StreamingDataset(IterableDataset[Any]):
     or ``persistent_workers=True``); else say which one comes with :meth:`set_epoch`, as for torch's
     DistributedSampler.
 
-    Simulating in workers of a process that has simulated already needs
-    ``DataLoader(multiprocessing_context="spawn")``: threads do not survive a fork.
+    Workers may be forked or spawned; forked from a process that has simulated on several threads,
+    a worker simulates on one.
 
     Parameters
     ----------
