@@ -1,5 +1,6 @@
 """Datasets on disk: HDF5 files with images, exact truth, drawn parameters and the recipe."""
 
+from simscope.dataset.export import export_dataset
 from simscope.dataset.forecasting import Forecast, forecast, forecast_rows, readable_bytes
 from simscope.dataset.generation import generate
 from simscope.dataset.loading import Batches, batches
@@ -17,6 +18,7 @@ __all__ = [
     "Dataset",
     "Forecast",
     "batches",
+    "export_dataset",
     "forecast",
     "forecast_rows",
     "generate",
