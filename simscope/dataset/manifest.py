@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from simscope.dataset import schema
 from simscope.dataset.columns import describe, sha256_of
 from simscope.dataset.folder import folder_of, shard_name
-from simscope.dataset.parts import OpenFile, Part
+from simscope.dataset.parts import OpenFile, Part, json_attribute
 from simscope.dataset.plan import Entry
 from simscope.errors import DatasetError
 
@@ -59,9 +59,12 @@ class Joined(OpenFile):
         If its manifest contradicts itself or its shards.
     """
 
+    def __init__(self, path: Path, folder: Path | None = None):
+        self.folder = folder_of(path.resolve()) if folder is None else folder
+        super().__init__(path)
+
     def _check(self) -> None:
         super()._check()
-        self.folder = folder_of(self.path.resolve())
         self.entries = self._read_entries()
         offsets = self.array(schema.OFFSETS)
         if offsets.shape != (self.frames + 1,) or offsets.dtype.kind != "i":
@@ -137,22 +140,38 @@ class Joined(OpenFile):
         """
         entry = self.entries[number]
         part = Part(self.folder / entry.file)
-        same = ("recipe_sha256", "seed", "frames_per_sample", "sample_axes", "codec", "targets")
-        sums = json.loads(part.attrs["arrays_sha256"])
-        fits = (
-            all(part.attrs[name] == self.attrs[name] for name in same)
-            and part.attrs.get("shard") == number
-            and (part.first, part.frames, part.rows)
-            == (entry.first_frame, entry.frames, entry.rows)
-            and sums == entry.arrays_sha256
-        )
-        if not fits:
+        try:
+            require_noted(part, number, entry, self.attrs, str(self.path))
+        except DatasetError:
             part.close()
-            raise DatasetError(
-                f"{part.path} is not shard {number} as {self.path} notes it: put that back, or run "
-                "generate again with the same arguments"
-            )
+            raise
         return part
+
+
+def require_noted(
+    part: Part, number: int, entry: Entry, attrs: Mapping[str, Any], joined: str
+) -> None:
+    """Return nothing once a shard proves to be what is noted of it.
+
+    ``attrs`` are those of the joining file, whose name is ``joined``.
+
+    Raises
+    ------
+    DatasetError
+        If it does not.
+    """
+    same = ("recipe_sha256", "seed", "frames_per_sample", "sample_axes", "codec", "targets")
+    fits = (
+        all(part.attrs[name] == attrs[name] for name in same)
+        and part.attrs.get("shard") == number
+        and (part.first, part.frames, part.rows) == (entry.first_frame, entry.frames, entry.rows)
+        and json_attribute(part.path, part.attrs, "arrays_sha256") == entry.arrays_sha256
+    )
+    if not fits:
+        raise DatasetError(
+            f"{part.path} is not shard {number} as {joined} notes it: put that back, or run "
+            "generate again with the same arguments"
+        )
 
 
 def open_whole(path: Path) -> Part | Joined:
