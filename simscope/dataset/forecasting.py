@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from simscope.acquire import Chunk, Simulator
 from simscope.camera import noise_model
-from simscope.dataset import codec
+from simscope.dataset import codec, schema
 from simscope.dataset.schema import Layout, checked_samples
 from simscope.errors import SimscopeWarning
 from simscope.optics import FREE_MOMENTS, GaussianSpots, SplineTable, moments, psf
@@ -266,14 +266,22 @@ def peak_snr(sim: Simulator, trial: Trial, signal: float, background: float) -> 
 
 
 def stored_bytes(chunk: Chunk, layout: Layout) -> float:
-    """Bytes a chunk takes in a file: images compressed as they would be, emitters nearly raw."""
-    total = 0.75 * chunk.emitters.nbytes
+    """Bytes a chunk takes in a file: images packed as they would be, emitters nearly raw.
+
+    Targets count as if they did not compress: they are sparse or few.
+    """
+    frames = len(chunk.emitter_offsets) - 1
+    samples = frames / layout.frames_per_sample
+    targets = (array for array in layout.frame_arrays if array.path.startswith(schema.TARGETS))
+    total = 0.75 * chunk.emitters.nbytes + sum(
+        array.item_bytes * (frames if array.per_frame else samples) for array in targets
+    )
     for images in (chunk.images, chunk.expected_photons):
         if images is None:
             continue
         rows = images.reshape(-1, layout.frames_per_chunk, *images.shape[-2:])
         some = rows[: max(1, TRIAL_BYTES // rows[0].nbytes)]
-        packed = sum(map(len, codec.named("default").pack(some)))
+        packed = sum(map(len, codec.named(layout.codec).pack(some)))
         total += packed / len(some) * len(rows)
     return total
 
