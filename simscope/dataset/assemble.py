@@ -27,6 +27,7 @@ from simscope.dataset.plan import Entry, Piece, Plan
 from simscope.dataset.schema import FrameArray
 from simscope.dataset.write import (
     create_axes,
+    discard_writes,
     label_axes,
     own_image,
     reason,
