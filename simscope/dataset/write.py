@@ -223,9 +223,10 @@ class DatasetWriter:
     def abandon(self) -> None:
         """Close and remove the partial file."""
         self._end_pool()
-        with contextlib.suppress(OSError, RuntimeError):
-            discard_writes(self._file)
-            self._file.close()
+        if self._file:  # HDF5 crashes when asked for the handle of a closed file
+            with contextlib.suppress(OSError, RuntimeError):
+                discard_writes(self._file)
+                self._file.close()
         self.part.unlink(missing_ok=True)
 
     def _require_next(self, chunk: Chunk) -> None:
