@@ -148,6 +148,7 @@ class DatasetWriter:
         self._frames = self._rows = self._saturated = self._samples = 0
         self._noted: tuple[list[str], dict[str, object]] = ([], {})
         self._sums: dict[str, str] = {}
+        self._abandoned = False
         with self._disk_errors():
             self._file = h5py.File(self.part, "w", libver=schema.LIBVER)
             self._lay_out()
@@ -223,7 +224,8 @@ class DatasetWriter:
     def abandon(self) -> None:
         """Close and remove the partial file."""
         self._end_pool()
-        if self._file:  # HDF5 crashes when asked for the handle of a closed file
+        if self._file and not self._abandoned:  # HDF5 crashes if a file that broke is used again
+            self._abandoned = True
             with contextlib.suppress(OSError, RuntimeError):
                 discard_writes(self._file)
                 self._file.close()
