@@ -1,18 +1,25 @@
 """Streams and files hand out the simulator's samples, each once, in one order."""
 
 import dataclasses
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+import warnings
 
 import numpy as np
 import pytest
+import small_worlds
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = pytest.mark.train
 
-from torch.utils.data import DataLoader  # noqa: E402
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler  # noqa: E402
 
 import simscope as ss  # noqa: E402
-from simscope.errors import SimscopeError  # noqa: E402
-from simscope.learn import HDF5Dataset, StreamingDataset  # noqa: E402
+from simscope.errors import DatasetError, SimscopeError, SimscopeWarning, TrainingError  # noqa: E402
+from simscope.learn import HDF5Dataset, StreamingDataset, collate  # noqa: E402
 from simscope.learn.stream import tensors, training_seed  # noqa: E402
 
 
@@ -72,21 +79,20 @@ def test_impossible_ranges_are_refused(recipe, wrong):
         StreamingDataset(recipe, 0, **wrong)
 
 
-def test_workers_forked_after_simulating_are_told_the_remedy():
-    import subprocess
-    import sys
-
+def test_workers_forked_after_simulating_go_on():
     code = """
 import simscope as ss
 from torch.utils.data import DataLoader
 from simscope.learn import StreamingDataset
 ss.Simulator("smlm-2d-dense", 3, threads=2).batch(0, 600)
 stream = StreamingDataset("smlm-2d-dense", 3, batch_size=3, stop=6)
-list(DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="fork"))
+loader = DataLoader(
+    stream, batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=100
+)
+print([batch["start"] for batch in loader])
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    survived = run.returncode == 0  # with a threading layer that outlives a fork
-    assert survived or "multiprocessing_context='spawn'" in run.stderr
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "[0, 3]", run.stderr
 
 
 @pytest.mark.parametrize(
@@ -173,3 +179,223 @@ def test_transforms_get_columns_where_they_ask_for_the_devices_arrays(recipe):
         for where in (None, True)
     ]
     assert made == [np.ndarray, dict]
+
+
+# ---- files, workers and epochs ------------------------------------------------------------------
+
+SAMPLES = 23
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimscopeWarning)
+        return ss.generate(small_worlds.snapshot(), SAMPLES, 5, folder / "a.h5")
+
+
+def through(stream, workers=0, **how):
+    """A loader over a stream; a worker that hangs is an error."""
+    if workers:
+        how = {"multiprocessing_context": "fork", "timeout": 100} | how
+    return DataLoader(stream, batch_size=None, num_workers=workers, **how)
+
+
+def named(loader):
+    return [batch["samples"].tolist() for batch in loader]
+
+
+def order_of(file, epochs=1, **asked):
+    stream = ss.batches(file, 4, seed=2, epochs=epochs, **asked)
+    return [batch.samples.tolist() for batch in stream]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_any_number_of_workers_hands_out_the_same_batches(file, workers):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    with ss.open_dataset(file) as data:
+        seen = []
+        for batch in through(stream, workers):
+            numbers = batch["samples"].tolist()
+            seen.append(numbers)
+            images = np.stack([data.image(number) for number in numbers])
+            np.testing.assert_array_equal(batch["images"].numpy(), images)
+            rows = np.concatenate([data.sample_emitters(number)["x_nm"] for number in numbers])
+            np.testing.assert_array_equal(batch["emitters"]["x_nm"].numpy(), rows)
+    assert seen == order_of(file)
+    assert sorted(itertools.chain(*seen)) == list(range(SAMPLES))
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_spawned_workers_hand_out_the_same_batches_epoch_after_epoch(file):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    loader = through(stream, 2, multiprocessing_context="spawn", persistent_workers=True)
+    assert [named(loader), named(loader)] == [order_of(file, 2)[:6], order_of(file, 2)[6:]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_passes_of_processes_that_live_on_are_epochs(file, workers):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    loader = through(stream, workers, persistent_workers=bool(workers))
+    whole = order_of(file, 3)
+    assert [named(loader) for _ in range(3)] == [whole[:6], whole[6:12], whole[12:]]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_an_epoch_left_early_is_followed_by_the_next(file, persistent):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    loader = through(stream, 2, persistent_workers=persistent)
+    whole = order_of(file, 2)
+    next(iter(loader))
+    if not persistent:
+        stream.set_epoch(1)
+    assert named(loader) == whole[6:]
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+def test_set_epoch_is_heard_by_all_workers(file, workers, persistent):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    loader = through(stream, workers, persistent_workers=persistent)
+    whole = order_of(file, 4)
+    for epoch in (2, 0, 3):
+        stream.set_epoch(epoch)
+        assert named(loader) == whole[6 * epoch : 6 * epoch + 6]
+
+
+def test_workers_made_anew_warn_of_an_epoch_that_begins_again(file):
+    code = f"""
+from simscope.learn import StreamingDataset
+from torch.utils.data import DataLoader
+stream = StreamingDataset({str(file)!r}, 2, batch_size=4)
+loader = DataLoader(stream, batch_size=None, num_workers=2, timeout=100)
+list(loader)
+print("again", flush=True)
+list(loader)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0
+    assert "epoch 0 begins again" in run.stderr
+    assert "set_epoch" in run.stderr
+
+
+@pytest.mark.parametrize("handed", [0, 1, 4, 6, 8])
+def test_a_stream_goes_on_where_it_was_saved(file, handed):
+    whole = order_of(file, 2)
+    stream = StreamingDataset(file, 2, batch_size=4, endless=True)
+    before = [batch["samples"].tolist() for batch in itertools.islice(stream, handed)]
+    state = json.loads(json.dumps(stream.state_dict()))
+    again = StreamingDataset(file, 2, batch_size=4)
+    again.load_state_dict(state)
+    rest = named(again) + (named(again) if handed < 6 else [])
+    assert before + rest == whole
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_loader_with_workers_goes_on_from_the_batches_its_loop_counted(file, workers):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    stream.set_epoch(1)
+    before = [batch["samples"].tolist() for batch in itertools.islice(through(stream, workers), 2)]
+    with pytest.raises(TrainingError, match="state_at"):
+        stream.state_dict()
+    again = StreamingDataset(file, 2, batch_size=4)
+    again.load_state_dict(stream.state_at(1, 2))
+    loader = through(again, workers, persistent_workers=True)
+    whole = order_of(file, 3)
+    assert before + named(loader) == whole[6:12]
+    assert named(loader) == whole[12:]
+
+
+def test_a_loaded_state_is_not_taken_for_two_passes(file):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    stream.load_state_dict(stream.state_at(0, 3))
+    loader = through(stream, 2)
+    assert named(loader) == order_of(file)[3:]
+    with pytest.raises(TrainingError, match="set_epoch"):
+        list(loader)
+    stream.set_epoch(1)
+    assert named(loader) == order_of(file, 2)[6:]
+
+
+def test_a_state_of_other_batches_is_refused(file):
+    state = StreamingDataset(file, 2, batch_size=4).state_dict()
+    with pytest.raises(DatasetError, match="batch_size=4"):
+        StreamingDataset(file, 2, batch_size=5).load_state_dict(state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_share_an_epoch(file, workers):
+    parts = [
+        named(through(StreamingDataset(file, 2, batch_size=4, share=(k, 3)), workers))
+        for k in range(3)
+    ]
+    assert sorted(itertools.chain(*parts)) == sorted(order_of(file))
+    assert parts[1] == order_of(file)[1::3]
+
+
+def test_a_stream_survives_pickling_with_its_position(file):
+    stream = StreamingDataset(file, 2, batch_size=4)
+    named(stream)
+    copy = pickle.loads(pickle.dumps(stream))  # noqa: S301 - our own
+    assert named(copy) == order_of(file, 2)[6:]
+
+
+def test_the_stateful_loader_of_torchdata_goes_on(file):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+    for workers in (0, 2):
+        how = {"multiprocessing_context": "fork", "timeout": 100} if workers else {}
+        first, again = (
+            stateful(
+                StreamingDataset(file, 2, batch_size=4), batch_size=None, num_workers=workers, **how
+            )
+            for _ in range(2)
+        )
+        before = [batch["samples"].tolist() for batch in itertools.islice(first, 3)]
+        again.load_state_dict(first.state_dict())
+        assert before + named(again) == order_of(file)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_by_index_work_with_torchs_samplers(file, workers):
+    data = HDF5Dataset(file)
+    chosen = BatchSampler(RandomSampler(data, generator=torch.Generator().manual_seed(1)), 5, False)
+    seen = []
+    for batch in through(data, workers, sampler=list(chosen)):
+        numbers = batch["samples"].tolist()
+        for place, number in enumerate(numbers):
+            item = data[number]
+            assert torch.equal(batch["images"][place], item["images"])
+        seen += numbers
+    assert sorted(seen) == list(range(SAMPLES))
+
+
+def test_collected_samples_are_the_batch_read_at_once(file):
+    data = HDF5Dataset(file)
+    numbers = [3, 1, 22, 1]
+    collected, whole = collate([data[number] for number in numbers]), data[numbers]
+    loaded = next(iter(DataLoader(data, batch_size=4, sampler=numbers, collate_fn=collate)))
+    for made in (collected, loaded):
+        assert made["samples"].tolist() == numbers
+        assert torch.equal(made["images"], whole["images"])
+        assert torch.equal(made["emitter_offsets"], whole["emitter_offsets"])
+        for part in ("emitters", "parameters"):
+            assert made[part].keys() == whole[part].keys()
+            for name, values in made[part].items():
+                assert torch.equal(values, whole[part][name]), name
+
+
+def test_indices_out_of_range_are_refused(file):
+    data = HDF5Dataset(file)
+    assert data[-1]["samples"] == SAMPLES - 1
+    for wrong in (SAMPLES, -SAMPLES - 1, [0, SAMPLES], []):
+        with pytest.raises(IndexError):
+            data[wrong]
+    with pytest.raises(TypeError):
+        data[1.5]
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_targets_come_as_tensors(file):
+    stream = StreamingDataset(file, 2, batch_size=4, targets=["density"])
+    density = next(iter(stream))["targets"]["density"]
+    assert density.shape == (4, 1, 96, 80)
+    assert density.dtype == torch.float32

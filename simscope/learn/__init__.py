@@ -11,7 +11,7 @@ from simscope.learn.localize import localize
 from simscope.learn.plan import Plan
 from simscope.learn.regress import regress
 from simscope.learn.runs import NETWORKS, TrainedModel, load
-from simscope.learn.stream import HDF5Dataset, StreamingDataset
+from simscope.learn.stream import HDF5Dataset, StreamingDataset, collate
 from simscope.learn.trainer import train
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Plan",
     "StreamingDataset",
     "TrainedModel",
+    "collate",
     "load",
     "localize",
     "regress",
