@@ -32,7 +32,7 @@ def header(path: Path, *, skip: int = 0) -> list[str]:
     """
     line = _first_line(path, skip)
     try:
-        names = next(csv.reader([line], delimiter=_separator(line)), [])
+        names = next(csv.reader([line], delimiter=_separator(line), skipinitialspace=True), [])
     except csv.Error as error:
         raise TableError(f"cannot read the header of {path}, {error}: write it anew") from None
     names = [name.strip() for name in names]
