@@ -19,7 +19,8 @@ from small_worlds import snapshot
 
 import simscope as ss
 from simscope import acquire
-from simscope.dataset import forecast, generation, write, write_localizations
+from simscope.dataset import forecast, generation, produce, write, write_localizations
+from simscope.dataset.plan import Plan
 from simscope.dataset.schema import Layout
 from simscope.dataset.write import DatasetWriter, part_path, reason
 from simscope.errors import DatasetError
@@ -65,6 +66,10 @@ except SimscopeError as error:
 """
 
 
+ONE_FILE = 60_000
+"""As many samples as a single file takes, of those below: seconds of work."""
+
+
 def start(out, samples, limit_bytes=0):
     command = [sys.executable, "-c", RUN, os.path.dirname(__file__), str(out)]
     return subprocess.Popen(
@@ -85,7 +90,7 @@ def wait_for(condition, seconds=60):
 def test_a_killed_run_leaves_nothing_that_opens_and_the_next_run_succeeds(tmp_path):
     out = tmp_path / "run.h5"
     part = part_path(out)
-    run = start(out, 10_000_000)
+    run = start(out, ONE_FILE)
     wait_for(lambda: part.exists() and part.stat().st_size > 200_000)
     with pytest.raises(DatasetError, match="another run is writing"):
         ss.generate(snapshot(), 2, 7, out)
@@ -102,7 +107,7 @@ def test_a_killed_run_leaves_nothing_that_opens_and_the_next_run_succeeds(tmp_pa
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="thousands of samples, too slow without JIT")
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
-    run = start(tmp_path / "run.h5", 100_000, limit_bytes=500_000)
+    run = start(tmp_path / "run.h5", ONE_FILE, limit_bytes=500_000)
     said, _ = run.communicate()
     assert run.returncode == 2
     assert said.startswith("DatasetError cannot write")
@@ -117,7 +122,7 @@ def test_full_disk_and_quota_are_named():
 
 
 def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(generation, "CHUNK_BYTES", 4 * 24 * 20)
+    monkeypatch.setattr(produce, "CHUNK_BYTES", 4 * 24 * 20)
 
     def interrupt(done, total):
         if done == 3:
@@ -235,13 +240,13 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path, monkey
         free = 100_000
 
     monkeypatch.setattr(generation.shutil, "disk_usage", lambda folder: Usage)
-    monkeypatch.setattr(generation, "DatasetWriter", None)
+    monkeypatch.setattr(produce, "DatasetWriter", None)
     with pytest.raises(DatasetError, match=r"2000 samples need about .*MB.*100 kB free"):
         ss.generate(snapshot(), 2000, 7, tmp_path / "run.h5")
 
 
 def test_parameters_are_drawn_chunk_by_chunk(tmp_path, monkeypatch):
-    monkeypatch.setattr(generation, "CHUNK_BYTES", 4 * 24 * 20)
+    monkeypatch.setattr(produce, "CHUNK_BYTES", 4 * 24 * 20)
     drawn, draw = [], acquire.draw_samples
 
     def recorded(recipe, key, indices):
@@ -279,9 +284,9 @@ def test_impossible_places_are_refused_before_anything_is_computed(tmp_path, mon
 
 def test_a_writer_takes_frames_in_order_and_all_of_them(tmp_path):
     sim = ss.Simulator(snapshot(), 7)
-    layout = Layout.of(sim, samples=4, expected=False)
+    plan = Plan.of(Layout.of(sim, samples=4))
     first, second = (next(sim.chunks(start, start + 2)) for start in (0, 2))
-    with DatasetWriter(tmp_path / "a.h5", layout) as writer:
+    with DatasetWriter(tmp_path / "a.h5", plan, plan[0]) as writer:
         with pytest.raises(DatasetError, match="frame 0 is next"):
             writer.append(second)
         writer.append(first)

@@ -20,6 +20,9 @@ from simscope.dataset.write import DatasetWriter
 
 CHUNK_BYTES, GPU_CHUNK_BYTES = 16 << 20, 256 << 20
 
+LEAN_CHUNK_BYTES = 4 << 20
+"""Chunks where targets are stored, which may be a hundred times as large as the frames."""
+
 WAITING = 2
 """Chunks that may wait for the writing thread."""
 
@@ -72,7 +75,7 @@ class Production:
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
             for writer in self._open:
-                writer.abandon()
+                writer.__exit__(kind, error, trace)
 
     def make(
         self, piece: Piece, path: Path, *, part: Path | None = None,
@@ -105,6 +108,8 @@ class Production:
     def _chunks(self, piece: Piece) -> Iterator[Chunk]:
         sim, expected = self._sim, self._plan.layout.expected
         largest = GPU_CHUNK_BYTES if sim.device.is_gpu else CHUNK_BYTES
+        if self._plan.layout.targets:
+            largest = LEAN_CHUNK_BYTES
         if piece.frames == piece.samples * sim.frames_per_sample:
             return sim.chunks(
                 piece.sample_start, piece.sample_stop,
