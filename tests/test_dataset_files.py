@@ -297,9 +297,9 @@ def test_memory_stays_flat(tmp_path, monkeypatch):
         return peak
 
     peak_bytes(100)
-    growth = peak_bytes(3000) - peak_bytes(500)
-    images = 2500 * 24 * 20 * 2
-    assert growth < 0.2 * images  # offsets and parameters alone: 5 numbers a sample
+    growth = peak_bytes(6000) - peak_bytes(500)
+    images = 5500 * 24 * 20 * 2
+    assert growth < 0.2 * images  # what waits to be written varies by a few chunks
 
 
 @pytest.mark.parametrize("samples", [0, -3, True, 2.5])

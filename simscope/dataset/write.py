@@ -82,8 +82,7 @@ class FrameWriter:
         self._corners[:, 0] = chunk.sample_start - self._piece.sample_start + first // frames
         if self._stacked:
             self._corners[:, 1] = chunk.frame_start - self._piece.frame_start + first % frames
-        self._digest.update(rows.reshape(-1).view(np.uint8).data)
-        self._packed = pack(rows) if len(rows) else []
+        self._packed = pack(rows, self._digest) if len(rows) else []
 
     def store(self, first: int, last: int) -> None:
         """Write the chunks of these units of what was taken."""
@@ -109,7 +108,8 @@ class FrameWriter:
         return dataset
 
 
-Pack = Callable[[npt.NDArray[Any]], list[codec.Packed]]
+Pack = Callable[[npt.NDArray[Any], Any], list[codec.Packed]]
+"""Packs chunks, one a row, and adds them to a SHA-256 that runs along."""
 
 
 class DatasetWriter:
@@ -253,10 +253,15 @@ class DatasetWriter:
         kinds = {target.kind: target for target in self.layout.targets}
         return kinds[array.path.removeprefix(f"{schema.TARGETS}/")].of(self.layout, chunk)
 
-    def _pack(self, rows: npt.NDArray[Any]) -> list[codec.Packed]:
+    def _pack(self, rows: npt.NDArray[Any], digest: Any) -> list[codec.Packed]:
+        values = rows.reshape(-1).view(np.uint8).data
         if self._pool is None:
+            digest.update(values)
             return self._codec.pack(rows)
-        return self._codec.pack_on(self._pool, self._threads, rows)
+        summed = self._pool.submit(digest.update, values)
+        packed = self._codec.pack_on(self._pool, self._threads, rows)
+        summed.result()
+        return packed
 
     def _store_units(self, ends: npt.NDArray[np.int64]) -> None:
         """Write what was taken in an order that does not depend on how it came.
