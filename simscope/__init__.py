@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simscope import camera, evaluate, learn, optics, sample, show
+    from simscope import camera, evaluate, learn, optics, sample, show, targets
     from simscope.acquire import Batch, Sample, Simulator
     from simscope.dataset import Dataset, batches, generate, open_dataset
     from simscope.errors import SimscopeError, SimscopeWarning
@@ -48,7 +48,7 @@ _HOMES = {
     "packaged_recipes": "simscope.recipe",
     "psf": "simscope.optics",
 }
-_ROOMS = {"camera", "evaluate", "learn", "optics", "sample", "show"}
+_ROOMS = {"camera", "evaluate", "learn", "optics", "sample", "show", "targets"}
 
 __all__ = [
     "Batch",
@@ -76,6 +76,7 @@ __all__ = [
     "psf",
     "sample",
     "show",
+    "targets",
 ]
 
 
