@@ -67,16 +67,15 @@ def simulation(frames: Frames) -> dict[str, Any]:
     rows, columns = frames.shape
     found = frames.emitters
     light = found["photons"]
-    extent = [[-0.5, columns - 0.5], [-0.5, rows - 0.5]]
     return {
         "bg_uniform": _background(frames),
         "emitter_av": len(found["frame"]) / frames.count,
-        "emitter_extent": [*extent, _span(found["z_nm"])],
+        "emitter_extent": [_edges(columns), _edges(rows), _span(found["z_nm"])],
         "img_size": [columns, rows],
         "intensity_mu_sig": [_or_zero(light, np.mean), _or_zero(light, np.std)],
         "lifetime_avg": lifetime_frames(frames),
         "mode": "acquisition",
-        "psf_extent": [*extent, None],
+        "psf_extent": [_edges(columns), _edges(rows), None],
         "xy_unit": "px",
     }
 
@@ -114,6 +113,11 @@ def notes(frames: Frames) -> list[str]:
 def _background(frames: Frames) -> list[float]:
     values = frames.values("background.photons_per_pixel")
     return [0.0, 0.0] if values is None else [float(values.min()), float(values.max())]
+
+
+def _edges(pixels: int) -> list[float]:
+    """Where a row of pixels begins and ends, a list of its own each time: YAML would link one."""
+    return [-0.5, pixels - 0.5]
 
 
 def _span(values: Any) -> list[float]:

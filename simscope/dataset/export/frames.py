@@ -164,7 +164,9 @@ class Frames:
     def mean(self, path: str) -> float | None:
         """Mean over the samples of a number of the recipe; None if it has none."""
         values = self.values(path)
-        return None if values is None else float(values.mean())
+        if values is None or np.all(values == values[0]):
+            return None if values is None else float(values[0])
+        return float(values.mean())
 
     @cached_property
     def drawn(self) -> dict[str, npt.NDArray[np.float64]]:
