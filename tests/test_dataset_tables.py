@@ -1,12 +1,17 @@
 """Tables of positions and localisations, in the layouts people have."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 from small_worlds import snapshot
+from typer.testing import CliRunner
 
 import simscope as ss
+from simscope.cli import app
 from simscope.dataset import read_emitters, read_localizations, write_localizations
+from simscope.dataset.tables import movie_of
 from simscope.errors import DatasetError, TableError
 from simscope.tables import read_positions
 
@@ -18,6 +23,10 @@ FOUND = np.array(
     dtype=[("frame", "i8"), ("x_nm", "f8"), ("y_nm", "f8"), ("z_nm", "f8"), ("photons", "f8"),
            ("probability", "f8")],
 )  # fmt: skip
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def write_csv(path):
@@ -270,3 +279,43 @@ def test_numbers_no_microscope_has_are_refused(tmp_path):
         path.write_text(f"frame,x_nm,y_nm\n{row}\n")
         with pytest.raises(DatasetError, match=message):
             read_localizations(path)
+
+
+def test_tables_of_other_software_take_the_movie_from_the_dataset(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "cache"))
+    recipe = snapshot()
+    ss.generate(recipe, 3, 7, tmp_path / "data.h5")
+    movie = movie_of(tmp_path / "data.h5")
+    height, width = recipe.acquisition.shape
+    assert movie == {"pixel_nm": recipe.pixel_nm, "shape": (height, width), "frames": 3}
+    truth = read_emitters(tmp_path / "data.h5")
+    for name, suffix in (("picasso", "hdf5"), ("decode", "h5"), ("smap", "mat")):
+        path = write_localizations(tmp_path / f"{name}.{suffix}", truth, format=name, **movie)
+        again = read_localizations(path)  # states its pixel itself
+        assert np.allclose(again["x_nm"], truth["x_nm"], atol=1e-2)
+        assert np.array_equal(again["frame"], truth["frame"])
+        assert again["photons"] == pytest.approx(truth["photons"])
+        result = run("evaluate", path, tmp_path / "data.h5", "--radius-nm", "1", "--json")
+        assert json.loads(result.stdout)["jaccard"] == 1.0
+
+
+def test_evaluate_tells_what_a_table_lacks(tmp_path):
+    write_localizations(tmp_path / "a.csv", FOUND, format="smap", pixel_nm=100)
+    write_localizations(tmp_path / "b.csv", FOUND)
+    arguments = ("evaluate", tmp_path / "a.csv", tmp_path / "b.csv", "--json")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "pixel_nm" in " ".join(result.output.split())
+    result = run(*arguments, "--pixel-nm", "100")
+    assert json.loads(result.stdout)["rmse_lateral_nm"] == pytest.approx(0, abs=2e-3)
+
+
+def test_the_file_beside_a_table_is_guarded_as_the_table_is(tmp_path):
+    movie = {"pixel_nm": 100.0, "shape": (8, 8), "frames": 4}
+    (tmp_path / "a.yaml").write_text("my recipe")
+    with pytest.raises(DatasetError, match="--force"):
+        write_localizations(tmp_path / "a.hdf5", FOUND, format="picasso", **movie)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
+    write_localizations(tmp_path / "a.hdf5", FOUND, format="picasso", force=True, **movie)
+    assert "Pixelsize: 100" in (tmp_path / "a.yaml").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hdf5", "a.yaml"]

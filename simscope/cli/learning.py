@@ -24,6 +24,8 @@ from simscope.errors import DatasetError
 if TYPE_CHECKING:
     from simscope.recipe import Recipe
 
+TABLE_FORMATS = "plain, thunderstorm, picasso, smap, decode or challenge."
+
 
 def training_source(
     source: str, settings: list[str] | None, *, allow_files: bool = False
@@ -72,22 +74,31 @@ def train(
 @command(
     examples="""
     simscope localize runs/a test.h5 --out found.csv
+    simscope localize runs/a test.h5 --out found.hdf5 --format picasso
 """
 )
 def localize(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     data: Annotated[Path, typer.Argument(help="Dataset file.")],
-    out: Annotated[Path, typer.Option(help="Table to write: .csv (ThunderSTORM) or .h5.")],
+    out: Annotated[
+        Path, typer.Option(help="Table to write: .csv (ThunderSTORM), .h5, .npy, .mat (SMAP).")
+    ],
+    table_format: Annotated[str | None, typer.Option("--format", help=TABLE_FORMATS)] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Find the emitters in a dataset with a trained network."""
     from simscope import learn
     from simscope.dataset import output_target, write_localizations
+    from simscope.dataset.tables import movie_of
+    from simscope.tables import format_for
 
     output_target(out, force=force, inputs=[data])
+    chosen = format_for(out, table_format)
     found = learn.localize(learn.load(run), data)
-    written = write_localizations(out, found, force=force, inputs=[data])
+    written = write_localizations(
+        out, found, format=chosen, force=force, inputs=[data], **movie_of(data)
+    )
     answer(
         {"out": str(written), "found": len(found)}, [f"wrote {written}: {len(found):,} emitters"],
         as_json,
@@ -98,14 +109,21 @@ def localize(
     examples="""
     simscope evaluate found.csv test.h5 --radius-nm 250
     simscope evaluate found.csv test.h5 --radius-nm 250 --axial-radius-nm 500 --json
+    simscope evaluate locs.hdf5 test.h5 --format picasso --pixel-nm 108
 """
 )
 def evaluate(
-    found: Annotated[Path, typer.Argument(help="Table of localisations: .csv or .h5.")],
+    found: Annotated[Path, typer.Argument(help="Table of localisations of any software.")],
     truth: Annotated[Path, typer.Argument(help="Dataset file, or a table.")],
     radius_nm: Annotated[float, typer.Option(help="Largest lateral distance of a match.")] = 250.0,
     axial_radius_nm: Annotated[
         float | None, typer.Option(help="Largest axial distance of a match.")
+    ] = None,
+    table_format: Annotated[
+        str, typer.Option("--format", help=f"Of what was found: auto, {TABLE_FORMATS}")
+    ] = "auto",
+    pixel_nm: Annotated[
+        float | None, typer.Option(help="Pixel of tables that count in pixels and state none.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -117,7 +135,8 @@ def evaluate(
     from simscope.evaluate import score
 
     result = score(
-        read_emitters(found), read_truth(truth),
+        read_emitters(found, format=table_format, pixel_nm=pixel_nm),
+        read_truth(truth, pixel_nm=pixel_nm),
         radius_nm=radius_nm, axial_radius_nm=axial_radius_nm,
     ).to_dict()  # fmt: skip
     rows = [(name.replace("_", " "), rounded(value)) for name, value in result.items()]

@@ -130,6 +130,22 @@ def read_truth(
     return inside
 
 
+def movie_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Pixel [nm], shape (rows, columns) and number of frames of a dataset, as formats ask for.
+
+    Raises
+    ------
+    DatasetError
+        If it is no dataset or cannot be read.
+    """
+    with open_dataset(path) as data:
+        return {
+            "pixel_nm": data.pixel_nm,
+            "shape": tuple(data.sample_shape[-2:]),
+            "frames": len(data) * data.frames_per_sample,
+        }
+
+
 def _is_dataset(path: Path) -> bool:
     """Whether a file says it is a dataset, or is HDF5 so damaged that only a dataset's reader can
     say what is wrong with it.
