@@ -219,12 +219,12 @@ def test_a_state_of_other_data_is_refused(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "state", [3, {}, {"epoch": 0, "batch": 0, "of": None}, {"epoch": -1}, {"batch": 99}]
+    "state", [3, {}, {"epoch": 0, "batch": 0, "of": None}, {"epoch": -1}, {"batch": 0.5}]
 )
 def test_what_is_no_state_is_refused(file, state):
     if isinstance(state, dict) and len(state) == 1:
         state = ss.batches(file, 5).state() | state
-    with pytest.raises(DatasetError, match=r"state|epoch"):
+    with pytest.raises(DatasetError, match=r"state|epoch|batch"):
         ss.batches(file, 5, state=state)
 
 

@@ -13,7 +13,11 @@ import pytest
 import small_worlds
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-pytestmark = pytest.mark.train
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
+]
 
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler  # noqa: E402
 
@@ -339,19 +343,23 @@ def test_a_stream_survives_pickling_with_its_position(file):
     assert named(copy) == order_of(file, 2)[6:]
 
 
-def test_the_stateful_loader_of_torchdata_goes_on(file):
+@pytest.mark.parametrize("handed", [0, 3, 5, 6, 8])
+@pytest.mark.parametrize("workers", [0, 2, 3])
+def test_the_stateful_loader_of_torchdata_goes_on(file, workers, handed):
     stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
-    for workers in (0, 2):
-        how = {"multiprocessing_context": "fork", "timeout": 100} if workers else {}
-        first, again = (
-            stateful(
-                StreamingDataset(file, 2, batch_size=4), batch_size=None, num_workers=workers, **how
-            )
-            for _ in range(2)
-        )
-        before = [batch["samples"].tolist() for batch in itertools.islice(first, 3)]
-        again.load_state_dict(first.state_dict())
-        assert before + named(again) == order_of(file)
+    how = {"multiprocessing_context": "fork", "timeout": 100, "persistent_workers": True}
+
+    def loader():
+        stream = StreamingDataset(file, 2, batch_size=4)
+        return stateful(stream, batch_size=None, num_workers=workers, **how if workers else {})
+
+    first, again = loader(), loader()
+    endless = itertools.chain.from_iterable(itertools.repeat(first))
+    before = [batch["samples"].tolist() for batch in itertools.islice(endless, handed)]
+    again.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    after = [named(again) for _ in range(2)]
+    assert before + after[0] + after[1] == order_of(file, 3)[: handed + sum(map(len, after))]
+    assert all(len(epoch) in (6, 0) for epoch in after[1:])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -451,6 +451,4 @@ def position(state: Mapping[str, Any], source: Simulated | Stored, order: Order)
                 "go on with the same source and arguments"
             )
     epoch, batch = whole_number("epoch", epoch, 0), whole_number("batch", batch, 0)
-    if batch >= len(order):
-        raise DatasetError(f"state has batch={batch} of {len(order)}: give what state() said")
     return epoch * len(order) + batch

@@ -162,7 +162,7 @@ class StreamingDataset(IterableDataset[Any]):
         self.targets, self.expected = split_clean(targets, expected)
         self._pass: Batches | None = None
         self._begin = 0
-        self._worker: list[int] | None = None  # whose state was loaded
+        self._saved: tuple[list[int], int] | None = None  # worker whose state was loaded, its batch
         # what all processes see: the batch the next pass begins with, how often that was set, and
         # the batch (plus one) that the last process of each worker began with
         self._shared = torch.zeros(2 + MOST_WORKERS, dtype=torch.int64).share_memory_()
@@ -227,13 +227,14 @@ class StreamingDataset(IterableDataset[Any]):
                 "only the workers know how far they are: count the batches you were handed and "
                 "take state_at(epoch, batch), or use torchdata's StatefulDataLoader"
             )
-        number = self._begin if self._pass is None else self._pass.number
-        if self._pass is not None and self._pass.over:
+        if self._pass is None:
             return self.state_at(0, self._begin)
-        state = self.state_at(0, number)
-        if worker is None or self._pass is None:
-            return state
-        return state | {"worker": [worker.id, worker.num_workers]}
+        number, each = self._pass.number, len(self.order)
+        if worker is None:
+            return self.state_at(0, number)
+        epoch = number // each if self.endless else self._begin // each - 1
+        own = {"epoch": epoch, "batch": number - epoch * each}
+        return self.state_at(0, 0) | own | {"worker": [worker.id, worker.num_workers]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next pass go on from a state, to the end of its epoch.
@@ -243,12 +244,16 @@ class StreamingDataset(IterableDataset[Any]):
         DatasetError
             If the state belongs to other batches.
         """
-        self._set_begin(position(state, self.source, self.order))
-        self._worker = state.get("worker")
+        number, worker = position(state, self.source, self.order), state.get("worker")
+        if worker is None:
+            self._set_begin(number)
+        else:
+            self._set_begin(int(state["epoch"]) * len(self.order))
+            self._saved = (list(worker), number)
 
     def _set_begin(self, number: int) -> None:
         """Let the next pass begin with a batch, in every process."""
-        self._begin, self._worker, self._pass = number, None, None
+        self._begin, self._saved, self._pass = number, None, None
         if get_worker_info() is None:
             self._shared[0] = number
             self._shared[1] += 1
@@ -260,17 +265,17 @@ class StreamingDataset(IterableDataset[Any]):
         part = [worker.id, worker.num_workers] if worker else [0, 1]
         if self._heard != int(self._shared[1]):
             self._begin, self._heard = (int(value) for value in self._shared[:2])
-            self._worker = None
+            self._saved = None
         if worker:
             self._prepare_worker(*part)
-        if self._worker not in (None, part):
+        whose, first = self._saved or (part, self._begin + part[0])
+        if whose != part:
             raise TrainingError(
-                f"state was saved by worker {self._worker[0]} of {self._worker[1]}, this is "
-                f"{part[0]} of {part[1]}: keep num_workers"
+                f"state was saved by worker {whose[0]} of {whose[1]}, this is {part[0]} of "
+                f"{part[1]}: keep num_workers"
             )
-        first = self._begin + (0 if self._worker else part[0])
         epoch = self._begin // len(self.order)
-        self._begin, self._worker = (epoch + 1) * len(self.order), None
+        self._begin, self._saved = (epoch + 1) * len(self.order), None
         self._pass = Batches(
             self.source, self.order, transform=self.transform, first=first, step=part[1],
             epochs=None if self.endless else epoch + 1, expected=self.expected,
