@@ -37,9 +37,9 @@ def targets() -> Figure:
     panels[0].imshow(seen.images[0], cmap=style.LIGHT)
     panels[1].imshow(density, cmap=style.LIGHT, vmax=0.5 * density.max())
     panels[2].imshow(cells.images[0], cmap=style.LIGHT)
-    shuffled = np.random.default_rng(3).permutation(np.arange(1, labels.max() + 1))
-    colours = np.concatenate([[0], shuffled])[labels]
-    panels[3].imshow(np.ma.masked_equal(colours, 0), cmap="hsv", interpolation="nearest")
+    numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)  # those in view
+    colours = np.ma.masked_array(numbers % 10, labels == 0)
+    panels[3].imshow(colours, cmap="tab10", interpolation="nearest")
     panels[4].imshow(np.ma.masked_equal(path_nm, 0), cmap="RdBu", vmin=-far, vmax=far)
     names = ("frame", "density", "bodies", "labels", "wavefront")
     for axes, name in zip(panels, names, strict=True):
