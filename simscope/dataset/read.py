@@ -294,8 +294,25 @@ class Dataset:
         ``(frames + 1,)``.
         """
         start, stop = self._span(start, stop)
+        return self.emitters_of_frames(start * self._per_sample, stop * self._per_sample)
+
+    def emitters_of_frames(
+        self, first: int, last: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """As :meth:`emitters_of`, of frames ``first`` to ``last`` of the whole dataset.
+
+        Raises
+        ------
+        DatasetError
+            If there are no such frames, or their stored bytes are damaged.
+        """
+        frames = self._samples * self._per_sample
+        if not 0 <= first < last <= frames:
+            raise DatasetError(
+                f"frames {first} to {last} do not lie in order within [0, {frames}]: ask for at "
+                "least one that is there"
+            )
         tables, offsets, rows = [], [np.zeros(1, np.int64)], 0
-        first, last = start * self._per_sample, stop * self._per_sample
         while first < last:
             number = self._part_of(first)
             part, truth = self._part(number), self._truth(number)
