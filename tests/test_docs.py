@@ -11,7 +11,14 @@ import pytest
 
 from simscope.errors import SimscopeWarning
 
-PAGES = {"psf.md": 6, "photophysics.md": 1, "volumes.md": 1, "targets.md": 2, "gpu.md": 1}  # examples at least
+PAGES = {  # examples at least
+    "psf.md": 6,
+    "photophysics.md": 1,
+    "volumes.md": 1,
+    "targets.md": 2,
+    "gpu.md": 1,
+    "exchange.md": 1,
+}
 WITHOUT_A_GPU = {'device="cuda"': 'device="cpu"', "100_000": "20", "10_000": "20", "1024": "4"}
 """What to change in the page on GPUs where there is none: the device, and how much is asked."""
 
