@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,7 +214,7 @@ class RunFolder:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
             raise DatasetError(f"cannot make folder {self.path}: {error.strerror}") from None
-        write_text(self.run_file, json.dumps(description(self.plan), indent=1, sort_keys=True))
+        self._write_run()
 
     def require_same(self, written: Values) -> None:
         """Return nothing; DatasetError naming what differs if the folder is for another run."""
@@ -262,14 +262,26 @@ class RunFolder:
             if is_orphan(part):
                 part.unlink(missing_ok=True)
 
+    def begin_anew(self) -> None:
+        """Remove the shards of another run and write which run the folder is for now."""
+        self._remove(lambda path: path != self.run_file)
+        self._write_run()
+
     def discard(self) -> None:
         """Remove the files of a run, ``run.json`` last, then the folder; what is not ours stays."""
-        ours = [path for path in _files(self.path) if OURS.fullmatch(path.name)]
-        entries_first = sorted(ours, key=lambda path: (path == self.run_file, path.suffix == ".h5"))
-        for path in entries_first:
-            path.unlink(missing_ok=True)
+        self._remove(lambda path: path != self.run_file)
+        self._remove(lambda path: True)
         with contextlib.suppress(OSError):  # somebody keeps something there
             self.path.rmdir()
+
+    def _remove(self, chosen: Callable[[Path], bool]) -> None:
+        """Remove files of ours, entries before their shards."""
+        ours = (path for path in _files(self.path) if OURS.fullmatch(path.name) and chosen(path))
+        for path in sorted(ours, key=lambda path: path.suffix == ".h5"):
+            path.unlink(missing_ok=True)
+
+    def _write_run(self) -> None:
+        write_text(self.run_file, json.dumps(description(self.plan), indent=1, sort_keys=True))
 
 
 def write_text(path: Path, text: str) -> None:

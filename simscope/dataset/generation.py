@@ -287,7 +287,7 @@ class Run:
             return
         if finished and begins_like_a_dataset(self.target):
             self.target.unlink()  # first, as it is nothing without its shards
-        folder.discard()
+        folder.begin_anew()
 
     def _make_shards(self, missing: Sequence[int], entries: Mapping[int, Entry]) -> None:
         folder, layout = self.folder, self.plan.layout

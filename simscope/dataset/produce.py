@@ -16,7 +16,7 @@ from types import TracebackType
 from simscope.acquire import Chunk, Simulator
 from simscope.copies import Arrival, copies
 from simscope.dataset.plan import Entry, Piece, Plan
-from simscope.dataset.write import DatasetWriter
+from simscope.dataset.write import DatasetWriter, part_path
 
 CHUNK_BYTES, GPU_CHUNK_BYTES = 16 << 20, 256 << 20
 
@@ -76,6 +76,8 @@ class Production:
             self._pool.shutdown(wait=True, cancel_futures=True)
             for writer in self._open:
                 writer.__exit__(kind, error, trace)
+                if writer.part != part_path(writer.path):  # a name of its own: nobody finds it
+                    writer.part.unlink(missing_ok=True)
 
     def make(
         self, piece: Piece, path: Path, *, part: Path | None = None,
