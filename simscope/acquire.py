@@ -670,6 +670,18 @@ class Simulator:
         planes = samples_of.camera_labels(self.resolved, self.key, index, section)
         return planes if section == "focus" and self._is_stack else planes[0]
 
+    def objects(self, index: int) -> npt.NDArray[Any]:
+        """Objects seen in a sample: columns ``label``, ``brightness`` as drawn, and ``pixels``.
+
+        Raises
+        ------
+        SimscopeError
+            If the recipe has no objects.
+        """
+        index = _whole(index)
+        _indices(index, index + 1)
+        return samples_of.objects_in_frame(self.resolved, self.key, index)
+
     @property
     def _is_stack(self) -> bool:
         return isinstance(self.recipe.acquisition.focus_nm, FocusStack)

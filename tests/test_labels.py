@@ -60,6 +60,19 @@ def test_an_object_shines_by_its_own_brightness_fresh_in_every_sample(tmp_path):
     assert len(np.unique(levels)) == 60
 
 
+def test_the_table_of_objects_tells_what_was_drawn_and_seen(tmp_path):
+    simulator = Simulator(labels_in(tmp_path, cells(), brightness={"uniform": [0.5, 2]}), 1)
+    table = simulator.objects(4)
+    assert table["label"].tolist() == [3, 9]
+    assert table["pixels"].tolist() == [40, 21]
+    volume = simulator.volume(4)[0] / np.float32(4000 * 0.3 * 0.1 * 0.1)
+    for row in table:
+        np.testing.assert_allclose(volume[cells() == row["label"]], row["brightness"], rtol=1e-6)
+    bodies = Simulator(recipe_of(TEXTURE), 4)
+    assert set(bodies.objects(1)["label"]) == set(np.unique(bodies.labels(1))) - {0}
+    assert set(bodies.objects(1)["brightness"]) == {1.0}
+
+
 def test_texture_inside_objects_keeps_their_mean(tmp_path):
     values = np.ones((200, 200), np.uint8)
     rough = labels_in(

@@ -2,7 +2,12 @@
 
 from simscope.sample.background import background_photons
 from simscope.sample.host import host_parts
-from simscope.sample.objects import Section, camera_labels, check_objects
+from simscope.sample.objects import (
+    Section,
+    camera_labels,
+    check_objects,
+    objects_in_frame,
+)
 from simscope.sample.orientation import orient
 from simscope.sample.photophysics import (
     Shining,
@@ -27,6 +32,7 @@ __all__ = [
     "expected_molecules",
     "height_range_nm",
     "host_parts",
+    "objects_in_frame",
     "orient",
     "place",
     "shine",

@@ -25,10 +25,18 @@ from simscope.keys import Key
 from simscope.recipe import FocusStack, LabelsStructure, Recipe, TextureStructure
 from simscope.recipe.draws import draw_samples
 from simscope.sample.volume_files import MOST_LABELS
-from simscope.sample.volumes import VolumeGrid, cut_out, volume_grid, volume_values, voxel_nm
+from simscope.sample.volumes import (
+    VolumeGrid,
+    cut_out,
+    object_brightness,
+    volume_grid,
+    volume_values,
+    voxel_nm,
+)
 
 Labels = npt.NDArray[np.uint16]
 Section = Literal["projection", "focus"]
+OBJECT_DTYPE = np.dtype([("label", np.uint16), ("brightness", np.float32), ("pixels", np.int64)])
 INSIDE = 0.5
 """Value of a texture on the surface of its bodies."""
 
@@ -70,6 +78,25 @@ def camera_labels(recipe: Recipe, key: Key, sample: int, section: Section) -> La
     foci = focus.positions_nm if stacked else [drawn.get("acquisition.focus_nm", focus)]
     lowest, pitch = drawn.get("structure.z_nm", structure.z_nm), voxel_nm(structure)[0]
     return np.stack([on_camera(in_focus(labels, at, lowest, pitch), grid) for at in foci])
+
+
+def objects_in_frame(recipe: Recipe, key: Key, sample: int) -> npt.NDArray[Any]:
+    """Objects of a sample seen from above, ``OBJECT_DTYPE``, sorted by label.
+
+    ``brightness`` is that drawn for the object, 1 for bodies; ``pixels`` counts those it covers.
+
+    Raises
+    ------
+    SampleError
+        As :func:`camera_labels`.
+    """
+    labels, counts = np.unique(camera_labels(recipe, key, sample, "projection"), return_counts=True)
+    seen = labels > 0
+    table = np.ones(int(seen.sum()), OBJECT_DTYPE)
+    table["label"], table["pixels"] = labels[seen], counts[seen]
+    if isinstance(recipe.structure, LabelsStructure):
+        table["brightness"] = object_brightness(recipe.structure, key, sample)[table["label"]]
+    return table
 
 
 def object_labels(

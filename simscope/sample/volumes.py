@@ -164,17 +164,22 @@ def cut_out(
     return np.ascontiguousarray(np.rot90(piece, -(turn % 4), axes=(1, 2)))
 
 
+def object_brightness(structure: LabelsStructure, key: Key, sample: int) -> Singles:
+    """Brightness of every label of a structure in a sample, float32, that of background 0."""
+    objects = np.arange(1, int(volume_file(structure).highest) + 1)
+    drawn = draw_emitters(
+        structure.brightness, key, "structure.brightness", element=objects, sample=sample
+    )
+    return np.concatenate([[0.0], drawn]).astype(np.float32)
+
+
 def _shining_objects(
     structure: LabelsStructure, recipe: Recipe, key: Key, sample: int,
     drawn: dict[str, float], grid: VolumeGrid,
 ) -> Singles:  # fmt: skip
     """Brightness of every voxel: its object's, times smooth variations of mean 1."""
     labels = cut_out(structure, recipe, drawn, grid)
-    objects = np.arange(1, int(volume_file(structure).highest) + 1)
-    brightness = draw_emitters(
-        structure.brightness, key, "structure.brightness", element=objects, sample=sample
-    )
-    values = np.concatenate([[0.0], brightness]).astype(np.float32)[labels]
+    values = object_brightness(structure, key, sample)[labels]
     contrast = _number(recipe, drawn, "structure.contrast")
     if contrast > 0.0:
         field = _field(structure.scale_um, structure, key, sample, grid)
