@@ -23,8 +23,10 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 from simscope.errors import DatasetError, did_you_mean
+from simscope.kernels import deflate
 
 Packed = bytes | memoryview
 
@@ -121,36 +123,34 @@ def write_chunks(
         write(tuple(corner), chunk)
 
 
-def shuffled(chunks: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Bytes of each chunk, all first bytes first; shape ``(chunks, itemsize, items)``.
+def _deflated(chunks: npt.NDArray[Any]) -> list[Packed]:
+    """Each chunk shuffled and deflated, the same bytes on every machine."""
+    width = chunks.dtype.itemsize
+    count, nbytes = len(chunks), chunks.shape[1] * width
+    words = np.empty(count * deflate.most_words(nbytes, width), np.uint64)
+    starts, sizes = np.empty((2, count), np.int64)
+    deflate.pack_chunks(chunks.view(np.uint8), width, words, starts, sizes)
+    streams = memoryview(words.view(np.uint8))  # type: ignore[arg-type]
+    stops = starts + sizes
+    return [streams[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
 
-    ``chunks`` has one chunk per row of its first axis. This is HDF5's shuffle filter.
-    """
-    flat = np.ascontiguousarray(chunks).reshape(len(chunks), -1)
-    planes = flat.view(np.uint8).reshape(len(chunks), -1, chunks.dtype.itemsize)
-    return np.ascontiguousarray(planes.transpose(0, 2, 1))
+
+def _inflate(packed: Packed, out: npt.NDArray[Any]) -> None:
+    """Undo :func:`_deflated`, with memory for what is due and no more."""
+    inflate = isal_zlib.decompressobj()
+    try:
+        planes = inflate.decompress(packed, out.nbytes + 1)
+    except isal_zlib.error as error:  # type: ignore[misc]
+        raise DatasetError(f"deflate: {error}") from None
+    if len(planes) != out.nbytes or not inflate.eof or inflate.unused_data:
+        raise DatasetError("a chunk does not hold what it should")
+    deflate.unshuffle(np.frombuffer(planes, np.uint8), out.itemsize, out.view(np.uint8))
 
 
 @functools.cache
 def _default() -> Codec:
-    from isal import isal_zlib
-
-    def pack(chunks: npt.NDArray[Any]) -> list[Packed]:
-        return [isal_zlib.compress(planes.data, 1) for planes in shuffled(chunks)]
-
-    def unpack(packed: Packed, out: npt.NDArray[Any]) -> None:
-        inflate = isal_zlib.decompressobj()
-        try:
-            planes = inflate.decompress(packed, out.nbytes + 1)
-        except isal_zlib.error as error:
-            raise DatasetError(f"deflate: {error}") from None
-        if len(planes) != out.nbytes or not inflate.eof or inflate.unused_data:
-            raise DatasetError("a chunk does not hold what it should")
-        byte_planes = np.frombuffer(planes, np.uint8).reshape(out.itemsize, -1)
-        out.view(np.uint8).reshape(-1, out.itemsize)[...] = byte_planes.T
-
     filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    return Codec("default", filters, pack, unpack)
+    return Codec("default", filters, _deflated, _inflate)
 
 
 @functools.cache
