@@ -8,6 +8,7 @@ are values no run stores: the largest count, NaN, and -1.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -59,10 +60,11 @@ def assemble(out: Path, plan: Plan, entries: Sequence[Entry], folder: Path) -> P
             Assembly(file, plan, entries, folder).write()
             file.flush()
         except BaseException:
-            discard_writes(file)
+            with contextlib.suppress(OSError, RuntimeError):
+                discard_writes(file)
+                file.close()
             raise
-        finally:
-            file.close()
+        file.close()
         sync(part)
         with Joined(part, folder) as joined:
             joined.require_shards()
