@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from simscope.acquire import MAX_SAMPLES, Batch, Simulator
 from simscope.dataset.order import Order, Samples, whole_number
@@ -92,8 +91,7 @@ class Stored:
             "recipe": data.recipe_sha256, "data_seed": data.seed, "data_samples": self.count,
         }  # fmt: skip
         per_sample = data.frames_per_sample
-        shards = getattr(data, "shards", ())
-        self.cuts = tuple(sorted({entry.first_frame // per_sample for entry in shards}))
+        self.cuts = tuple(sorted({entry.first_frame // per_sample for entry in data.shards}))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None, "_given": None}
@@ -110,64 +108,18 @@ class Stored:
     ) -> Batch:
         """Samples of any numbers, in that order; they are always on the host."""
         first, last = int(samples[0]), int(samples[-1]) + 1
-        if last - first == len(samples) and np.all(np.diff(samples) == 1):
-            return _run(self.data, first, last, expected)
-        return _picked(self.data, samples, expected)
+        data = self.data
+        if expected or last - first != len(samples) or np.any(np.diff(samples) != 1):
+            return data.pick(samples, expected=expected)
+        emitters, offsets = data.emitters_of(first, last)
+        drawn = data.parameters_of(first, last)
+        return Batch(first, data.images[first:last], emitters, offsets, drawn)
 
     def close(self) -> None:
         """Close the dataset, unless it was given opened."""
         if self._opened is not None and self._given is None:
             self._opened[1].close()
             self._opened = None
-
-
-def _run(data: Dataset, start: int, stop: int, expected: bool) -> Batch:
-    """Samples ``start`` to ``stop``."""
-    per_sample = data.frames_per_sample
-    offsets = np.asarray(
-        data.emitter_offsets[start * per_sample : stop * per_sample + 1], dtype=np.int64
-    )
-    return Batch(
-        start,
-        np.asarray(data.images[start:stop]),
-        data.emitters[offsets[0] : offsets[-1]],
-        offsets - offsets[0],
-        {path: np.asarray(values[start:stop]) for path, values in data.parameters.items()},
-        np.asarray(_clean(data)[start:stop]) if expected else None,
-    )
-
-
-def _picked(data: Dataset, samples: Samples, expected: bool) -> Batch:
-    """Samples of any numbers, in that order."""
-    shape = (len(samples), *data.sample_shape)
-    images = np.empty(shape, np.uint16)
-    clean = np.empty(shape, np.float32) if expected else None
-    for place, sample in enumerate(samples.tolist()):
-        images[place] = data.image(sample)
-        if clean is not None:
-            clean[place] = _clean(data)[sample]
-    emitters, offsets = _rows_of(data, samples)
-    parameters = {path: values[samples] for path, values in data.parameters.items()}
-    first = int(samples[0])
-    return Batch(first, images, emitters, offsets, parameters, clean, picked=samples)
-
-
-def _rows_of(data: Dataset, samples: Samples) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Emitters of samples in their order, and where each of their frames begins."""
-    frames = data.frames_per_sample
-    every = (samples[:, None] * frames + np.arange(frames)).ravel()
-    first = data.emitter_offsets[every]
-    counts = data.emitter_offsets[every + 1] - first
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    rows = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], counts)
-    return data.emitters[rows], offsets
-
-
-def _clean(data: Dataset) -> Any:
-    clean = data.expected_photons
-    if clean is None:
-        raise DatasetError(f"{data.path} holds no noiseless images: generate it with expected=True")
-    return clean
 
 
 def source_of(

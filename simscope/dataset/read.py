@@ -69,6 +69,11 @@ class StoredArray:
         self.ndim = len(shape)
         self.nbytes = dtype.itemsize * int(np.prod(shape, dtype=object))
 
+    @property
+    def per_frame(self) -> bool:
+        """Whether it has an item for every frame, not one for a sample."""
+        return self.path in self._data._by_frame
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -286,6 +291,75 @@ class Dataset:
             self.parameters_of(start, stop),
             self._run(schema.EXPECTED, start, stop) if expected else None,
         )
+
+    def pick(self, samples: npt.ArrayLike, *, expected: bool = False) -> Batch:
+        """Samples of any numbers, in that order; noiseless images only where asked for.
+
+        Raises
+        ------
+        DatasetError
+            If there are no such samples, noiseless images are not stored, or bytes are damaged.
+        """
+        numbers, clean = self._to_pick(samples), self.expected_photons
+        if expected and clean is None:
+            raise DatasetError(
+                f"{self.path} holds no noiseless images: generate it with expected=True"
+            )
+        emitters, offsets = self._rows_of(numbers)
+        return Batch(
+            int(numbers[0]),
+            self.images[numbers],
+            emitters,
+            offsets,
+            self._drawn_for(numbers),
+            clean[numbers] if expected and clean is not None else None,
+            picked=numbers,
+        )
+
+    def _to_pick(self, samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        numbers = np.asarray(samples)
+        if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
+            raise DatasetError("samples to pick are no list of whole numbers: give at least one")
+        wrong = numbers[(numbers < 0) | (numbers >= self._samples)]
+        if wrong.size:
+            last = self._samples - 1
+            raise DatasetError(f"sample {wrong[0]} of {self._samples}: give 0 to {last}")
+        return numbers.astype(np.int64)
+
+    def _rows_of(
+        self, samples: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Emitters of samples one after another, as :meth:`emitters_of`."""
+        pieces = [self._rows_of_one(sample) for sample in samples.tolist()]
+        counts = np.concatenate([np.diff(ends) for _, ends in pieces])
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        table, place = np.empty(offsets[-1], pieces[0][0].dtype), 0
+        for rows, _ in pieces:
+            table[place : place + len(rows)] = rows
+            place += len(rows)
+        return table, offsets
+
+    def _rows_of_one(self, sample: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Emitters of a sample, not to be changed, and where each of its frames begins."""
+        first = sample * self._per_sample
+        number = self._part_of(first)
+        part = self._part(number)
+        if part.frames < self._per_sample:
+            return self.emitters_of(sample, sample + 1)
+        truth, first = self._truth(number), first - part.first
+        ends = truth.offsets[first : first + self._per_sample + 1]
+        return truth.table[ends[0] : ends[-1]], ends
+
+    def _drawn_for(self, samples: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
+        """Everything drawn for samples of any numbers, by recipe path."""
+        files = np.searchsorted(self._firsts, samples * self._per_sample, side="right") - 1
+        found: dict[str, npt.NDArray[np.float64]] = {}
+        for number in np.unique(files).tolist():
+            where = files == number
+            within = samples[where] - self._part(number).first_sample
+            for name, values in self._truth(number).parameters.items():
+                found.setdefault(name, np.empty(len(samples)))[where] = values[within]
+        return found
 
     def emitters_of(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Emitters of samples ``start`` to ``stop`` and where each of their frames begins.
