@@ -1,5 +1,8 @@
 """Label images as samples: what shines, which pixel shows what, and files that are none."""
 
+import itertools
+import re
+
 import numpy as np
 import pytest
 import tifffile
@@ -290,6 +293,56 @@ def test_several_images_in_a_file_are_refused(tmp_path):
     named = {"kind": "labels", "path": str(tmp_path / "two.tif"), "voxel_nm": [100, 100, 100]}
     with pytest.raises(SampleError, match="holds 2 images"):
         Simulator(recipe_of(named), 1)
+
+
+def with_ome(folder, change):
+    """The path of an OME-TIFF of 4 planes whose metadata were changed."""
+    path = ome(folder, np.ones((4, 24, 20), np.uint16), **pitch(300, 100, 100, "nm"))
+    text = tifffile.tiffcomment(path)
+    assert change(text) != text
+    tifffile.tiffcomment(path, change(text).encode())
+    return path
+
+
+def elsewhere(name, uuid="urn:uuid:5", own=None):
+    """A change of metadata that says planes lie in a file of that name."""
+    data = f'<TiffData IFD="0" PlaneCount="4"><UUID FileName="{name}">{uuid}</UUID></TiffData>'
+
+    def change(text):
+        pointed = re.sub("<TiffData.*?/>|<TiffData.*</TiffData>", data, text, flags=re.DOTALL)
+        anonymous = re.sub(' UUID="[^"]*"', "", pointed)
+        return anonymous.replace("<OME ", f'<OME UUID="{own}" ' if own else "<OME ", 1)
+
+    return change
+
+
+def test_no_image_leads_to_another_file(tmp_path):
+    tifffile.imwrite(tmp_path / "secret.tif", cells().astype(np.uint16))
+    (tmp_path / "recipe").mkdir()
+    path = with_ome(tmp_path / "recipe", elsewhere("../secret.tif"))
+    with pytest.raises(SampleError, match="planes in another file"):
+        Simulator(recipe_of({"kind": "labels", "path": path}), 1)
+
+
+def test_an_image_that_was_renamed_is_still_itself(tmp_path):
+    path = with_ome(tmp_path, elsewhere("before.ome.tif", "urn:uuid:5", own="urn:uuid:5"))
+    assert Simulator(recipe_of({"kind": "labels", "path": path} | STILL), 1).labels(0).all()
+
+
+def test_planes_that_are_missing_are_not_taken_for_dark(tmp_path):
+    path = with_ome(tmp_path, lambda text: text.replace('SizeZ="4"', 'SizeZ="9"'))
+    with pytest.raises(SampleError, match="lacks planes"):
+        Simulator(recipe_of({"kind": "labels", "path": path}), 1)
+
+
+def test_metadata_that_blow_up_are_refused(tmp_path):
+    entities = '<!ENTITY a "xxxxxxxxxxxxxxxxxxxx">'
+    for one, next_one in itertools.pairwise("abcdefghij"):
+        entities += f'<!ENTITY {next_one} "{f"&{one};" * 9}">'
+    bomb = f'<?xml version="1.0"?><!DOCTYPE OME [{entities}]><OME>&j;</OME>'
+    path = with_ome(tmp_path, lambda _: bomb)
+    with pytest.raises(SampleError, match="cannot be read"):
+        Simulator(recipe_of({"kind": "labels", "path": path}), 1)
 
 
 @pytest.mark.parametrize(

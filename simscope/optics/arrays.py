@@ -73,7 +73,8 @@ def read_tiff(file: Path, what: str) -> NDArray[Any]:
 
     # damaged files make the reader raise nearly anything
     try:
-        return np.asarray(tifffile.imread(file))
+        # as OME-TIFF it might name other files, which would be read, or taken for dark if missing
+        return np.asarray(tifffile.imread(file, is_ome=False))
     except Exception as error:
         raise OpticsError(
             f"{what} file {str(file)!r} cannot be read as a TIFF ({_one_line(error)}): "

@@ -142,11 +142,12 @@ def _read_tiff(
     # damaged files make the reader raise nearly anything
     try:
         with tifffile.TiffFile(file) as tiff:
+            ome = ElementTree.fromstring(tiff.ome_metadata or "") if tiff.is_ome else None
+            _check_alone(ome, file)  # before the reader follows names of other files
             series = tiff.series
             _check_series(series, file)
             values = np.asarray(series[0].asarray())
-            stated = _ome_voxel_nm(tiff.ome_metadata) if tiff.is_ome else None
-            return _planes(values, series[0].axes, file), stated
+            return _planes(values, series[0].axes, file), _ome_voxel_nm(ome)
     except SampleError:
         raise
     except Exception as error:
@@ -154,10 +155,23 @@ def _read_tiff(
         raise SampleError(f"{file} cannot be read as a TIFF ({reason}): export it again") from error
 
 
+def _check_alone(ome: ElementTree.Element | None, file: Path) -> None:
+    """Return nothing; SampleError if an OME-TIFF has planes in other files."""
+    own = None if ome is None else ome.get("UUID")
+    for node in () if ome is None else ome.iter():
+        name = node.get("FileName")
+        if _tag(node) == "UUID" and name is not None and name != file.name and node.text != own:
+            raise SampleError(
+                f"{file} has planes in another file, {name!r}: export all of them to one file"
+            )
+
+
 def _check_series(series: Any, file: Path) -> None:
-    """Return nothing; SampleError unless a TIFF holds one image that fits the memory."""
+    """Return nothing; SampleError unless a TIFF holds one whole image that fits the memory."""
     if len(series) != 1:
         raise SampleError(f"{file} holds {len(series)} images of their own: export one of them")
+    if any(page is None for page in series[0]):
+        raise SampleError(f"{file} lacks planes that it declares: export it again")
     declared = math.prod(series[0].shape) * series[0].dtype.itemsize
     if declared > MOST_BYTES:
         raise SampleError(
@@ -184,11 +198,10 @@ def _planes(values: npt.NDArray[Any], axes: str, file: Path) -> npt.NDArray[Any]
     return values.squeeze(single)
 
 
-def _ome_voxel_nm(text: str | None) -> tuple[float, float, float] | None:
+def _ome_voxel_nm(ome: ElementTree.Element | None) -> tuple[float, float, float] | None:
     """Pitch (z, y, x) [nm] that OME metadata states for their image, None unless all three."""
-    pixels = next(
-        (node for node in ElementTree.fromstring(text or "").iter() if _is_pixels(node)), None
-    )
+    nodes = () if ome is None else ome.iter()
+    pixels = next((node for node in nodes if _tag(node) == "Pixels"), None)
     if pixels is None:
         return None
     sizes = [_physical_nm(pixels, axis) for axis in "ZYX"]
@@ -198,8 +211,9 @@ def _ome_voxel_nm(text: str | None) -> tuple[float, float, float] | None:
     return z, y, x
 
 
-def _is_pixels(node: ElementTree.Element) -> bool:
-    return node.tag.rpartition("}")[2] == "Pixels"
+def _tag(node: ElementTree.Element) -> str:
+    """Name of an element without its namespace."""
+    return node.tag.rpartition("}")[2]
 
 
 def _physical_nm(pixels: ElementTree.Element, axis: str) -> float | None:
@@ -234,6 +248,10 @@ def _checked_labels(values: npt.NDArray[Any], path: str) -> tuple[npt.NDArray[np
         raise SampleError(
             f"{path} holds {values.dtype} of shape {values.shape}: give labels as whole numbers "
             "(y, x) or (z, y, x)"
+        )
+    if 2 * values.size > MOST_BYTES:
+        raise SampleError(
+            f"{path} holds {values.size:.3g} labels, more than {MOST_BYTES / 2:.3g}: cut it"
         )
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest > MOST_LABELS:
