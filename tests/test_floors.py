@@ -18,6 +18,7 @@ FLOORS = {
     "keys": 0,
     "memory": 0,
     "recipe": 0,
+    "tiff": 0,
     "tables": 0,
     "copies": 0,
     "optics": 1,

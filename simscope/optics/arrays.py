@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simscope import tiff
 from simscope.errors import OpticsError
 
 
@@ -68,18 +69,8 @@ def read_mat(
 
 
 def read_tiff(file: Path, what: str) -> NDArray[Any]:
-    """The image or stack in a TIFF file."""
-    import tifffile
-
-    # damaged files make the reader raise nearly anything
-    try:
-        # as OME-TIFF it might name other files, which would be read, or taken for dark if missing
-        return np.asarray(tifffile.imread(file, is_ome=False))
-    except Exception as error:
-        raise OpticsError(
-            f"{what} file {str(file)!r} cannot be read as a TIFF ({_one_line(error)}): "
-            "export it again"
-        ) from error
+    """The image or stack in a TIFF file, the first if there are several."""
+    return tiff.read_tiff(file, f"{what} file {str(file)!r}", OpticsError).values
 
 
 def _one_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from simscope.errors import SampleError
 from simscope.memory import MOST_BYTES
 from simscope.recipe.volumes import LabelsStructure, VolumeStructure, check_pitch
+from simscope.tiff import read_tiff, tag
 
 UNIT_NM = {"pm": 1e-3, "Å": 0.1, "nm": 1.0, "µm": 1e3, "μm": 1e3, "um": 1e3, "mm": 1e6, "cm": 1e7}
 MANY = {
@@ -137,47 +138,10 @@ def _read_tiff(
 ) -> tuple[npt.NDArray[Any], tuple[float, float, float] | None]:
     if file.suffix.lower() not in (".tif", ".tiff"):
         raise SampleError(f"{file} is neither .npy nor .tif: save the volume as one of them")
-    import tifffile  # slow to import
-
-    # damaged files make the reader raise nearly anything
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            ome = ElementTree.fromstring(tiff.ome_metadata or "") if tiff.is_ome else None
-            _check_alone(ome, file)  # before the reader follows names of other files
-            series = tiff.series
-            _check_series(series, file)
-            values = np.asarray(series[0].asarray())
-            return _planes(values, series[0].axes, file), _ome_voxel_nm(ome)
-    except SampleError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise SampleError(f"{file} cannot be read as a TIFF ({reason}): export it again") from error
-
-
-def _check_alone(ome: ElementTree.Element | None, file: Path) -> None:
-    """Return nothing; SampleError if an OME-TIFF has planes in other files."""
-    own = None if ome is None else ome.get("UUID")
-    for node in () if ome is None else ome.iter():
-        name = node.get("FileName")
-        if _tag(node) == "UUID" and name is not None and name != file.name and node.text != own:
-            raise SampleError(
-                f"{file} has planes in another file, {name!r}: export all of them to one file"
-            )
-
-
-def _check_series(series: Any, file: Path) -> None:
-    """Return nothing; SampleError unless a TIFF holds one whole image that fits the memory."""
-    if len(series) != 1:
-        raise SampleError(f"{file} holds {len(series)} images of their own: export one of them")
-    if any(page is None for page in series[0]):
-        raise SampleError(f"{file} lacks planes that it declares: export it again")
-    declared = math.prod(series[0].shape) * series[0].dtype.itemsize
-    if declared > MOST_BYTES:
-        raise SampleError(
-            f"{file} declares {declared / 1e9:.3g} GB, more than {MOST_BYTES / 1e9:g}: cut it, or "
-            "save it as .npy, which is read in parts"
-        )
+    image = read_tiff(file, str(file), SampleError)
+    if image.images != 1:
+        raise SampleError(f"{file} holds {image.images} images of their own: export one of them")
+    return _planes(image.values, image.axes, file), _ome_voxel_nm(image.ome)
 
 
 def _planes(values: npt.NDArray[Any], axes: str, file: Path) -> npt.NDArray[Any]:
@@ -201,7 +165,7 @@ def _planes(values: npt.NDArray[Any], axes: str, file: Path) -> npt.NDArray[Any]
 def _ome_voxel_nm(ome: ElementTree.Element | None) -> tuple[float, float, float] | None:
     """Pitch (z, y, x) [nm] that OME metadata states for their image, None unless all three."""
     nodes = () if ome is None else ome.iter()
-    pixels = next((node for node in nodes if _tag(node) == "Pixels"), None)
+    pixels = next((node for node in nodes if tag(node) == "Pixels"), None)
     if pixels is None:
         return None
     sizes = [_physical_nm(pixels, axis) for axis in "ZYX"]
@@ -209,11 +173,6 @@ def _ome_voxel_nm(ome: ElementTree.Element | None) -> tuple[float, float, float]
         return None
     z, y, x = (size for size in sizes if size is not None)
     return z, y, x
-
-
-def _tag(node: ElementTree.Element) -> str:
-    """Name of an element without its namespace."""
-    return node.tag.rpartition("}")[2]
 
 
 def _physical_nm(pixels: ElementTree.Element, axis: str) -> float | None:
