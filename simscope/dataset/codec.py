@@ -62,7 +62,7 @@ class Codec:
         return self._pack(flat)
 
     def unpack(self, packed: Packed, out: npt.NDArray[Any]) -> None:
-        """Put the values of a packed chunk in ``out``, one axis, contiguous.
+        """Put the values of a packed chunk in ``out``, contiguous.
 
         Raises
         ------
@@ -144,7 +144,8 @@ def _inflate(packed: Packed, out: npt.NDArray[Any]) -> None:
         raise DatasetError(f"deflate: {error}") from None
     if len(planes) != out.nbytes or not inflate.eof or inflate.unused_data:
         raise DatasetError("a chunk does not hold what it should")
-    deflate.unshuffle(np.frombuffer(planes, np.uint8), out.itemsize, out.view(np.uint8))
+    items = out.reshape(-1).view(np.uint8)
+    deflate.unshuffle(np.frombuffer(planes, np.uint8), out.itemsize, items)
 
 
 @functools.cache
@@ -161,7 +162,7 @@ def _none() -> Codec:
     def unpack(packed: Packed, out: npt.NDArray[Any]) -> None:
         if len(packed) != out.nbytes:
             raise DatasetError(f"a chunk has {len(packed)} bytes, not {out.nbytes}")
-        out.view(np.uint8)[...] = np.frombuffer(packed, np.uint8)
+        out.reshape(-1)[...] = np.frombuffer(packed, out.dtype)
 
     return Codec("none", {}, pack, unpack)
 

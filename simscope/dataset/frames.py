@@ -7,7 +7,6 @@ another way than simscope's are read as h5py reads them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +16,6 @@ import numpy.typing as npt
 
 from simscope.dataset import codec
 from simscope.errors import DatasetError
-
-SPARE_BYTES = 1024
-"""A packed chunk is at most an eighth and this larger than what it holds, whoever packed it."""
 
 
 class Frames:
@@ -44,12 +40,11 @@ class Frames:
             and chunks[cut + 1 :] == shape[cut + 1 :]
             and 0 not in shape
         )
+        self._whole = False
         if self._direct:
+            self._whole = self._lead and shape[cut] == chunks[cut]
             self._rows, self._step = shape[cut], chunks[cut]
             self._inner = shape[cut + 1 :]
-            self._items = math.prod(chunks)
-            nbytes = self._items * self.dtype.itemsize
-            self._room = nbytes + nbytes // 8 + SPARE_BYTES
             self._zeros = (0,) * len(self._inner)
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
@@ -66,12 +61,23 @@ class Frames:
             return self._window(0, start, stop)
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
         for index in range(start, stop):
-            self._fill(index, 0, self._rows, out[index - start])
+            if self._whole:
+                self._unpack((index, 0, *self._zeros), out[index - start])
+            else:
+                self._fill(index, 0, self._rows, out[index - start])
         return out
 
     def one(self, index: int) -> npt.NDArray[Any]:
         """Values of one index of the first axis; raises as :meth:`read` does."""
-        return self._window(index, 0, self._rows) if self._direct else self._slice(index)
+        if not self._direct:
+            return self._slice(index)
+        if not self._lead:
+            return self._window(0, index, index + 1)[0]
+        if not self._whole:
+            return self._window(index, 0, self._rows)
+        out = np.empty(self.shape[1:], self.dtype)
+        self._unpack((index, 0, *self._zeros), out)
+        return out
 
     def window(self, index: int, first: int, last: int) -> npt.NDArray[Any]:
         """Values of ``[index, first:last]``: frames of a movie; raises as :meth:`read` does."""
@@ -87,12 +93,13 @@ class Frames:
     def _fill(self, index: int, first: int, last: int, out: npt.NDArray[Any]) -> None:
         """Put rows of the axis that is cut into chunks in ``out``."""
         for begin, a, b in self._chunks(first, last):
+            corner = (index, begin, *self._zeros) if self._lead else (begin,)
             to = out[a - first : b - first]
             if b - a == self._step:
-                self._unpack(index, begin, to)
+                self._unpack(corner, to)
             else:
                 whole = np.empty((self._step, *self._inner), self.dtype)
-                self._unpack(index, begin, whole)
+                self._unpack(corner, whole)
                 to[...] = whole[a - begin : b - begin]
 
     def _chunks(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
@@ -100,24 +107,18 @@ class Frames:
         for begin in range(first // self._step * self._step, last, self._step):
             yield begin, max(begin, first), min(begin + self._step, last)
 
-    def _unpack(self, index: int, begin: int, out: npt.NDArray[Any]) -> None:
-        """Put a chunk's values in ``out``, contiguous."""
-        corner = (index, begin, *self._zeros) if self._lead else (begin,)
-        buffer = np.empty(self._room, np.uint8)
+    def _unpack(self, corner: tuple[int, ...], out: npt.NDArray[Any]) -> None:
+        """Put the values of the chunk at a corner in ``out``, contiguous."""
         try:
-            mask, packed = self.dataset.id.read_direct_chunk(corner, out=buffer)
+            mask, packed = self.dataset.id.read_direct_chunk(corner)
+            if mask == 0:
+                self.codec.unpack(packed, out)  # type: ignore[union-attr]
+                return
         except (OSError, RuntimeError, ValueError) as error:
             raise self._damaged(corner, error) from None
-        if mask:
-            whole = tuple(slice(a, a + n) for a, n in zip(corner, self.dataset.chunks, strict=True))
-            found = self._slice(whole)
-            out.reshape(self.dataset.chunks)[tuple(map(slice, found.shape))] = found
-            return
-        assert self.codec is not None
-        try:
-            self.codec.unpack(packed, out.reshape(-1))
-        except DatasetError as error:
-            raise self._damaged(corner, error) from None
+        whole = tuple(slice(a, a + n) for a, n in zip(corner, self.dataset.chunks, strict=True))
+        found = self._slice(whole)  # stored without some of its filters: HDF5 knows how
+        out.reshape(self.dataset.chunks)[tuple(map(slice, found.shape))] = found
 
     def _slice(self, index: Any) -> npt.NDArray[Any]:
         try:
