@@ -13,9 +13,22 @@ from simscope.cli import optics
 from simscope.cli import datasets
 
 # isort: split
+from simscope.cli import checking
+
+# isort: split
 from simscope.cli import handover
 
 # isort: split
 from simscope.cli import learning
 
-__all__ = ["app", "datasets", "handover", "learning", "load", "main", "optics", "recipes"]
+__all__ = [
+    "app",
+    "checking",
+    "datasets",
+    "handover",
+    "learning",
+    "load",
+    "main",
+    "optics",
+    "recipes",
+]

@@ -1,5 +1,8 @@
 """Datasets on disk: HDF5 files with images, exact truth, drawn parameters and the recipe."""
 
+from simscope.dataset.describing import Description, Unfinished, describe
+from simscope.dataset.describing import tree as array_tree
+from simscope.dataset.differences import Delta, difference
 from simscope.dataset.export import export_dataset
 from simscope.dataset.forecasting import Forecast, forecast, forecast_rows, readable_bytes
 from simscope.dataset.generation import generate
@@ -12,12 +15,20 @@ from simscope.dataset.tables import (
     read_truth,
     write_localizations,
 )
+from simscope.dataset.verifying import Verdict, verify
 
 __all__ = [
     "Batches",
     "Dataset",
+    "Delta",
+    "Description",
     "Forecast",
+    "Unfinished",
+    "Verdict",
+    "array_tree",
     "batches",
+    "describe",
+    "difference",
     "export_dataset",
     "forecast",
     "forecast_rows",
@@ -28,5 +39,6 @@ __all__ = [
     "read_localizations",
     "read_truth",
     "readable_bytes",
+    "verify",
     "write_localizations",
 ]

@@ -77,7 +77,8 @@ class Difference:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"index": list(self.index)}
+        values = {"index": list(self.index), "was": _finite(self.was), "now": _finite(self.now)}
+        return asdict(self) | values
 
     def text(self, was: str, now: str) -> str:
         """One line, where ``was`` and ``now`` are the names of the two versions."""
@@ -126,8 +127,8 @@ class Comparison:
 
     @property
     def arrays(self) -> list[str]:
-        """Names of the arrays compared."""
-        return [*self._tallies, *(name for name in self._unlike if name not in self._tallies)]
+        """Names of the arrays of which some values were compared."""
+        return [name for name, tally in self._tallies.items() if tally.compared]
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -135,7 +136,7 @@ class Comparison:
         told = [
             Difference(
                 name, tally.values, tally.compared, tally.samples,
-                largest=None if math.isnan(tally.largest) else tally.largest, **tally.first,
+                largest=tally.largest if math.isfinite(tally.largest) else None, **tally.first,
             )
             for name, tally in self._tallies.items()
             if tally.values and name not in self._unlike
@@ -166,7 +167,7 @@ class Comparison:
         differ = _bits(left) != _bits(right)
         if differ.any():
             _add(tally, left, right, differ, Places() if places is None else places)
-        return np.asarray(differ.reshape(len(differ), -1).any(axis=1)) if differ.ndim else differ
+        return _any_within(differ)
 
     def take_emitters(
         self,
@@ -208,6 +209,16 @@ class Comparison:
                 self.unlike(f"{group}/{name}", _there(name in was), _there(name in now))
 
 
+def _finite(value: Any) -> Any:
+    """The value, as text where JSON knows no such number."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _any_within(differ: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which items of the first axis have a value that differs."""
+    return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))
+
+
 def _there(found: bool) -> str:
     return "the array" if found else "no such array"
 
@@ -234,7 +245,7 @@ def _add(
     tally.values += int(np.count_nonzero(differ))
     tally.largest = float(np.maximum(tally.largest, apart.max()))  # NaN stays
     if places.sample is not None:
-        items = np.unique(places.sample[differ.reshape(len(differ), -1).any(axis=1)])
+        items = np.unique(places.sample[_any_within(differ)])
         tally.samples += int(np.count_nonzero(items > tally.last_sample))
         tally.last_sample = max(tally.last_sample, int(items[-1]))
     if not tally.first:

@@ -187,7 +187,7 @@ class Dataset:
         self._by_frame = {schema.IMAGES, schema.EXPECTED}
         for name in first.names(schema.TARGETS):
             path_of = f"{schema.TARGETS}/{name}"
-            if first.file[path_of].attrs.get("per") == "frame":
+            if first.attribute(path_of, "per") == "frame":
                 self._by_frame.add(path_of)
         self.images = self._stored(schema.IMAGES)
         """All images [ADU], read on indexing: uint16 ``(samples, [t | z], y, x)``."""
@@ -305,13 +305,15 @@ class Dataset:
             raise DatasetError(
                 f"{self.path} holds no noiseless images: generate it with expected=True"
             )
-        emitters, offsets = self._rows_of(numbers)
+        files = np.searchsorted(self._firsts, numbers * self._per_sample, side="right") - 1
+        truths = {number: self._truth(number) for number in dict.fromkeys(files.tolist())}
+        emitters, offsets = self._rows_of(numbers, files, truths)
         return Batch(
             int(numbers[0]),
             self.images[numbers],
             emitters,
             offsets,
-            self._drawn_for(numbers),
+            self._drawn_for(numbers, files, truths),
             clean[numbers] if expected and clean is not None else None,
             picked=numbers,
         )
@@ -327,10 +329,18 @@ class Dataset:
         return numbers.astype(np.int64)
 
     def _rows_of(
-        self, samples: npt.NDArray[np.int64]
+        self, samples: npt.NDArray[np.int64], files: npt.NDArray[np.int64], truths: dict[int, Truth]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """Emitters of samples one after another, as :meth:`emitters_of`."""
-        pieces = [self._rows_of_one(sample) for sample in samples.tolist()]
+        """Emitters of samples, which begin in these files, one after another."""
+        pieces = []
+        for sample, number in zip(samples.tolist(), files.tolist(), strict=True):
+            part = self._part(number)
+            if part.frames < self._per_sample:
+                pieces.append(self.emitters_of(sample, sample + 1))
+                continue
+            truth, first = truths[number], sample * self._per_sample - part.first
+            ends = truth.offsets[first : first + self._per_sample + 1]
+            pieces.append((truth.table[ends[0] : ends[-1]], ends))
         counts = np.concatenate([np.diff(ends) for _, ends in pieces])
         offsets = np.concatenate([[0], np.cumsum(counts)])
         table, place = np.empty(offsets[-1], pieces[0][0].dtype), 0
@@ -339,25 +349,15 @@ class Dataset:
             place += len(rows)
         return table, offsets
 
-    def _rows_of_one(self, sample: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """Emitters of a sample, not to be changed, and where each of its frames begins."""
-        first = sample * self._per_sample
-        number = self._part_of(first)
-        part = self._part(number)
-        if part.frames < self._per_sample:
-            return self.emitters_of(sample, sample + 1)
-        truth, first = self._truth(number), first - part.first
-        ends = truth.offsets[first : first + self._per_sample + 1]
-        return truth.table[ends[0] : ends[-1]], ends
-
-    def _drawn_for(self, samples: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Everything drawn for samples of any numbers, by recipe path."""
-        files = np.searchsorted(self._firsts, samples * self._per_sample, side="right") - 1
+    def _drawn_for(
+        self, samples: npt.NDArray[np.int64], files: npt.NDArray[np.int64], truths: dict[int, Truth]
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Everything drawn for samples, which begin in these files, by recipe path."""
         found: dict[str, npt.NDArray[np.float64]] = {}
-        for number in np.unique(files).tolist():
+        for number, truth in truths.items():
             where = files == number
             within = samples[where] - self._part(number).first_sample
-            for name, values in self._truth(number).parameters.items():
+            for name, values in truth.parameters.items():
                 found.setdefault(name, np.empty(len(samples)))[where] = values[within]
         return found
 
@@ -500,7 +500,7 @@ class Dataset:
         """Unit of each drawn parameter, by recipe path."""
         part = self._part(0)
         return {
-            name: str(part.file[f"{schema.PARAMETERS}/{name}"].attrs["unit"])
+            name: part.attribute(f"{schema.PARAMETERS}/{name}", "unit")
             for name in part.names(schema.PARAMETERS)
         }
 

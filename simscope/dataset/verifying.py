@@ -138,17 +138,17 @@ def verify(
     RecipeError, OpticsError, SampleError, CameraError
         If its recipe describes no possible experiment.
     """
-    with open_dataset(path) as data:
+    with open_dataset(path) as data, open_whole(data.path) as face:
         recipe = recipe_with_files(data, files, allow_files=allow_files)
         chosen = spread(len(data), samples)
         per_sample = data.frames_per_sample
         total = chosen.size * per_sample + checksums * len(data) * per_sample
         count = Counter(total, progress)
-        damage = tuple(damaged(data, count)) if checksums else ()
+        damage = tuple(damaged(face, count)) if checksums else ()
         found = Comparison()
         if not damage:
             sim = Simulator(recipe, data.seed, threads=threads)
-            Regeneration(data, sim, found, count).run(chosen)
+            Regeneration(data, face, sim, found, count).run(chosen)
         return Verdict(
             str(data.path), len(data), 0 if damage else chosen.size, max(len(data.shards), 1),
             tuple(found.arrays), damage, found.differences,
@@ -185,33 +185,33 @@ class Counter:
 
 
 @contextmanager
-def opened(data: Dataset, number: int) -> Iterator[Part]:
-    """One file of a dataset, opened for this purpose alone."""
-    face = open_whole(data.path)
-    part = face.shard(number) if isinstance(face, Joined) else face
-    try:
+def opened(face: Part | Joined, number: int) -> Iterator[Part]:
+    """One of the files with frames of a dataset."""
+    if isinstance(face, Part):
+        yield face
+        return
+    with face.shard(number) as part:
         yield part
-    finally:
-        part.close()
-        face.close()
 
 
-def damaged(data: Dataset, count: Counter) -> Iterator[str]:
+def damaged(face: Part | Joined, count: Counter) -> Iterator[str]:
     """What does not have the checksum noted of it, in words, file by file."""
-    for entry in data.shards:
-        assert data.folder is not None
-        file = data.folder / entry.file
-        with file.open("rb") as opened_file:
-            digest = hashlib.file_digest(opened_file, "sha256").hexdigest()
+    if isinstance(face, Part):
+        yield from unlike_noted(face)
+        count.add(face.frames)
+        return
+    yield from unlike_noted(face)
+    for number, entry in enumerate(face.entries):
+        with (face.folder / entry.file).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != entry.file_sha256:
             yield f"{entry.file} has the SHA-256 {digest}, {entry.file_sha256} is noted"
-    for number in range(max(len(data.shards), 1)):
-        with opened(data, number) as part:
-            yield from unlike_noted(part)
-            count.add(part.frames)
-    if data.shards:
-        with open_whole(data.path) as face:
-            yield from unlike_noted(face)
+        try:
+            with face.shard(number) as part:
+                yield from unlike_noted(part)
+        except DatasetError as error:
+            yield str(error)
+        count.add(entry.frames)
 
 
 def unlike_noted(file: OpenFile) -> Iterator[str]:
@@ -268,8 +268,11 @@ def blocks(array: Frames) -> Iterator[npt.NDArray[Any]]:
 class Regeneration:
     """Samples of a dataset made once more, and compared with what is stored."""
 
-    def __init__(self, data: Dataset, sim: Simulator, found: Comparison, count: Counter) -> None:
-        self._data, self._sim, self._found, self._count = data, sim, found, count
+    def __init__(
+        self, data: Dataset, face: Part | Joined, sim: Simulator, found: Comparison, count: Counter
+    ) -> None:
+        self._data, self._face, self._sim = data, face, sim
+        self._found, self._count = found, count
         self._targets = parse_targets(data.target_settings.values())
         self._layout = Layout.of(
             sim, samples=len(data), expected=data.expected_photons is not None,
@@ -286,7 +289,7 @@ class Regeneration:
             entry = self._data.shards[number] if self._data.shards else None
             if entry is not None and not self._touched(entry.first_frame, entry.frames, chosen):
                 continue
-            with opened(self._data, number) as part:
+            with opened(self._face, number) as part:
                 self._compare_axes(part)
                 self._compare_part(part, chosen)
 
@@ -310,9 +313,8 @@ class Regeneration:
         """Camera maps, which the joining file holds for all shards."""
         scmos = self._sim.resolved.camera.kind == "scmos"
         made = {name: getattr(self._sim.maps, name) for name in schema.CAMERA_MAPS if scmos}
-        with open_whole(self._data.path) as face:
-            names = face.names(schema.CAMERA)
-            stored = {name: face.read(f"{schema.CAMERA}/{name}") for name in names}
+        names = self._face.names(schema.CAMERA)
+        stored = {name: self._face.read(f"{schema.CAMERA}/{name}") for name in names}
         self._found.take_named(schema.CAMERA, stored, made)
 
     def _compare_axes(self, part: Part) -> None:
@@ -340,13 +342,12 @@ class Regeneration:
                 self._count.add(len(chunk.emitter_offsets) - 1)
 
     def _chunks(self, part: Part, start: int, stop: int) -> Iterator[Chunk]:
-        expected = self._layout.expected
+        expected, arrays = self._layout.expected, self._layout.frame_arrays
+        room = BLOCK_BYTES * arrays[0].item_bytes // sum(array.item_bytes for array in arrays)
         if part.frames == part.samples * part.frames_per_sample:
-            return self._sim.chunks(start, stop, max_bytes=BLOCK_BYTES, expected=expected)
-        last = part.first_frame + part.frames
-        return self._sim.frames(
-            start, part.first_frame, last, max_bytes=BLOCK_BYTES, expected=expected
-        )
+            return self._sim.chunks(start, stop, max_bytes=room, expected=expected)
+        first, last = part.first_frame, part.first_frame + part.frames
+        return self._sim.frames(start, first, last, max_bytes=room, expected=expected)
 
     def _places(self, chunk: Chunk) -> Places:
         per_sample = self._data.frames_per_sample
