@@ -81,10 +81,12 @@ class Job:
                 f"a worker sees another run ({'; '.join(different[:5])}): give it the same "
                 "simscope and the same files"
             )
-        if folder.written_run() is None:
+        written = folder.written_run()
+        if written is None:
             raise DatasetError(
                 f"a worker finds no {folder.run_file}: put the dataset where all workers see it"
             )
+        folder.require_same(written)
         return sim, folder
 
 
