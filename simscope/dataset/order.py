@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simscope.dataset.read import MOST_TABLES
 from simscope.errors import DatasetError
 from simscope.keys import Key
 
 BLOCK_SAMPLES = 1 << 16
-WINDOW_BLOCKS = 4
+WINDOW_BLOCKS = MOST_TABLES  # whose truth a dataset keeps, so that each is read once an epoch
 
 Samples = npt.NDArray[np.int64]
 
