@@ -128,7 +128,7 @@ def test_nothing_is_no_path():
 PLAIN_READER = """
 import sys, json, hashlib, h5py, numpy as np
 with h5py.File(sys.argv[1]) as f:
-    assert f.attrs["format"] == "simscope-dataset" and f.attrs["format_version"] == 2
+    assert f.attrs["format"] == b"simscope-dataset" and f.attrs["format_version"] == 2
     recipe = json.loads(f.attrs["recipe_json"])
     sample = int(f.attrs["samples"]) - 1
     per_sample = int(f.attrs["frames_per_sample"])
@@ -231,8 +231,8 @@ def test_recipe_hash_covers_the_stored_recipe(world):
     recipe, path = world
     with h5py.File(path) as file:
         text = file.attrs["recipe_json"]
-        assert file.attrs["recipe_sha256"] == hashlib.sha256(text.encode()).hexdigest()
-        assert ss.Recipe.from_yaml(file.attrs["recipe_yaml"]) == recipe
+        assert file.attrs["recipe_sha256"].decode() == hashlib.sha256(text).hexdigest()
+        assert ss.Recipe.from_yaml(file.attrs["recipe_yaml"].decode()) == recipe
 
 
 def test_a_very_long_recipe_fits_in_the_file(tmp_path):
@@ -272,7 +272,7 @@ def test_movie_axis_holds_the_start_of_each_exposure(tmp_path):
     ss.generate(movie(frames=3), 1, 7, tmp_path / "movie.h5")
     with h5py.File(tmp_path / "movie.h5") as file:
         assert file["images"].dims[1][0][()].tolist() == [0.0, 12.0, 24.0]
-        assert file["axes/t"].attrs["unit"] == "ms"
+        assert file["axes/t"].attrs["unit"] == b"ms"
 
 
 def test_progress_ends_at_the_total(tmp_path, monkeypatch):

@@ -321,7 +321,8 @@ def spoil_marker(file):
 
 
 def spoil_recipe(file):
-    file.attrs["recipe_json"] = file.attrs["recipe_json"].replace("small", "smell")
+    text = file.attrs["recipe_json"].replace(b"small", b"smell")
+    file.attrs["recipe_json"] = np.bytes_(text)
 
 
 def spoil_attribute(file):

@@ -135,7 +135,7 @@ def test_targets_are_stored_with_axes_units_and_settings(train):
         with pytest.raises(DatasetError, match="did you mean 'density'"):
             data.target("densty")
         stored = file["targets/density"]
-        assert stored.attrs["per"] == "frame"
+        assert stored.attrs["per"] == b"frame"
         assert [dim.label for dim in stored.dims][:2] == ["sample", "t"]
         assert len(stored.dims[2][0]) == stored.shape[2]
 
@@ -161,7 +161,7 @@ def test_columns_of_any_length_come_back_with_their_sum(tmp_path, monkeypatch, r
             column.write(min(first + step, rows) - 3)
         assert column.finish() == hashlib.sha256(values.tobytes()).hexdigest()
         assert np.array_equal(file["a/b"][()], values)
-        assert file["a/b"].attrs["unit"] == "nm"
+        assert file["a/b"].attrs["unit"] == b"nm"
 
 
 def test_recipes_beyond_the_size_of_an_hdf5_header_come_back_whole(tmp_path):

@@ -20,10 +20,10 @@ import numpy as np
 
 from simscope.acquire import ORIENTED_DTYPE
 from simscope.dataset import codec, schema
-from simscope.dataset.columns import ColumnWriter, describe, sha256_of, write_whole
+from simscope.dataset.columns import ColumnWriter, describe, set_text, sha256_of, write_whole
 from simscope.dataset.folder import unique_part
 from simscope.dataset.manifest import Joined, require_noted, write_manifest
-from simscope.dataset.parts import Part
+from simscope.dataset.parts import Part, root_attributes
 from simscope.dataset.plan import Entry, Piece, Plan
 from simscope.dataset.schema import FrameArray
 from simscope.dataset.write import (
@@ -147,7 +147,7 @@ class Assembly:
         dataset = joined.create(self._file)
         describe(dataset, array.unit, array.description)
         if not own_image(array):
-            dataset.attrs["per"] = "frame" if array.per_frame else "sample"
+            set_text(dataset, "per", "frame" if array.per_frame else "sample")
         label_axes(self._file, dataset, array, layout)
 
     def _join_rows(self, column: schema.Column) -> None:
@@ -183,7 +183,7 @@ class Assembly:
         )  # fmt: skip
         offsets.append(np.zeros(1, np.int64))
         rows, report = 0, ""
-        attrs = dict(self._file.attrs)
+        attrs = root_attributes(self._file)
         for number, entry in enumerate(self._entries):
             with Part(self._folder / entry.file) as part:
                 require_noted(part, number, entry, attrs, self._file.filename)
@@ -208,7 +208,7 @@ class Assembly:
         attrs["rows"] = sum(entry.rows for entry in entries)
         attrs["saturated_pixels"] = sum(entry.saturated_pixels for entry in entries)
         told = dict.fromkeys(line for entry in entries for line in entry.warnings)
-        attrs["warnings"] = json.dumps(list(told))
-        attrs["report"] = report
-        attrs["arrays_sha256"] = json.dumps(self._sums, sort_keys=True)
+        set_text(self._file, "warnings", json.dumps(list(told)))
+        set_text(self._file, "report", report)
+        set_text(self._file, "arrays_sha256", json.dumps(self._sums, sort_keys=True))
         attrs["complete"] = True

@@ -16,10 +16,21 @@ import numpy.typing as npt
 from simscope.dataset import codec, schema
 
 
+def set_text(item: h5py.File | h5py.Dataset, name: str, text: str) -> None:
+    """Attach a text of fixed length, UTF-8.
+
+    Such a text lies in a header that has a checksum; one of variable length lies in a heap that has
+    none, and HDF5 may search a damaged one for ever.
+    """
+    written = text.encode()
+    kind = h5py.string_dtype("utf-8", max(1, len(written)))
+    item.attrs.create(name, np.bytes_(written), dtype=kind)
+
+
 def describe(dataset: h5py.Dataset, unit: str, description: str) -> None:
     """Attach unit and meaning to a dataset."""
-    dataset.attrs["unit"] = unit
-    dataset.attrs["description"] = description
+    set_text(dataset, "unit", unit)
+    set_text(dataset, "description", description)
 
 
 def little_endian(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

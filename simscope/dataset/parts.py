@@ -80,12 +80,8 @@ class OpenFile:
 
     def _check(self) -> None:
         """Raise what is wrong with the file; every dataset's file begins alike."""
-        self.attrs = {name: self._attribute(name) for name in self.file.attrs}
+        self.attrs = root_attributes(self.file)
         check_header(self.path, self.attrs)
-
-    def _attribute(self, name: str) -> Any:
-        value = self.file.attrs[name]
-        return value.item() if isinstance(value, np.generic) else value
 
     def __enter__(self) -> OpenFile:
         return self
@@ -147,12 +143,38 @@ class OpenFile:
         return [column.name for column in columns]
 
     def names(self, group: str) -> list[str]:
-        """Names of the members of a group of the root; none where there is no such group."""
-        if group not in self.file:
-            return []
-        if not isinstance(self.file.get(group, getlink=True), h5py.HardLink):
-            raise DatasetError(f"{self.path}: group /{group} points elsewhere: not followed")
-        return list(self.file[group])
+        """Names of the members of a group of the root; none where there is no such group.
+
+        Raises
+        ------
+        DatasetError
+            If it lies elsewhere or is damaged.
+        """
+        try:
+            if group not in self.file:
+                return []
+            if isinstance(self.file.get(group, getlink=True), h5py.HardLink):
+                return list(self.file[group])
+        except _HDF5_ERRORS as error:
+            raise self._damaged(group, error) from None
+        raise DatasetError(f"{self.path}: group /{group} points elsewhere: not followed")
+
+    def attribute(self, name: str, attribute: str) -> str:
+        """An attribute of an array, as text; DatasetError if it is damaged or missing."""
+        dataset = self.array(name).dataset
+        try:
+            value = plain_attribute(dataset, attribute)
+        except _HDF5_ERRORS as error:
+            raise self._damaged(name, error) from None
+        if not isinstance(value, str):
+            raise DatasetError(
+                f"{self.path} is damaged: attribute {attribute} of /{name} is no text"
+            )
+        return value
+
+    def _damaged(self, name: str, error: Exception) -> DatasetError:
+        cause = " ".join(str(error).split())
+        return DatasetError(f"{self.path} is damaged at /{name}: {cause}: generate it again")
 
     def array(self, name: str) -> Frames:
         """An array of the file to be read along its first axis, once it proves to be there.
@@ -168,8 +190,7 @@ class OpenFile:
                 self._require_stored(name, self.file[name])
                 self._frames[name] = Frames(self.file[name])
             except _HDF5_ERRORS as error:
-                cause = " ".join(str(error).split())
-                raise DatasetError(f"{self.path} is damaged at /{name}: {cause}") from None
+                raise self._damaged(name, error) from None
         return self._frames[name]
 
     def read(self, name: str) -> npt.NDArray[Any]:
@@ -355,12 +376,38 @@ def open_file(path: Path) -> h5py.File:
         raise DatasetError(f"{path} is truncated or damaged ({cause}): generate it again") from None
 
 
+def plain_attribute(item: h5py.File | h5py.Dataset, name: str) -> Any:
+    """A number, truth value or text of fixed length; None where there is none or it is no such.
+
+    Of texts of variable length not even a byte is read: HDF5 may search for it for ever.
+    """
+    key = name.encode()
+    if not h5py.h5a.exists(item.id, key):
+        return None
+    attribute = h5py.h5a.open(item.id, key)
+    kind = attribute.get_type()
+    plain = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
+    fixed = kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str()
+    if attribute.shape != () or not (fixed or kind.get_class() in plain):
+        return None
+    value = np.zeros((), attribute.dtype)
+    attribute.read(value)
+    return value.item().decode("utf8") if fixed else value.item()
+
+
+def root_attributes(file: h5py.File) -> dict[str, Any]:
+    """What the format knows of the root's attributes: whole numbers, numbers, texts, truth."""
+    names = ("format", "format_version", "complete", "pixel_nm", "shard", *COUNTS, *TEXTS)
+    found = {name: plain_attribute(file, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def check_header(path: Path, attrs: dict[str, Any]) -> None:
     """Return nothing; DatasetError unless the root's attributes are those of a complete file."""
-    if not isinstance(attrs.get("format"), str) or attrs["format"] != schema.FORMAT_NAME:
-        raise DatasetError(f"{path} is HDF5 but no simscope dataset: give a file simscope wrote")
     version = attrs.get("format_version")
-    if isinstance(version, np.ndarray) or version != schema.FORMAT_VERSION:
+    if attrs.get("format") != schema.FORMAT_NAME and version != 1:  # which had other texts
+        raise DatasetError(f"{path} is HDF5 but no simscope dataset: give a file simscope wrote")
+    if version != schema.FORMAT_VERSION:
         raise DatasetError(
             f"{path} has format version {version}, this simscope reads {schema.FORMAT_VERSION}: "
             "use the simscope that wrote it or generate it again"

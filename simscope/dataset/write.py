@@ -29,6 +29,7 @@ from simscope.dataset.columns import (
     ColumnWriter,
     describe,
     little_endian,
+    set_text,
     sha256_of,
     write_whole,
 )
@@ -103,7 +104,7 @@ class FrameWriter:
         )  # fmt: skip
         describe(dataset, array.unit, array.description)
         if not own_image(array):
-            dataset.attrs["per"] = "frame" if array.per_frame else "sample"
+            set_text(dataset, "per", "frame" if array.per_frame else "sample")
         label_axes(file, dataset, array, layout)
         return dataset
 
@@ -305,9 +306,9 @@ class DatasetWriter:
         attrs = self._file.attrs
         attrs["rows"] = self._rows
         attrs["saturated_pixels"] = self._saturated
-        attrs["warnings"] = json.dumps(self._noted[0])
-        attrs["report"] = json.dumps(self._noted[1], default=str)
-        attrs["arrays_sha256"] = json.dumps(self._sums, sort_keys=True)
+        set_text(self._file, "warnings", json.dumps(self._noted[0]))
+        set_text(self._file, "report", json.dumps(self._noted[1], default=str))
+        set_text(self._file, "arrays_sha256", json.dumps(self._sums, sort_keys=True))
         self._file.flush()
         attrs["complete"] = True
         self._file.close()
@@ -390,12 +391,12 @@ def first_frame(layout: Layout, piece: Piece) -> int:
 def write_attributes(file: h5py.File, plan: Plan, piece: Piece | None = None) -> None:
     """Root attributes of the file of a piece, or of the file that joins all pieces of a run."""
     layout, attrs = plan.layout, file.attrs
-    attrs["format"] = schema.FORMAT_NAME
+    set_text(file, "format", schema.FORMAT_NAME)
     attrs["format_version"] = schema.FORMAT_VERSION
     attrs["complete"] = False
-    attrs["recipe_yaml"] = layout.recipe.to_yaml()
-    attrs["recipe_json"] = layout.recipe.to_json()
-    attrs["recipe_sha256"] = layout.recipe.sha256
+    set_text(file, "recipe_yaml", layout.recipe.to_yaml())
+    set_text(file, "recipe_json", layout.recipe.to_json())
+    set_text(file, "recipe_sha256", layout.recipe.sha256)
     attrs["schema_version"] = layout.recipe.schema_version
     attrs["seed"] = layout.seed
     attrs["shards"] = len(plan)
@@ -406,12 +407,12 @@ def write_attributes(file: h5py.File, plan: Plan, piece: Piece | None = None) ->
     attrs["samples"] = layout.samples if piece is None else piece.samples
     attrs["frames"] = layout.frames if piece is None else piece.frames
     attrs["frames_per_sample"] = layout.frames_per_sample
-    attrs["sample_axes"] = layout.sample_axes
+    set_text(file, "sample_axes", layout.sample_axes)
     attrs["pixel_nm"] = layout.recipe.pixel_nm
-    attrs["codec"] = layout.codec
-    attrs["targets"] = json.dumps(layout.target_settings, sort_keys=True)
-    attrs["inputs"] = json.dumps(layout.inputs, sort_keys=True)
-    attrs["software"] = schema.software_versions()
+    set_text(file, "codec", layout.codec)
+    set_text(file, "targets", json.dumps(layout.target_settings, sort_keys=True))
+    set_text(file, "inputs", json.dumps(layout.inputs, sort_keys=True))
+    set_text(file, "software", schema.software_versions())
 
 
 def create_axes(file: h5py.File, layout: Layout, piece: Piece | None = None) -> dict[str, str]:
