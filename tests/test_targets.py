@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from simscope.targets import (
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.SimscopeWarning")
+needs_speed = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="renders from tables")
 SHAPE, PIXEL_NM = (24, 20), 100.0
 
 
@@ -131,6 +133,7 @@ def test_planes_of_voxels_count_from_below():
     assert np.all(np.diff(planes) == 50)
 
 
+@needs_speed
 def test_the_grid_of_voxels_covers_every_height_of_the_recipe():
     simulator = Simulator(snapshot(), 3)
     batch = simulator.batch(0, 40)
@@ -159,6 +162,7 @@ def test_emitters_beyond_a_given_range_or_without_light_are_not_counted():
 # ---- a frame's target is its own ----------------------------------------------------------------
 
 
+@needs_speed
 @pytest.mark.parametrize("target", [DensityTarget(), VoxelTarget(blur_cells=0.8, plane_nm=100)])
 @pytest.mark.parametrize("name", ["snapshot", "movie"])
 def test_any_batch_or_window_gives_the_same_bytes(target, name):
@@ -174,6 +178,7 @@ def test_any_batch_or_window_gives_the_same_bytes(target, name):
     assert np.array_equal(whole.reshape(joined.shape), joined)
 
 
+@needs_speed
 def test_shapes_are_those_of_frames_and_samples():
     simulator = Simulator(movie(4), 5)
     batch = simulator.batch(0, 3)
@@ -287,6 +292,7 @@ def test_targets_beyond_memory_are_refused_before_they_are_made():
         asked.of(world(), chunk([(0, 550, 550, 0)]))
 
 
+@needs_speed
 def test_deepstorm_learns_this_density():
     pytest.importorskip("torch", reason="PyTorch is not installed")
     from torch.nn import functional
