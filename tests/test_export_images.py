@@ -256,6 +256,26 @@ def test_what_fails_leaves_nothing_and_keeps_what_was_there(data, tmp_path, monk
     assert hashes(tmp_path / "out") == before
 
 
+def test_ctrl_c_leaves_nothing(data, tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    for to in ("picasso", "ome-zarr"):
+        with pytest.raises(KeyboardInterrupt):
+            export_dataset(data["movie"], to, tmp_path / "out", progress=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_with_marks_of_xml_and_yaml_stay_whole(tmp_path):
+    name = """a<b>&"c": 'µ'"""
+    path = ss.generate(lonely().replace("name", name), 1, 1, tmp_path / "data.h5")
+    folder = export_dataset(path, "ome-tiff", tmp_path / "out")
+    with tifffile.TiffFile(folder / "images.ome.tif") as file:
+        image = ElementTree.fromstring(file.ome_metadata).find(f"{OME}Image")
+    assert image.attrib["Name"] == name
+    assert ss.load_recipe(folder / "recipe.yaml").name == name
+
+
 def test_only_an_earlier_export_is_ever_replaced(data, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -237,6 +237,16 @@ def test_picasso_opens_the_movie_and_its_localisations(export):
     assert (info["Baseline"], info["Gain"], info["Qe"]) == (110, 20, 0.9)
 
 
+def test_picasso_opens_both_in_its_own_reader(export):
+    io = pytest.importorskip("picasso.io", reason="picasso is not installed")
+    folder = export("picasso")
+    film, _ = io.load_movie(str(folder / "movie.raw"))
+    locs, _ = io.load_locs(str(folder / "movie_locs.hdf5"))
+    assert len(locs) == len(film) == 4
+    for image, x, y in zip(film, locs["x"], locs["y"], strict=True):
+        assert peak(image) == (round(y), round(x)) == (ROW, COLUMN)
+
+
 def test_smap_counts_the_first_pixel_as_one(export):
     folder = export("smap")
     head, values = csv_row(folder / "localizations.csv")
@@ -286,3 +296,21 @@ def test_focus_stacks_and_volumes_are_refused_with_what_takes_them(to, tmp_path)
     with pytest.raises(ss.SimscopeError, match=r"focus stacks: export it to ome-tiff"):
         export_dataset(path, to, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_two_channels_side_by_side_are_refused(tmp_path):
+    recipe = single().replace("optics.analyser", {"angle_deg": 0})
+    path = ss.generate(recipe, 1, 1, tmp_path / "channels.h5")
+    with pytest.raises(ss.SimscopeError, match="one channel"):
+        export_dataset(path, "smap", tmp_path / "out")
+
+
+def test_emitters_beside_the_frame_are_left_out(tmp_path):
+    recipe = snapshot().replace("structure.margin_nm", 500)
+    path = ss.generate(recipe, 20, 1, tmp_path / "data.h5")
+    folder = export_dataset(path, "challenge", tmp_path / "out")
+    table = np.genfromtxt(folder / "activations.csv", delimiter=",", skip_header=1)
+    with ss.open_dataset(path) as data:
+        assert len(data.emitters) > len(data.emitters_in_frame) == len(table)
+    assert (table[:, 2] >= 0).all()
+    assert (table[:, 2] <= 2000).all()

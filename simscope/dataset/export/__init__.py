@@ -2,7 +2,7 @@
 
 An export is a folder that appears whole: images, truth in the convention of the other program, the
 recipe, and ``ABOUT.txt``, which says what stands where. Images are streamed, so memory stays flat;
-emitters are held whole, some 60 bytes each.
+emitters are held whole, some 100 bytes each.
 """
 
 from __future__ import annotations
