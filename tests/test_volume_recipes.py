@@ -7,7 +7,7 @@ import pytest
 from small_worlds import SMALL
 
 import simscope as ss
-from simscope.dataset.schema import external_sha256
+from simscope.dataset.schema import inputs_of
 from simscope.errors import RecipeError, SampleError, SimscopeError
 from simscope.keys import Key
 from simscope.optics import evanescent_depth_nm, image_volume
@@ -257,7 +257,7 @@ def test_evanescent_light_reaches_the_lowest_planes():
 def test_a_dataset_knows_the_bytes_of_its_volume(tmp_path):
     recipe = from_file(tmp_path, np.ones((2, 24, 20)))
     digest = hashlib.sha256((tmp_path / "volume.npy").read_bytes()).hexdigest()
-    assert external_sha256(recipe) == {"structure.path": digest}
+    assert inputs_of(recipe)["structure.path"]["sha256"] == digest
 
 
 def test_recipes_with_molecules_have_no_volume():

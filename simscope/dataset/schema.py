@@ -129,11 +129,6 @@ def inputs_of(recipe: Recipe) -> dict[str, dict[str, str]]:
     }
 
 
-def external_sha256(recipe: Recipe) -> dict[str, str]:
-    """SHA-256 of every file a recipe reads besides itself, by recipe path."""
-    return {name: known["sha256"] for name, known in inputs_of(recipe).items()}
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
