@@ -406,6 +406,36 @@ def test_hostile_binary_files_are_one_clear_error(tmp_path):
             tables.read(path)
 
 
+def test_rows_whose_fields_overlap_are_not_read_into_foreign_memory(tmp_path):
+    odd = h5py.h5t.IEEE_F32LE.copy()
+    odd.set_fields(31, 20, 11, 0, 20)  # four bytes in the file, eight in memory
+    row = h5py.h5t.create(h5py.h5t.COMPOUND, 12)
+    row.insert(b"frame", 0, h5py.h5t.STD_U32LE)
+    row.insert(b"x", 4, odd)
+    row.insert(b"y", 8, odd)
+    with h5py.File(tmp_path / "bad.hdf5", "w") as file:
+        space = h5py.h5s.create_simple((1000,))
+        h5py.h5d.create(file.id, b"locs", row, space)
+    with pytest.raises(TableError, match="overlap"):
+        tables.read(tmp_path / "bad.hdf5", pixel_nm=100)
+
+
+def test_a_text_that_claims_gigabytes_is_not_fetched(tmp_path):
+    path = picasso_file(tmp_path / "bad.hdf5", metadata=[{"Pixelsize": 100}])
+    with h5py.File(path) as file:
+        length_at = file["metadata"].id.get_offset()
+    with path.open("r+b") as file:
+        file.seek(length_at)
+        file.write((1 << 31).to_bytes(4, "little"))
+    with pytest.raises(TableError, match="no text of at most"):
+        tables.read(path)
+    with h5py.File(path, "w") as file:
+        file["locs"] = np.zeros(3, [("frame", "u4"), ("x", "f4"), ("y", "f4")])
+        file["metadata"] = np.zeros(3)
+    with pytest.raises(TableError, match="no text"):
+        tables.read(path)
+
+
 def test_columns_in_a_missing_file_are_not_read_as_zeros(tmp_path):
     with h5py.File(tmp_path / "shard.h5", "w") as file:
         file["x"] = np.ones(3)

@@ -70,7 +70,9 @@ def _read_hdf5(path: Path) -> tuple[Columns, Any, Pair | None]:
     with hdf5.opened(path) as file:
         data, meta = file["data"], file["meta"].attrs
         raw = {
-            name: hdf5.numbers(path, item) for name, item in data.items() if item.shape is not None
+            name: hdf5.numbers(path, item)
+            for name, item in data.items()
+            if getattr(item, "shape", None) is not None
         }
         unit, size = meta.get("xy_unit"), meta.get("px_size")
     for name in ("xyz", "frame_ix"):

@@ -31,7 +31,6 @@ from simscope.tables.peek import Peek
 LOCS = "locs"
 METADATA = "metadata"
 FIELDS = ("x", "y", "photons", "sx", "sy", "bg", "lpx", "lpy", "ellipticity", "net_gradient")
-LONGEST_SIDECAR = 1 << 24
 
 
 def claims(peek: Peek) -> bool:
@@ -43,7 +42,7 @@ def read(path: Path, imaging: Imaging, peek: Peek) -> Columns:
     """Columns in simscope's convention."""
     with hdf5.opened(path) as file:
         locs = hdf5.numbers(path, file[LOCS])
-        embedded = file[METADATA][()] if METADATA in file else None
+        embedded = hdf5.text(path, file[METADATA]) if METADATA in file else None
     names = locs.dtype.names or ()
     missing = {"frame", "x", "y"} - set(names)
     if missing:
@@ -89,8 +88,8 @@ def _yaml_documents(path: Path) -> list[Any]:
     import yaml
 
     try:
-        if path.stat().st_size > LONGEST_SIDECAR:
-            raise TableError(f"{path} is larger than {LONGEST_SIDECAR:,} bytes: is it a sidecar?")
+        if path.stat().st_size > hdf5.LONGEST_TEXT:
+            raise TableError(f"{path} is larger than {hdf5.LONGEST_TEXT:,} bytes: is it a sidecar?")
         return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         if isinstance(error, TableError):
