@@ -17,7 +17,7 @@ PAGES = {  # examples at least
     "volumes.md": 1,
     "targets.md": 2,
     "gpu.md": 1,
-    "exchange.md": 1,
+    "exchange.md": 2,
 }
 WITHOUT_A_GPU = {'device="cuda"': 'device="cpu"', "100_000": "20", "10_000": "20", "1024": "4"}
 """What to change in the page on GPUs where there is none: the device, and how much is asked."""
