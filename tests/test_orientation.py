@@ -1,7 +1,7 @@
 """Orientations and excitation in recipes: laws of the draws, labels in files, light in images."""
 
-import numba
 import h5py
+import numba
 import numpy as np
 import pytest
 from scipy import stats
