@@ -11,6 +11,7 @@ from reference_targets import counted, zernike_polynomial
 from small_worlds import SMALL, WORLDS, movie, snapshot, stack
 
 from simscope.acquire import EMITTER_DTYPE, Simulator
+from simscope.dataset import generate, open_dataset
 from simscope.errors import DatasetError, SimscopeError
 from simscope.recipe import Recipe
 from simscope.recipe.zernike_names import osa_to_nm
@@ -281,6 +282,14 @@ def test_a_wrong_target_is_refused_in_words(asked, said):
         parse_targets([asked])
 
 
+@pytest.mark.parametrize("target", [DensityTarget(), VoxelTarget()])
+def test_where_there_are_no_molecules_none_are_counted(target):
+    texture = {"kind": "texture", "voxel_nm": [200, 100, 100], "planes": 5}
+    light = {"kind": "steady", "photons_per_um3": 4000}
+    with pytest.raises(DatasetError, match="no molecules to count"):
+        target.shape(world(structure=texture, photophysics=light))
+
+
 def test_a_kind_is_asked_for_once():
     with pytest.raises(DatasetError, match="twice"):
         parse_targets(["density", "density:upsampling=2"])
@@ -304,3 +313,22 @@ def test_deepstorm_learns_this_density():
     learned = DeepStormTask(simulator.recipe).targets(batch)[:, :-1]
     learned = functional.pixel_shuffle(learned, 4)[:, 0].numpy()
     assert np.array_equal(learned, DensityTarget().of(simulator, batch)[:, 0])
+
+
+@needs_speed
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("snapshot", ["density:upsampling=2", "voxels:upsampling=1,plane_nm=100"]),
+        ("movie", ["density:upsampling=2", "voxels:upsampling=1,plane_nm=100"]),
+        ("stack", ["wavefront:pupil_px=16"]),
+    ],
+)
+def test_a_file_holds_what_its_own_truth_gives(tmp_path, name, asked):
+    out = generate(WORLDS[name](), 3, 5, tmp_path / "a.h5", targets=asked)
+    with open_dataset(out) as data:
+        for target in parse_targets(asked):
+            stored = np.asarray(data.target(target.kind)[:])
+            again = target.of(data, data.batch(1, 3))
+            assert stored.any()
+            assert np.array_equal(stored[1:3].ravel(), again.ravel())

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from simscope.errors import DatasetError
 from simscope.evaluate.tables import in_frame
 from simscope.kernels.gridding import count_emitters
-from simscope.recipe import Recipe
+from simscope.recipe import VOLUMES, Recipe
 from simscope.recipe.base import number
 from simscope.sample import height_range_nm
 from simscope.targets.base import Axis, Floats, Target, fine_axes
@@ -35,6 +35,7 @@ class DensityTarget(Target):
 
     def axes(self, source: Any) -> tuple[Axis, ...]:
         """Rows and columns of cells."""
+        check_molecules(source.recipe)
         return fine_axes(source.recipe, self.upsampling)
 
     def _made(self, source: Any, chunk: Any) -> npt.NDArray[np.float32]:
@@ -80,6 +81,7 @@ class VoxelTarget(Target):
 
     def axes(self, source: Any) -> tuple[Axis, ...]:
         """Planes from low to high, rows and columns of voxels."""
+        check_molecules(source.recipe)
         low, high = self.range_nm(source.recipe)
         planes = max(1, math.ceil((high - low) / self.plane_nm - 1e-9))
         lowest = 0.5 * (low + high - planes * self.plane_nm)
@@ -117,6 +119,15 @@ class VoxelTarget(Target):
         frame = frame_of_row(chunk.emitter_offsets)[seen]
         shape = (len(chunk.emitter_offsets) - 1, *self.shape(source))
         return voxel_map(frame, z, y, x, shape, self.blur_cells)
+
+
+def check_molecules(recipe: Recipe) -> None:
+    """Return nothing; DatasetError where a recipe has no molecules to count."""
+    if isinstance(recipe.structure, VOLUMES):
+        raise DatasetError(
+            f"a structure of kind {recipe.structure.kind} has no molecules to count: ask for "
+            "targets clean or labels"
+        )
 
 
 def density_map(
