@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from simscope import cli
 from simscope.acquire import Simulator
 from simscope.dataset import describe, generate, open_dataset, verify
-from simscope.dataset.columns import sha256_of
+from simscope.dataset.columns import set_text, sha256_of
+from simscope.dataset.parts import plain_attribute
 from simscope.dataset.plan import Plan
 from simscope.dataset.produce import produce
 from simscope.dataset.schema import Layout
@@ -45,7 +46,7 @@ def change(path, array, at, value, *, honest=True):
     with h5py.File(path, "r+") as file:
         values = file[array][()]
         values[at] = value
-        attrs = dict(file[array].attrs)
+        attrs = {name: plain_attribute(file[array], name) for name in file[array].attrs}
         scales = [[scale.name for scale in dim.values()] for dim in file[array].dims]
         chunks = file[array].chunks
         del file[array]
@@ -54,14 +55,14 @@ def change(path, array, at, value, *, honest=True):
         )
         for name in ("unit", "description", "per"):
             if name in attrs:
-                stored.attrs[name] = attrs[name]
+                set_text(stored, name, attrs[name])
         for dim, names in zip(stored.dims, scales, strict=True):
             for name in names:
                 dim.attach_scale(file[name])
         if honest:
             sums = json.loads(file.attrs["arrays_sha256"])
             sums[array] = sha256_of(values)
-            file.attrs["arrays_sha256"] = json.dumps(sums, sort_keys=True)
+            set_text(file, "arrays_sha256", json.dumps(sums, sort_keys=True))
 
 
 def invoke(*words):
@@ -172,7 +173,7 @@ def test_a_checksum_that_is_left_out_is_noticed(tmp_path):
     with h5py.File(path, "r+") as file:
         sums = json.loads(file.attrs["arrays_sha256"])
         del sums["images"]
-        file.attrs["arrays_sha256"] = json.dumps(sums)
+        set_text(file, "arrays_sha256", json.dumps(sums))
     assert any("no checksum of /images" in line for line in verify(path).damage)
 
 
@@ -180,7 +181,7 @@ def test_other_versions_of_software_are_named(tmp_path):
     path = made(tmp_path)
     with h5py.File(path, "r+") as file:
         versions = json.loads(file.attrs["software"]) | {"numpy": "0.1"}
-        file.attrs["software"] = json.dumps(versions)
+        set_text(file, "software", json.dumps(versions))
     assert verify(path).identical
     change(path, "images", (0, 0, 0), 7)
     assert "numpy 0.1 there" in verify(path).explanation

@@ -16,7 +16,7 @@ from simscope.dataset import schema
 from simscope.dataset.folder import RUN_FILE, RUN_FORMAT, folder_of
 from simscope.dataset.forecasting import readable_bytes
 from simscope.dataset.manifest import Joined, open_whole
-from simscope.dataset.parts import Part
+from simscope.dataset.parts import Part, plain_attribute
 from simscope.dataset.read import Dataset, open_dataset
 from simscope.errors import DatasetError
 
@@ -252,12 +252,12 @@ def axes_of(data: Dataset) -> Values:
         found: Values = {}
         for axis in data.sample_axes:
             path = f"{schema.AXES}/{axis}"
-            values, attrs = face.read(path), face.file[path].attrs
+            values = face.read(path)
             found[axis] = {
                 "size": int(values.size),
                 "first": float(values[0]),
                 "last": float(values[-1]),
-                "unit": str(attrs.get("unit", "")),
+                "unit": face.attribute(path, "unit"),
             }
     return found
 
@@ -288,12 +288,15 @@ def tree(path: str | os.PathLike[str]) -> list[Values]:
 
         def note(name: str, node: Any) -> None:
             if isinstance(node, h5py.Dataset):
-                attrs = node.attrs
                 found.append({
                     "name": f"/{name}", "shape": list(node.shape or ()), "type": str(node.dtype),
-                    "unit": str(attrs.get("unit", "")),
-                    "description": str(attrs.get("description", "")),
+                    "unit": str(plain_attribute(node, "unit") or ""),
+                    "description": str(plain_attribute(node, "description") or ""),
                 })  # fmt: skip
 
-        face.file.visititems(note)
+        try:
+            face.file.visititems(note)
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            cause = " ".join(str(error).split())
+            raise DatasetError(f"{path} is damaged ({cause}): generate it again") from None
     return found
