@@ -22,7 +22,7 @@ import numpy as np
 import roofline
 from timing import Row
 
-TOPICS = ("random", "camera", "render", "frames", "pupil", "volume", "blink")
+TOPICS = ("random", "camera", "render", "frames", "pupil", "volume", "blink", "dataset")
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "roofline.png"
 
 
@@ -75,6 +75,8 @@ def main() -> None:
     rows = measured(given.topics)
     if "frames" in given.topics:
         print(f"\n{importlib.import_module('bench_frames').written()}")
+    if "dataset" in given.topics:
+        print(f"\n{importlib.import_module('bench_dataset').report()}")
     limits = roofline.machine_limits()
     print(f"\n{roofline.table(limits, rows)}")
     if given.picture is not None:
