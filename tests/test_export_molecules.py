@@ -145,6 +145,32 @@ def test_lifetime_counts_runs_of_frames_of_a_molecule(tmp_path):
     assert lifetime["lifetime_avg"] == pytest.approx(len(frame) / runs)
 
 
+def test_molecules_of_different_samples_have_different_numbers(tmp_path):
+    path = ss.generate(movie(12), 3, 1, tmp_path / "movie.h5")
+    folder = export_dataset(path, "decode", tmp_path / "out")
+    with h5py.File(folder / "emitters.h5") as file:
+        sample, number = file["data/frame_ix"][:] // 12, file["data/id"][:]
+    with ss.open_dataset(path) as data:
+        rows = data.emitters_in_frame
+    shared = set(zip(number, sample, strict=True))
+    assert len({one for one, _ in shared}) == len(shared)
+    assert len(shared) == len(set(zip(rows["frame"] // 12, rows["id"], strict=True)))
+
+
+@pytest.mark.parametrize("z_nm", [-99_100, -700.0, -100, 0, 150, 300])
+def test_deepstorm3d_keeps_labels_at_the_ends_of_the_heights(z_nm, tmp_path):
+    recipe = single().replace("structure.z_nm", z_nm)
+    if abs(z_nm) > 1000:
+        recipe = recipe.replace("acquisition.focus_nm", z_nm)
+    path = ss.generate(recipe, 2, 1, tmp_path / "data.h5")
+    folder = export_dataset(path, "deepstorm3d", tmp_path / "out")
+    setup = json.loads((folder / "setup_params.json").read_text("utf8"))
+    with np.load(folder / "labels.npz", allow_pickle=False) as labels:
+        assert labels["0"].shape == (1, 1, 3)
+        voxel = (labels["0"][0, 0, 2] - setup["zmin"]) / setup["pixel_size_axial"]
+    assert 0 <= voxel < setup["D"]
+
+
 def test_deepstorm3d_labels_count_micrometres_from_the_middle_pixel(export):
     folder = export("deepstorm3d")
     image = tifffile.imread(folder / "im0.tiff")

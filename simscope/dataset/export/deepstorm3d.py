@@ -70,11 +70,10 @@ def write(frames: Frames, folder: Path) -> list[str]:
 
 
 def height_range_um(frames: Frames) -> tuple[float, float]:
-    """``zmin`` and ``zmax`` [um]: hundreds of nm that hold all emitters."""
+    """``zmin`` and ``zmax`` [um]: whole tenths that hold all emitters, 10 nm from the ends."""
     heights = frames.emitters["z_nm"]
     lowest, highest = (heights.min(), heights.max()) if len(heights) else (0.0, 0.0)
-    low = math.floor(lowest / 100) / 10
-    return low, max(low, math.floor(highest / 100) / 10) + 0.1
+    return math.floor((lowest - 10) / 100) / 10, math.ceil((highest + 10) / 100) / 10
 
 
 def _labels(

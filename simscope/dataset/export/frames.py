@@ -137,18 +137,28 @@ class Frames:
     def emitters(self) -> Columns:
         """Emitters on the pixels, sorted by frame: columns as ``simscope.tables`` names them.
 
-        ``background`` [photons/px] is there if the recipe has an even one.
+        Molecules are numbered over all samples, as no two samples share one. ``background``
+        [photons/px] is there if the recipe has an even one.
         """
         rows, _ = self.data.emitters_of(self.first, self.last)
         rows = rows[in_frame(rows, self.recipe.acquisition.shape, self.pixel_nm)]
         columns: Columns = {"frame": rows["frame"].astype(np.int64) - self.first * self.per_sample}
-        columns["id"] = rows["id"].astype(np.int64)
+        columns["id"] = self._numbered(rows["id"].astype(np.int64), columns["frame"])
         for name in ("x_nm", "y_nm", "z_nm", "photons"):
             columns[name] = rows[name].astype(np.float64)
         background = self.values("background.photons_per_pixel")
         if background is not None and self.recipe.background.kind == "uniform":
             columns["background"] = background[columns["frame"] // self.per_sample]
         return columns
+
+    def _numbered(
+        self, ids: npt.NDArray[np.int64], frame: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Numbers of molecules that no other sample has."""
+        sample = frame // self.per_sample
+        most = np.zeros(self.samples, np.int64)
+        np.maximum.at(most, sample, ids + 1)
+        return ids + (np.cumsum(most) - most)[sample]
 
     def values(self, path: str) -> npt.NDArray[np.float64] | None:
         """A number of the recipe for each sample, float64 ``(samples,)``; None if it has none."""

@@ -46,7 +46,7 @@ def write_labels(frames: Frames, folder: Path) -> list[str]:
     for number, image, labels in labelled(frames):
         _write_image(folder / "images" / file_name(number), image)
         _write_image(folder / "masks" / file_name(number), labels)
-    return write_truth(frames, folder)
+    return [*label_notes(frames), *write_truth(frames, folder)]
 
 
 def write_coco(frames: Frames, folder: Path) -> list[str]:
@@ -65,7 +65,15 @@ def write_coco(frames: Frames, folder: Path) -> list[str]:
         file.write('], "annotations": [')
         _write_list(file, _annotations(frames, folder))
         file.write("]}\n")
-    return write_truth(frames, folder)
+    return [*label_notes(frames), *write_truth(frames, folder)]
+
+
+def label_notes(frames: Frames) -> list[str]:
+    """Where the labels come from."""
+    if "labels" not in frames.data.target_names:
+        return ["labels are worked out of the recipe: objects as seen from above"]
+    settings = json.dumps(frames.data.target_settings.get("labels", {}))
+    return [f"labels are those stored in the dataset, {settings}"]
 
 
 def file_name(number: int) -> str:
