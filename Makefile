@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-all test-gpu coverage lint bench bench-psf bench-gpu clean
+.PHONY: demo test test-all test-gpu soak coverage lint bench bench-psf bench-gpu clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ test: $(VENV)/.installed
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m "not gpu"
+
+# A quarter of an hour of kills, lost workers, a full disk and a million frames.
+soak: $(VENV)/.installed
+	$(BIN)/python tests/soak.py
 
 # Both need a GPU and the packages of docs/gpu.md, and say so where there is none.
 test-gpu: $(VENV)/.installed

@@ -19,10 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from simscope import __version__
-from simscope.dataset import schema
 from simscope.dataset.plan import Entry, Plan
 from simscope.errors import DatasetError
 
@@ -94,26 +91,6 @@ def description(plan: Plan) -> Values:
         "samples per shard": plan.samples_per_piece,
         "frames per shard": plan.frames_per_piece,
     }
-
-
-def description_in(target: Path) -> Values:
-    """What a dataset file says of its run: the part of :func:`description` that files hold.
-
-    Expects a file that opens as a dataset.
-    """
-    with h5py.File(target, "r") as file:
-        attrs = file.attrs
-        return {
-            "simscope": json.loads(attrs["software"])["simscope"],
-            "recipe": json.loads(attrs["recipe_json"]),
-            "inputs": json.loads(attrs["inputs"]),
-            "seed": int(attrs["seed"]),
-            "samples": int(attrs["samples"]),
-            "expected": schema.EXPECTED in file,
-            "codec": attrs["codec"],
-            "targets": json.loads(attrs["targets"]),
-            "shards": int(attrs["shards"]),
-        }
 
 
 def changes(was: Values, now: Values) -> list[str]:

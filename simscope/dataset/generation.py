@@ -18,12 +18,12 @@ from typing import Any
 import numba
 
 from simscope.acquire import Simulator
-from simscope.dataset.folder import RunFolder, changes, description, description_in
+from simscope.dataset.folder import RunFolder, Values, changes, description
 from simscope.dataset.forecasting import readable_bytes, timed_trial
 from simscope.dataset.output import output_target
 from simscope.dataset.plan import Entry, Piece, Plan
 from simscope.dataset.produce import Production, Progress, produce
-from simscope.dataset.read import open_dataset
+from simscope.dataset.read import Dataset, open_dataset
 from simscope.dataset.schema import Layout, checked_samples
 from simscope.dataset.workers import Crew, make_shard
 from simscope.dataset.write import begins_like_a_dataset
@@ -260,12 +260,12 @@ class Run:
         if not self.target.exists():
             return False
         try:
-            open_dataset(self.target).close()
+            with open_dataset(self.target) as data:
+                was = description_of(data)
         except DatasetError:
             if self.folder.written_run() and begins_like_a_dataset(self.target):
                 return False  # shards are missing, or it is damaged: both can be made anew
             raise taken(self.out) from None
-        was = description_in(self.target)
         now = description(self.plan)
         different = changes(was, {name: now[name] for name in was})
         if different and not self.force:
@@ -376,6 +376,21 @@ def resumable(folder: RunFolder) -> Iterator[None]:
     except KeyboardInterrupt as request:
         request.add_note(standing(folder))
         raise
+
+
+def description_of(data: Dataset) -> Values:
+    """What a dataset says of its run: the part of a folder's description that files hold."""
+    return {
+        "simscope": data.software.get("simscope"),
+        "recipe": data.recipe.written(),
+        "inputs": data.inputs,
+        "seed": data.seed,
+        "samples": len(data),
+        "expected": data.expected_photons is not None,
+        "codec": data.codec,
+        "targets": data.target_settings,
+        "shards": len(data.shards) or 1,
+    }
 
 
 def standing(folder: RunFolder) -> str:
