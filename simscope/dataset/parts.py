@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from simscope.acquire import MAX_SAMPLES, ORIENTED_DTYPE
 from simscope.dataset import schema
+from simscope.dataset.columns import sha256_of
 from simscope.dataset.frames import Frames
 from simscope.errors import DatasetError
 
@@ -200,6 +201,19 @@ class OpenFile:
             raise DatasetError(f"{self.path} is damaged: /{name} is no array")
         return array.read(0, array.shape[0])
 
+    def verified(self, name: str) -> npt.NDArray[Any]:
+        """All values of an array that have the SHA-256 noted; DatasetError otherwise."""
+        values = self.read(name)
+        if sha256_of(values) != self._sums.get(name):
+            raise DatasetError(
+                f"{self.path} is damaged: {name} does not have the SHA-256 noted: generate it again"
+            )
+        return values
+
+    @cached_property
+    def _sums(self) -> dict[str, Any]:
+        return json_attribute(self.path, self.attrs, "arrays_sha256")
+
     def _require_own(self, name: str) -> None:
         """Raise unless a dataset of this file is there, reached through no link."""
         group: Any = self.file
@@ -264,7 +278,7 @@ class Part(OpenFile):
 
     def offsets(self) -> npt.NDArray[np.int64]:
         """Rows of the file's frame k are ``offsets[k]:offsets[k + 1]``; int64 ``(frames + 1,)``."""
-        offsets = self.read(schema.OFFSETS)
+        offsets = self.verified(schema.OFFSETS)
         if offsets[0] != 0 or offsets[-1] != self.rows or np.any(np.diff(offsets) < 0):
             raise DatasetError(f"{self.path} is damaged: emitter offsets do not fit the table")
         return offsets
@@ -274,7 +288,7 @@ class Part(OpenFile):
         dtype = np.dtype([(name, ORIENTED_DTYPE[name]) for name in self.column_names])
         table = np.empty(self.rows, dtype)
         for name in self.column_names:
-            table[name] = self.read(f"{schema.EMITTERS}/{name}")
+            table[name] = self.verified(f"{schema.EMITTERS}/{name}")
         self._check_emitters(table, offsets)
         return table
 

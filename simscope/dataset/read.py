@@ -53,7 +53,7 @@ class Truth:
     def parameters(self) -> dict[str, npt.NDArray[np.float64]]:
         """Numbers drawn, by recipe path."""
         names = self._part.names(schema.PARAMETERS)
-        return {name: self._part.read(f"{schema.PARAMETERS}/{name}") for name in names}
+        return {name: self._part.verified(f"{schema.PARAMETERS}/{name}") for name in names}
 
 
 class StoredArray:
@@ -599,7 +599,7 @@ class Dataset:
             shape = self.images.shape[-2:]
             one, zero = np.ones(shape, np.float32), np.zeros(shape, np.float32)
             return CameraMaps(one, zero, one)
-        maps = [self._alive().read(f"{schema.CAMERA}/{name}") for name in schema.CAMERA_MAPS]
+        maps = [self._alive().verified(f"{schema.CAMERA}/{name}") for name in schema.CAMERA_MAPS]
         if any(values.shape != self.images.shape[-2:] for values in maps):
             raise DatasetError(f"{self.path} is damaged: camera maps do not have its pixels")
         return CameraMaps(*maps)
