@@ -243,6 +243,33 @@ def test_deepstorm_gets_a_stack_and_the_exact_header_of_thunderstorm(export):
     assert peak(stack[0]) == (int(values[3] // 100), int(values[2] // 100)) == (ROW, COLUMN)
 
 
+def test_the_notebook_of_deepstorm_finds_every_emitter_of_every_frame(tmp_path):
+    """As its cells 3.1 and 3.2 do: pixel from the TIFF, rows of a frame by their ids."""
+    pandas = pytest.importorskip("pandas")
+    path = ss.generate(movie(12), 3, 1, tmp_path / "movie.h5")
+    folder = export_dataset(path, "deepstorm", tmp_path / "out")
+    with tifffile.TiffFile(folder / "stack.tif") as file:
+        tags = file.pages[0].tags
+        assert tags["ResolutionUnit"].value == 3
+        per_cm = tags["XResolution"].value
+        pixel = 0.01 * 1e9 / (per_cm[0] / per_cm[1])
+        assert pixel == pytest.approx(100)
+        images = file.asarray()
+    table = pandas.read_csv(folder / "localizations.csv", index_col=0)
+    with ss.open_dataset(path) as data:
+        rows = data.emitters_in_frame
+    start = 0
+    for number in range(len(images)):
+        of_frame = table[table["frame"] == number + 1]
+        order = range(start + 1, start + 1 + len(of_frame))
+        x, y = ([of_frame[f"{axis} [nm]"][i] for i in order] for axis in "xy")
+        start += len(of_frame)
+        own = rows[rows["frame"] == number]
+        np.testing.assert_allclose(x, own["x_nm"], atol=6e-4)
+        np.testing.assert_allclose(y, own["y_nm"], atol=6e-4)
+    assert start == len(rows)
+
+
 def test_picasso_opens_the_movie_and_its_localisations(export):
     folder = export("picasso")
     info = yaml.safe_load((folder / "movie.yaml").read_text("utf8"))

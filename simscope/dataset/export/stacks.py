@@ -4,7 +4,10 @@ Each table's convention stands with its format in ``simscope.tables``. Frames ar
 camera sees them.
 
 - Deep-STORM in ZeroCostDL4Mic (Nehme et al. 2018, Optica 5, 458; von Chamier et al. 2021, Nat.
-  Commun. 12, 2276) trains on a TIFF stack and ThunderSTORM's CSV of it, two-dimensional.
+  Commun. 12, 2276) trains on a TIFF stack and ThunderSTORM's CSV of it, two-dimensional. The
+  notebook finds a frame's rows by their ids, which must therefore number the rows from 1, sorted by
+  frame; it reads the pixel from XResolution per cm. Its images have pixel k from k to k + 1, as
+  here; its heat maps round a place to the nearest corner of a fine pixel, half of one off.
 - SMAP (Ries 2020, Nat. Methods 17, 870) imports CSV by the names of its own columns.
 - The SMLM challenge 2016 (Sage et al. 2019, Nat. Methods 16, 387) has frames and activations.
 """
@@ -20,7 +23,7 @@ from simscope.dataset.export.truth import write_emitters
 DEEPSTORM = """\
 stack.tif: camera counts [ADU], uint16, one page a frame, rows along y
 localizations.csv: ThunderSTORM's columns; nm from the outer corner of the first pixel, x along
-columns, frames from 1, photons at the camera
+columns, frames from 1, photons at the camera, ids number the rows from 1
 """
 SMAP = """\
 stack.tif: camera counts [ADU], uint16, one page a frame, rows along y
@@ -34,11 +37,11 @@ along columns, z above the coverslip, frames from 1, photons at the camera
 
 
 def write_deepstorm(frames: Frames, folder: Path) -> list[str]:
-    """Write the export for Deep-STORM; heights, which it does not learn, are left out."""
-    flat = {name: values for name, values in frames.emitters.items() if name != "z_nm"}
+    """Write the export for Deep-STORM, rows numbered; heights, which it cannot learn, left out."""
+    flat = {name: values for name, values in frames.emitters.items() if name not in ("z_nm", "id")}
     _write_images(frames, folder)
     write_emitters(frames, folder / "localizations.csv", "thunderstorm", flat)
-    return [f"the notebook asks for the pixel size: {frames.pixel_nm:g} nm"]
+    return [f"the notebook finds the pixel size, {frames.pixel_nm:g} nm, in the stack"]
 
 
 def write_smap(frames: Frames, folder: Path) -> list[str]:
