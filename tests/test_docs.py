@@ -18,7 +18,9 @@ PAGES = {  # examples at least
     "targets.md": 2,
     "gpu.md": 1,
     "exchange.md": 2,
+    "loading.md": 6,
 }
+WITH_TORCH = {"loading.md"}
 WITHOUT_A_GPU = {'device="cuda"': 'device="cpu"', "100_000": "20", "10_000": "20", "1024": "4"}
 """What to change in the page on GPUs where there is none: the device, and how much is asked."""
 
@@ -54,8 +56,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"gpu.md"}))
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - WITH_TORCH - {"gpu.md"}))
 def test_examples_run_as_printed_in_one_session(page, run):
+    run(examples(page))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="feeds PyTorch")
+@pytest.mark.parametrize("page", sorted(WITH_TORCH))
+def test_examples_with_pytorch_run_as_printed_in_one_session(page, run):
     run(examples(page))
 
 
