@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from small_worlds import SMALL, snapshot
 
 from simscope.acquire import Simulator
 from simscope.errors import RecipeError, SampleError, SimscopeError
-from simscope.recipe import Recipe
+from simscope.recipe import LabelsStructure, Recipe
+from simscope.sample.volume_files import voxel_pitch_nm
 from simscope.targets import LabelTarget
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.SimscopeWarning")
@@ -377,6 +379,25 @@ def test_a_damaged_image_is_refused_in_words(tmp_path):
         (tmp_path / "image.ome.tif").write_bytes(whole[:cut])
         with pytest.raises(SimscopeError):
             Simulator(recipe_of(named), 1)
+
+
+def test_a_mutated_file_is_refused_in_words_or_read(tmp_path):
+    """Damage in headers ends in a SampleError, whatever the reader stumbles over."""
+    rng = np.random.default_rng(5)
+    image = ome(tmp_path, np.ones((4, 24, 20), np.uint16), **pitch(300, 100, 100, "nm"))
+    np.save(tmp_path / "labels.npy", cells())
+    for source, header in ((Path(image), 1200), (tmp_path / "labels.npy", 128)):
+        whole, refused = source.read_bytes(), 0
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, header, 3):
+                damaged[place] = rng.integers(0, 256)
+            source.write_bytes(bytes(damaged))
+            try:
+                voxel_pitch_nm(LabelsStructure(path=str(source)))
+            except SampleError:
+                refused += 1
+        assert refused > 20
 
 
 def test_a_changed_file_is_read_anew(tmp_path):

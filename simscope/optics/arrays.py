@@ -27,9 +27,10 @@ def existing_file(path: str | Path, what: str, setting: str) -> Path:
 
 def read_npy(file: Path, what: str) -> NDArray[Any]:
     """The array in a .npy file."""
+    # damaged headers make it raise nearly anything; mapped, a file must hold what it declares
     try:
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        values = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
         # numpy's own words advise to unpickle, which runs whatever the file holds
         raise OpticsError(
             f"{what} file {str(file)!r} is no .npy array of plain numbers, or damaged: write it "
@@ -37,7 +38,7 @@ def read_npy(file: Path, what: str) -> NDArray[Any]:
         ) from error
     if not isinstance(values, np.ndarray):
         raise OpticsError(f"{what} file {str(file)!r} is an .npz archive: save one array as .npy")
-    return values
+    return np.array(values)
 
 
 def read_mat(

@@ -122,9 +122,10 @@ def read_stack(
 
 
 def _read_npy(file: Path) -> npt.NDArray[Any]:
+    # damaged headers make the reader raise nearly anything
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:
         raise SampleError(
             f"{file} is no .npy array of plain numbers, or damaged: write it with np.save"
         ) from error
