@@ -157,7 +157,8 @@ def _default() -> Codec:
 @functools.cache
 def _none() -> Codec:
     def pack(chunks: npt.NDArray[Any]) -> list[Packed]:
-        return [chunk.view(np.uint8).data for chunk in chunks]
+        data, size = memoryview(chunks.reshape(-1).view(np.uint8)), chunks[0].nbytes  # type: ignore[arg-type]
+        return [data[at : at + size] for at in range(0, chunks.nbytes, size)]
 
     def unpack(packed: Packed, out: npt.NDArray[Any]) -> None:
         if len(packed) != out.nbytes:

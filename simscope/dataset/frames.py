@@ -114,6 +114,8 @@ class Frames:
             if mask == 0:
                 self.codec.unpack(packed, out)  # type: ignore[union-attr]
                 return
+        except MemoryError:  # what h5py makes of a chunk whose size HDF5 does not know
+            raise self._damaged(corner, "the chunk is missing") from None
         except (OSError, RuntimeError, ValueError) as error:
             raise self._damaged(corner, error) from None
         whole = tuple(slice(a, a + n) for a, n in zip(corner, self.dataset.chunks, strict=True))
@@ -126,7 +128,7 @@ class Frames:
         except (OSError, RuntimeError) as error:
             raise self._damaged(index, error) from None
 
-    def _damaged(self, where: Any, error: Exception) -> DatasetError:
+    def _damaged(self, where: Any, error: Exception | str) -> DatasetError:
         cause = " ".join(str(error).split())
         name, file = self.dataset.name, self.dataset.file.filename
         return DatasetError(f"{file} is damaged at {name} {where}: {cause}: generate it again")
