@@ -22,7 +22,7 @@ import numpy as np
 import roofline
 from timing import Row
 
-TOPICS = ("random", "camera", "render", "frames", "pupil", "volume", "blink", "dataset")
+TOPICS = ("random", "camera", "render", "frames", "pupil", "volume", "blink", "dataset", "loading")
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "roofline.png"
 
 
