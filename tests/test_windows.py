@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from gpu_stand_in import under_simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_worlds import BLINKING, SMALL, snapshot, stack
@@ -27,6 +28,7 @@ MARKOV = {
     "start": "equilibrium",
 }
 SNAPSHOT = {"kind": "snapshot", "photons": 500, "active_fraction": 0.5}
+OWN_OPTICS = {"kind": "zernike", "coefficients_nm": {5: {"uniform": [-30, 30]}}}
 LIGHTS = {"blinking": BLINKING, "markov": MARKOV, "snapshot": SNAPSHOT}
 
 
@@ -225,3 +227,43 @@ def test_a_cache_that_cannot_be_written_is_no_warning_about_the_data(tmp_path):
     (tmp_path / "file").write_text("in the way")
     sim = Simulator(snapshot(), 7, cache=tmp_path / "file" / "tables")
     assert not any("cached" in message for message in sim.warnings)
+
+
+@pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
+def test_windows_of_movies_whose_optics_are_drawn_are_those_of_the_whole(tmp_path):
+    optics = SMALL["optics"] | {"wavefront": OWN_OPTICS}
+    sim = Simulator(movie("blinking", optics=optics), 7, cache=tmp_path)
+    assert sim.report["rendering"] == "exact"
+    whole = sim.batch(0, 2, expected=True)
+    for first, last in ((17, 23), (3, 9)):
+        windows = sim.frames(1, first, last, max_bytes=4 * sim._frame_bytes, expected=True)
+        require_same(joined(windows), of_whole(whole, 1, first, last))
+
+
+ON_A_GPU = """
+import numpy as np
+from simscope.device import device
+from simscope.keys import Key
+from simscope.recipe.draws import draw_samples
+from simscope.sample import place, shine, skip
+from test_photophysics import scheme
+made = scheme(14, 40, exposure_ms=20, photons_per_s=300.0)
+key, indices, gpu = Key(3), np.arange(1), device("cuda")
+drawn = draw_samples(made, key, indices)
+def light(of, first):
+    carried, molecules = {}, place(made, key, indices, drawn, of)
+    options = {"carried": carried, "device": of}
+    if first:
+        skip(made, key, indices, drawn, molecules, first, **options)
+    return shine(made, key, indices, drawn, molecules, first, 14, **options)
+here, there, whole = light(device("cpu"), 8), light(gpu, 8), light(device("cpu"), 0)
+for name in ("molecule", "photons", "offsets"):
+    assert np.array_equal(getattr(here, name), gpu.get(getattr(there, name))), name
+after = whole.offsets[8]
+assert np.array_equal(here.photons, whole.photons[after:])
+print(len(here.photons) > 20)
+"""
+
+
+def test_a_gpu_skips_to_the_same_state():
+    assert under_simulator(ON_A_GPU).strip() == "True"
