@@ -19,7 +19,7 @@ from simscope.recipe import packaged_recipes
 
 COMMANDS = (
     "recipes", "schema", "check", "psf", "generate", "show", "train", "localize", "evaluate",
-    "demo", "warmup",
+    "demo", "warmup", "export",
 )  # fmt: skip
 
 
