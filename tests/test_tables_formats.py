@@ -272,6 +272,18 @@ def test_smap_puts_the_first_pixels_centre_at_one_pixel(tmp_path):
     )
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_smap_files_of_older_matlab_are_read_among_other_variables(tmp_path, packed):
+    loc = {"xnm": 1284.5, "ynm": 728.9, "znm": Z, "frame": 5, "comment": "text", "cell": {}}
+    loc["frame"] = np.array([[5]], np.uint8)  # MATLAB stores whole numbers short
+    info = {"cam_pixelsize_um": np.array([[0.1, 0.1]]), "roi": np.array([[0, 0, 64, 48]])}
+    movies = np.zeros((1, 1), [("name", "O"), ("info", "O")])
+    movies[0, 0] = ("a.tif", info)
+    content = {"before": np.ones((300, 7)), "saveloc": {"loc": loc, "file": movies}, "after": 1.0}
+    savemat(tmp_path / "old_sml.mat", content, do_compression=packed)
+    assert_here(tables.read(tmp_path / "old_sml.mat"))
+
+
 def smap_hdf5(path, *, info=True, roi=(0, 0, 64, 48), movies=1):
     """A MATLAB 7.3 file: HDF5 behind 512 bytes, every array turned round."""
     with h5py.File(path, "w", userblock_size=512) as file:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from simscope.errors import TableError
 from simscope.tables.columns import MOST_ROWS
+from simscope.tables.heaps import require_sound_heaps
 
 LONGEST_TEXT = 1 << 24
 
@@ -28,6 +29,7 @@ def opened(path: Path) -> Iterator[Any]:
     import h5py
 
     try:
+        require_sound_heaps(path)
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:

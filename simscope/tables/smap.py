@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from simscope.errors import TableError
-from simscope.tables import hdf5, text
+from simscope.tables import hdf5, matlab, text
 from simscope.tables.columns import Columns, Imaging, frames_from_one
 from simscope.tables.peek import Peek
 
@@ -114,30 +114,20 @@ def _followed(file: Any, item: Any, name: str | None = None) -> Any:
 
 
 def _read_mat(path: Path) -> tuple[Columns, Columns]:
-    content: Any = _loaded(path).get("saveloc")
-    loc = content.get("loc") if isinstance(content, dict) else None
+    saveloc = matlab.read_struct(path, "saveloc")
+    loc = _field(saveloc, "loc")
     if not isinstance(loc, dict):
         raise TableError(f"{path} has no saveloc.loc: is it SMAP's?")
-    columns = {
-        name: np.atleast_1d(loc[name]).ravel() for name in (*NAMES, "filenumber") if name in loc
+    columns = {name: loc[name] for name in (*NAMES, "filenumber") if loc.get(name) is not None}
+    info = _field(_field(saveloc, "file"), "info")
+    stated = {name: _field(info, name) for name in INFO}
+    return columns, {
+        name: _vector(values, name, path) for name, values in stated.items() if values is not None
     }
-    files: Any = content.get("file")
-    first = files[0] if isinstance(files, list | np.ndarray) and len(files) else files
-    info = first.get("info") if isinstance(first, dict) else None
-    stated = {name: info[name] for name in INFO if name in info} if isinstance(info, dict) else {}
-    return columns, {name: _vector(values, name, path) for name, values in stated.items()}
 
 
-def _loaded(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    try:
-        return loadmat(path, variable_names=["saveloc"], simplify_cells=True)
-    except MemoryError:
-        raise TableError(f"{path} declares more than memory holds: save it anew") from None
-    except Exception as error:  # scipy's reader fails in every way on damaged files
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise TableError(f"cannot read {path}: {cause}: save it anew") from None
+def _field(struct: Any, name: str) -> Any:
+    return struct.get(name) if isinstance(struct, dict) else None
 
 
 def _vector(values: Any, name: str, path: Path) -> Any:
