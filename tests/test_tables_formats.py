@@ -14,8 +14,9 @@ import yaml
 from scipy.io import loadmat, savemat
 
 from simscope import tables
-from simscope.errors import SimscopeWarning, TableError
+from simscope.errors import SimscopeError, SimscopeWarning, TableError
 from simscope.tables import deepstorm3d
+from simscope.tables.heaps import require_sound_heaps
 
 X, Y, Z, FRAME, PHOTONS = 1234.5, 678.9, -321.0, 4, 1500.0
 ONE = {
@@ -446,6 +447,63 @@ def test_a_text_that_claims_gigabytes_is_not_fetched(tmp_path):
         file["metadata"] = np.zeros(3)
     with pytest.raises(TableError, match="no text"):
         tables.read(path)
+
+
+@pytest.mark.parametrize(("index", "length"), [(1, 1 << 40), (0, 0)])
+def test_text_heaps_without_end_are_refused_before_hdf5_sees_them(
+    tmp_path, monkeypatch, index, length
+):
+    path = picasso_file(tmp_path / "bad.hdf5", metadata=[{"Pixelsize": 100}])
+    require_sound_heaps(path)
+    content = bytearray(path.read_bytes())
+    first = content.index(b"GCOL") + 16
+    content[first : first + 2] = index.to_bytes(2, "little")
+    content[first + 8 : first + 16] = length.to_bytes(8, "little")
+    path.write_bytes(content)
+    monkeypatch.setattr(h5py, "File", None)  # would never come back
+    with pytest.raises(TableError, match="texts are damaged"):
+        tables.read(path)
+
+
+def mutated(content, rng):
+    content = bytearray(content)
+    for _ in range(rng.choice([1, 2, 5, 30])):
+        place = int(rng.integers(len(content)))
+        match rng.integers(4):
+            case 0:
+                content[place] = rng.integers(256)
+            case 1:
+                content[place] ^= 1 << int(rng.integers(8))
+            case 2:
+                content[place:place] = rng.bytes(int(rng.integers(1, 9)))
+            case 3 if rng.random() < 0.2:
+                del content[place + 1 :]
+    return content
+
+
+@pytest.mark.parametrize(
+    "count", [300, pytest.param(5000, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_mutated_tables_are_tables_or_one_clear_error(tmp_path, count):
+    rng = np.random.default_rng(count)
+    rows = {name: np.repeat(values, 20) for name, values in ONE.items()}
+    whole = []
+    for number, (name, suffix) in enumerate(ALL):
+        path = tmp_path / f"{number}{suffix}"
+        tables.write(path, rows, format=name, **MOVIE)
+        whole.append(path)
+    for sidecar in tmp_path.glob("*.yaml"):
+        sidecar.unlink()
+    for number in range(count):
+        source = whole[number % len(whole)]
+        path = tmp_path / f"mutant{source.suffix}"
+        path.write_bytes(mutated(source.read_bytes(), rng))
+        try:
+            found = tables.read(path, pixel_nm=100.0)
+        except SimscopeError:
+            continue
+        assert {"x_nm", "y_nm"} <= set(found)
+        assert np.isfinite(found["x_nm"]).all()
 
 
 def test_columns_in_a_missing_file_are_not_read_as_zeros(tmp_path):
