@@ -147,6 +147,7 @@ def test_a_file_that_names_another_seed_differs_in_all_samples(tmp_path):
     found = {one.array: one for one in verdict.differences}
     assert found["images"].samples == SAMPLES
     assert not verdict.identical
+    assert "no matter of rounding" in verdict.explanation
 
 
 def test_values_that_do_not_have_their_checksum_are_damage(tmp_path):

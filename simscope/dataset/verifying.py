@@ -34,6 +34,9 @@ from simscope.targets import parse_targets
 BLOCK_BYTES = 16 << 20
 """Values of an array that are read at a time."""
 
+MANY_COUNTS = 1e-3
+"""Share of counts above which rounding of the light cannot be why they differ."""
+
 SAMPLES = 100
 """Samples made once more unless told otherwise."""
 
@@ -77,11 +80,23 @@ class Verdict:
         ]
         if other:
             return f"it was made by other software ({'; '.join(other)}), which may give other bits"
+        if any(self._beyond_rounding(one) for one in self.differences):
+            return (
+                "so much is no matter of rounding: the file was not made of this recipe and seed, "
+                "or it was changed and its checksums with it"
+            )
         return (
-            "the file is as it was written, by the same software: another processor or library of "
-            "mathematics may round the last bits of the light otherwise, and so turn single counts "
-            "over (few values, small differences); anything larger is not of this recipe and seed"
+            "few values differ, by the same software: another processor or library of mathematics "
+            "may round the last bits of the light otherwise and so turn single counts over; if "
+            "both machines are alike, the file was changed and its checksums with it"
         )
+
+    @staticmethod
+    def _beyond_rounding(one: Difference) -> bool:
+        """Whether a difference is more than the last bits of the light can make."""
+        counted = one.array in ("emitters/rows in a frame", "emitters/id", "emitters/frame")
+        many = one.array == schema.IMAGES and one.values > MANY_COUNTS * one.compared
+        return not one.values or counted or many
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
