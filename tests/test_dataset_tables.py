@@ -9,10 +9,14 @@ from small_worlds import snapshot
 from typer.testing import CliRunner
 
 import simscope as ss
+from simscope import tables
 from simscope.cli import app
 from simscope.dataset import read_emitters, read_localizations, write_localizations
 from simscope.dataset.tables import movie_of
 from simscope.errors import DatasetError, TableError
+from simscope.keys import Key
+from simscope.recipe import load_recipe
+from simscope.sample.structures import place
 from simscope.tables import read_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
@@ -319,3 +323,55 @@ def test_the_file_beside_a_table_is_guarded_as_the_table_is(tmp_path):
     write_localizations(tmp_path / "a.hdf5", FOUND, format="picasso", force=True, **movie)
     assert "Pixelsize: 100" in (tmp_path / "a.yaml").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hdf5", "a.yaml"]
+
+
+@pytest.mark.parametrize("name", ["thunderstorm", "picasso", "smap", "decode", "challenge"])
+def test_tables_of_other_software_are_imaged_where_their_molecules_are(tmp_path, name):
+    height, width = 3, 5
+    molecule = {"frame": 7, "x_nm": 330.0, "y_nm": 120.0, "z_nm": 0.0, "photons": 9.0}
+    one = {key: np.array([value]) for key, value in molecule.items()}
+    path = tmp_path / f"table{tables.FORMATS[name].suffixes[0]}"
+    movie = {"pixel_nm": 100.0, "shape": (height, width), "frames": 8}
+    tables.write(
+        path, {key: np.array(value) for key, value in molecule.items()}, format=name, **movie
+    )
+    recipe = load_recipe("smlm-2d-dense").written()
+    recipe["structure"] = {"kind": "table", "path": str(path)}
+    placed = place(ss.Recipe.from_dict(recipe), Key(1), np.arange(2), {})
+    assert placed.x_nm == pytest.approx([330, 330], abs=1e-3)
+    assert placed.y_nm == pytest.approx([120, 120], abs=1e-3)
+
+
+def test_a_recipe_reads_no_file_beside_its_table(tmp_path):
+    write_localizations(
+        tmp_path / "a.hdf5", FOUND, format="picasso", pixel_nm=100.0, shape=(8, 8), frames=4
+    )
+    with h5py.File(tmp_path / "a.hdf5", "r+") as file:
+        del file["metadata"]  # as before picasso 0.11: the pixel stands in the YAML file alone
+    assert read_positions(tmp_path / "a.hdf5")[0, 0] == pytest.approx(101.5, abs=1e-3)
+    recipe = load_recipe("smlm-2d-dense").written()
+    recipe["structure"] = {"kind": "table", "path": str(tmp_path / "a.hdf5")}
+    with pytest.raises(TableError, match="give pixel_nm"):
+        place(ss.Recipe.from_dict(recipe), Key(1), np.arange(1), {})
+    recipe["structure"]["pixel_nm"] = 100
+    placed = place(ss.Recipe.from_dict(recipe), Key(1), np.arange(1), {})
+    assert placed.x_nm[0] == pytest.approx(101.5, abs=1e-3)
+
+
+def test_localize_writes_the_format_asked_for_with_the_movie_of_the_data(tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="localising needs PyTorch")
+    from simscope import learn
+
+    monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(learn, "load", lambda run: run)
+    monkeypatch.setattr(learn, "localize", lambda model, data: FOUND)
+    ss.generate(snapshot(), 4, 7, tmp_path / "data.h5")
+    words = ("localize", tmp_path / "run", tmp_path / "data.h5", "--out", tmp_path / "found.hdf5")
+    result = run(*words, "--format", "picasso")
+    assert result.exit_code == 0, result.output
+    with h5py.File(tmp_path / "found.hdf5") as file:
+        assert json.loads(file["metadata"][()])[0]["Frames"] == 4
+    assert read_localizations(tmp_path / "found.hdf5")["frame"].tolist() == [0, 3]
+    result = run(*words, "--format", "picaso", "--force")
+    assert result.exit_code == 2
+    assert "did you mean 'picasso'" in " ".join(result.output.split())

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from simscope.errors import EvaluationError
+from simscope.tables.columns import FARTHEST_NM, LAST_WHOLE
 
 Floats = npt.NDArray[np.float64]
-FARTHEST_NM = 1e12  # a kilometre: beyond, float64 no longer resolves a thousandth of a nanometre
-LAST_FRAME = 2**53  # float64 counts no further one by one
 
 
 def read_columns(table: Any, names: Sequence[str], what: str) -> dict[str, Floats]:
@@ -49,7 +48,7 @@ def _require_frames(frames: Floats, what: str) -> None:
         raise EvaluationError(
             f"{what}: frame={frames[broken][0]:g} is not a whole number: number the frames"
         )
-    beyond = np.abs(frames) >= LAST_FRAME
+    beyond = np.abs(frames) >= LAST_WHOLE
     if beyond.any():
         raise EvaluationError(
             f"{what}: frame={frames[beyond][0]:g} is not below 2**53: number the frames from 0"

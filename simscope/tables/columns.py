@@ -23,7 +23,11 @@ Columns = dict[str, npt.NDArray[Any]]
 ESSENTIAL = ("frame", "x_nm", "y_nm", "z_nm", "photons")
 WHOLE = ("frame", "id")
 LAST_WHOLE = 2.0**53
+"""float64 counts no further one by one."""
+
 FARTHEST_NM = 1e12
+"""A kilometre: beyond, float64 no longer resolves a thousandth of a nanometre."""
+
 MOST_ROWS = 100_000_000
 
 
