@@ -12,6 +12,7 @@ from scipy import ndimage
 from small_worlds import SMALL, snapshot
 
 from simscope.acquire import Simulator
+from simscope.dataset import generate, open_dataset
 from simscope.errors import RecipeError, SampleError, SimscopeError
 from simscope.recipe import LabelsStructure, Recipe
 from simscope.sample.volume_files import voxel_pitch_nm
@@ -194,6 +195,17 @@ def test_labels_are_targets_of_every_frame_in_any_window(tmp_path, section):
     assert np.array_equal(np.concatenate(parts, axis=1).reshape(whole.shape), whole)
     for index in range(2):
         assert np.array_equal(whole[index, 5], simulator.labels(index, section=section))
+
+
+def test_picked_samples_have_their_own_labels(tmp_path):
+    simulator = Simulator(recipe_of(TEXTURE), 4)
+    out = generate(simulator.recipe, 6, 4, tmp_path / "a.h5", targets=["labels"])
+    with open_dataset(out) as data:
+        made = LabelTarget().of(data, data.pick([4, 0, 3]))
+        stored = np.asarray(data.target("labels")[:])
+    assert np.array_equal(made[:, 0], stored[[4, 0, 3]])
+    assert np.array_equal(made[0, 0], simulator.labels(4))
+    assert not np.array_equal(made[0], made[1])
 
 
 def test_planes_of_a_stack_have_labels_of_their_own(tmp_path):

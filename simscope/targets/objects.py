@@ -36,22 +36,18 @@ class LabelTarget(Target):
 
     def _made(self, source: Any, chunk: Any) -> npt.NDArray[np.uint16]:
         recipe, key = resolved(source), Key(source.seed)
-        samples = len(chunk.images)
-        frames = (len(chunk.emitter_offsets) - 1) // samples
-        window = slice(*_window(chunk, frames))
-        out = np.empty((samples, frames, *recipe.acquisition.shape), np.uint16)
-        for row in range(samples):
-            planes = camera_labels(recipe, key, _first_sample(chunk) + row, self.section)
-            out[row] = planes[window] if len(planes) > 1 else planes
+        samples = _samples(chunk)
+        frames = (len(chunk.emitter_offsets) - 1) // len(samples)
+        first = int(getattr(chunk, "frame_start", 0))
+        out = np.empty((len(samples), frames, *recipe.acquisition.shape), np.uint16)
+        for row, sample in enumerate(samples):
+            planes = camera_labels(recipe, key, sample, self.section)
+            out[row] = planes[first : first + frames] if len(planes) > 1 else planes
         return out
 
 
-def _first_sample(chunk: Any) -> int:
-    """Number of the first sample of a chunk or a batch."""
-    return int(chunk.sample_start if hasattr(chunk, "sample_start") else chunk.start)
-
-
-def _window(chunk: Any, frames: int) -> tuple[int, int]:
-    """First frame within the sample and the one after the last of a chunk, or of whole samples."""
-    first = int(getattr(chunk, "frame_start", 0))
-    return first, first + frames
+def _samples(chunk: Any) -> list[int]:
+    """Numbers of the samples of a chunk, or of a batch in whatever order they were picked."""
+    if hasattr(chunk, "sample_start"):
+        return list(range(chunk.sample_start, chunk.sample_stop))
+    return [int(sample) for sample in chunk.samples]
