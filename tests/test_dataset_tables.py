@@ -332,9 +332,7 @@ def test_tables_of_other_software_are_imaged_where_their_molecules_are(tmp_path,
     one = {key: np.array([value]) for key, value in molecule.items()}
     path = tmp_path / f"table{tables.FORMATS[name].suffixes[0]}"
     movie = {"pixel_nm": 100.0, "shape": (height, width), "frames": 8}
-    tables.write(
-        path, {key: np.array(value) for key, value in molecule.items()}, format=name, **movie
-    )
+    tables.write(path, one, format=name, **movie)
     recipe = load_recipe("smlm-2d-dense").written()
     recipe["structure"] = {"kind": "table", "path": str(path)}
     placed = place(ss.Recipe.from_dict(recipe), Key(1), np.arange(2), {})
