@@ -174,6 +174,13 @@ def require_noted(
         )
 
 
+def joining_file(folder: Path) -> Path:
+    """The file that joins the shards in a folder, or the name it will most likely have."""
+    beside = [folder.with_name(f"{folder.name}{end}") for end in (".h5", ".hdf5")]
+    found = [path for path in (*beside, folder.with_name(folder.stem)) if path.is_file()]
+    return found[0] if found else beside[0]
+
+
 def open_whole(path: Path) -> Part | Joined:
     """A dataset's file opened for reading: a single one, or that which joins shards.
 
@@ -187,7 +194,7 @@ def open_whole(path: Path) -> Part | Joined:
     if attrs["shards"] == 1:
         return Part(path)
     if "shard" in attrs:
-        whole = path.parent.with_name(f"{path.parent.name}.h5")
+        whole = joining_file(path.resolve().parent)
         raise DatasetError(f"{path} is shard {attrs['shard']} of a run: open {whole}")
     joined = Joined(path)
     try:
