@@ -29,8 +29,9 @@ class Axis(NamedTuple):
 class Target(Model):
     """What to work out of every frame, or of every sample, with the settings of its kind.
 
-    ``source`` below is anything with a ``recipe``, such as a :class:`simscope.Simulator` or an
-    opened dataset; a chunk is a :class:`simscope.acquire.Chunk` or ``Batch`` on the host.
+    ``source`` below is anything with a ``recipe`` and a ``seed``, such as a
+    :class:`simscope.Simulator` or an opened dataset; a chunk is a
+    :class:`simscope.acquire.Chunk` or ``Batch`` on the host.
     """
 
     kind: str
