@@ -12,7 +12,7 @@ their lengths limited as in zlib: leaves too deep are moved up, and others down 
 
 import numpy as np
 
-from simscope.kernels.compiled import compiled, inlined
+from simscope.kernels.compiled import compiled, inlined, pasted
 
 U = np.uint64
 
@@ -128,7 +128,7 @@ def unshuffle_items(planes, width, items):
             items[item * width + byte] = planes[byte * count + item]
 
 
-@compiled
+@pasted
 def pack_planes(planes, nbytes, width, words, room):
     """Bytes of the zlib stream of ``nbytes`` shuffled bytes, written to ``words``."""
     items = nbytes // width
@@ -205,7 +205,7 @@ def rooms(most):
     )
 
 
-@compiled
+@pasted
 def pack_block(planes, first, stop, last, words, to, room):
     """Write bytes ``first`` to ``stop`` the shortest way: bytes, bytes and runs, or as they are."""
     counts, often, lengths, codes, tree, flags, runs, header, header_codes = room
@@ -342,7 +342,7 @@ def code_lengths(often, symbols, most, lengths, tree):
     return bits
 
 
-@compiled
+@pasted
 def sorted_leaves(often, symbols, tree):
     """Put what occurs in ``tree``: how often, rising, and which symbol; returns how many do."""
     leaves, largest = 0, 0
@@ -469,7 +469,7 @@ def reversed_bits(code, length):
 # ---- writing -------------------------------------------------------------------------------------
 
 
-@compiled
+@pasted
 def plan_header(lengths, header, tree):
     """List how the code lengths are written; returns the entries and the bits they take.
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numba
+import numpy as np
+import numpy.typing as npt
 
 from simscope.acquire import Simulator
+from simscope.dataset import codec
 from simscope.errors import SimscopeError, SimscopeWarning
 from simscope.kernels.addressed import uniform_at
 from simscope.kernels.caching import REMEDY
@@ -71,6 +74,13 @@ def _warm_one(recipe: Recipe, cache: Path | None) -> Warmed:
     for threads in sorted({1, int(numba.config.NUMBA_NUM_THREADS)}):  # type: ignore[attr-defined]
         simulator = Simulator(recipe, 0, threads=threads, cache=cache)
         samples = max(1, FRAMES // simulator.frames_per_sample)
-        next(iter(simulator.chunks(0, samples)))
+        pack_and_unpack(next(iter(simulator.chunks(0, samples))).images[0])
         simulator[0]
     return Warmed(recipe.name, NOTICE.compiled - before, time.monotonic() - start)
+
+
+def pack_and_unpack(images: npt.NDArray[np.uint16]) -> None:
+    """Store and read frames in memory, as files do."""
+    kind, frames = codec.named("default"), np.ascontiguousarray(images)
+    for packed in kind.pack(frames[:1]):
+        kind.unpack(packed, np.empty_like(frames[0]))
