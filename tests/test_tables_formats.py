@@ -530,6 +530,9 @@ def test_writing_says_what_it_lacks_and_overwrites_nothing(tmp_path):
         tables.write(tmp_path / "t.csv", {"x_nm": np.ones(1), "y_nm": np.ones(1)})
     with pytest.raises(TableError, match=r"challenge is written to \.csv"):
         tables.write(tmp_path / "t.h5", ONE, format="challenge")
+    late = ONE | {"frame": np.array([1 << 32])}
+    with pytest.raises(TableError, match="beyond picasso's"):
+        tables.write(tmp_path / "t.hdf5", late, format="picasso", **MOVIE)
     assert not list(tmp_path.iterdir())
     (tmp_path / "t.yaml").write_text("mine")
     with pytest.raises(TableError, match="exists"):

@@ -30,6 +30,7 @@ from simscope.tables.peek import Peek
 
 LOCS = "locs"
 METADATA = "metadata"
+LAST_FRAME = 2**32 - 1
 FIELDS = ("x", "y", "photons", "sx", "sy", "bg", "lpx", "lpy", "ellipticity", "net_gradient")
 
 
@@ -109,6 +110,8 @@ def _json_documents(path: Path, embedded: Any) -> list[Any]:
 def write(path: Path, columns: Columns, imaging: Imaging, suffix: str) -> None:
     """Write ``/locs`` and ``/metadata``; the YAML file is :func:`companion`."""
     pixel = imaging.require_pixel("picasso's table")
+    if len(columns["frame"]) and columns["frame"].max() > LAST_FRAME:
+        raise TableError(f"frame {columns['frame'].max()} is beyond picasso's {LAST_FRAME}: split")
     rows = len(columns["x_nm"])
     depth = [("z", "f4")] if "z_nm" in columns else []
     types = [("frame", "u4"), *((name, "f4") for name in FIELDS[:2]), *depth]
