@@ -256,6 +256,16 @@ def test_what_fails_leaves_nothing_and_keeps_what_was_there(data, tmp_path, monk
     assert hashes(tmp_path / "out") == before
 
 
+def test_a_write_the_disk_takes_in_part_is_told_as_such(data, tmp_path, monkeypatch):
+    def short(*args, **options):
+        raise OSError("4096 requested and 384 written")  # as numpy.ndarray.tofile says it
+
+    monkeypatch.setattr(tifffile, "imwrite", short)
+    with pytest.raises(ss.SimscopeError, match="part of a write only.*free some space"):
+        export_dataset(data["snapshot"], "decode", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_ctrl_c_leaves_nothing(data, tmp_path):
     def interrupt(done, total):
         raise KeyboardInterrupt

@@ -39,7 +39,11 @@ def new_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterator
         yield part
         _put(part, target)
     except OSError as error:
-        raise DatasetError(f"cannot write {target}: {error.strerror or error}") from None
+        # NumPy tells of a short write without the system's reason
+        reason = error.strerror or f"the disk took part of a write only ({error})"
+        raise DatasetError(
+            f"cannot write {target}: {reason}; free some space or choose another folder"
+        ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
