@@ -1,8 +1,10 @@
 """Anybody can hold a dataset against its recipe, and is told exactly what differs."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,6 +26,7 @@ from simscope.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
 SAMPLES = 7
+MASTERS = {}
 TARGETS = {"snapshot": ["density"], "movie": ["density"], "stack": ["wavefront"]}
 
 
@@ -31,14 +34,22 @@ TARGETS = {"snapshot": ["density"], "movie": ["density"], "stack": ["wavefront"]
 def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIMSCOPE_CACHE", str(tmp_path_factory.mktemp("psf-tables")))
+        MASTERS["folder"] = tmp_path_factory.mktemp("masters")
         yield
+        MASTERS.clear()
 
 
-def made(folder, kind="snapshot", per_shard=None, name="a.h5", **options):
-    options = {"expected": True, "targets": TARGETS[kind]} | options
-    return generate(
-        WORLDS[kind](), SAMPLES, 7, folder / name, samples_per_shard=per_shard, **options
-    )
+def made(folder, kind="snapshot", per_shard=None, **options):
+    """A dataset of its own in the folder, copied from one that is made once."""
+    options = {"expected": True, "targets": TARGETS[kind], "samples_per_shard": per_shard} | options
+    key = repr((kind, options))
+    if key not in MASTERS:
+        master = MASTERS["folder"] / str(len(MASTERS))
+        master.mkdir()
+        generate(WORLDS[kind](), SAMPLES, 7, master / "a.h5", **options)
+        MASTERS[key] = master
+    shutil.copytree(MASTERS[key], folder, dirs_exist_ok=True)
+    return folder / "a.h5"
 
 
 def change(path, array, at, value, *, honest=True):
@@ -269,6 +280,55 @@ def test_a_link_does_not_lead_out_of_the_folder(shared):
     (path.parent / table.name).symlink_to(table)
     with pytest.raises(DatasetError, match="lies outside"):
         verify(path)
+
+
+def tell_otherwise(path, recipe=None, **texts):
+    """Let a dataset's own file say something else of itself, its hash of the recipe fitting."""
+    if recipe is not None:
+        text = recipe if isinstance(recipe, str) else json.dumps(recipe)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        texts |= {"recipe_json": text, "recipe_sha256": digest}
+    with h5py.File(path, "r+") as file:
+        for name, text in texts.items():
+            set_text(file, name, text)
+
+
+def test_a_strangers_recipe_opens_no_file_by_naming_it_with_its_checksum(tmp_path, monkeypatch):
+    path, secret = made(tmp_path), tmp_path.parent / f"{tmp_path.name}-secret.csv"
+    secret.write_text("x_nm,y_nm\n1,2\n", "utf8")
+    written = snapshot().written() | {"structure": {"kind": "table", "path": str(secret)}}
+    digest = hashlib.sha256(secret.read_bytes()).hexdigest()
+    known = {"structure.path": {"file": "secret.csv", "sha256": digest, "licence": "none"}}
+    tell_otherwise(path, written, inputs=json.dumps(known))
+    opened = []
+    usual = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, *rest, **more: opened.append(self) or usual(self, *rest, **more)
+    )
+    with pytest.raises(DatasetError, match="lies outside"):
+        verify(path)
+    assert secret not in opened
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"recipe": "[" * 5000},
+        {"recipe": "3"},
+        {"recipe": {}},
+        {"recipe": {"acquisition": {"shape": [10**9, 10**9]}}},
+        {"inputs": '{"structure.path": "x"}'},
+        {"inputs": "[1]"},
+        {"targets": '{"density": {"upsampling": 1e9}}'},
+        {"software": "7"},
+        {"arrays_sha256": '{"../../etc/passwd": "x", "images": 7}'},
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "info", "diff"])
+def test_hostile_texts_end_in_words(tmp_path, texts, command):
+    path = made(tmp_path)
+    tell_otherwise(path, **texts)
+    assert invoke(command, path, *([path] if command == "diff" else [])).exit_code in (0, 1, 2)
 
 
 # the command line

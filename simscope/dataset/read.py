@@ -572,7 +572,10 @@ class Dataset:
     @property
     def inputs(self) -> dict[str, dict[str, str]]:
         """Name, SHA-256 and licence of the files the recipe read besides itself, by recipe path."""
-        return json_attribute(self.path, self._attrs, "inputs")
+        known = json_attribute(self.path, self._attrs, "inputs")
+        if any(not isinstance(one, dict) for one in known.values()):
+            raise DatasetError(f"{self.path} is damaged: inputs does not tell of files")
+        return known
 
     @property
     def warnings(self) -> list[str]:
