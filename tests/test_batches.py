@@ -367,3 +367,17 @@ print(sum(len(batch.images) for batch in ss.batches({str(file)!r}, 4)))
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert int(run.stdout) == SAMPLES
+
+
+def test_batches_beyond_memory_are_refused_before_any_work():
+    recipe = small_worlds.movie(frames=10**6)
+    with pytest.raises(DatasetError, match="lower batch_size"):
+        ss.batches(recipe, 100)
+
+
+def test_picking_what_is_not_there_is_refused(file):
+    with ss.open_dataset(file) as data:
+        for wrong in ([], [SAMPLES], [-1], [0.5], 3, [[1]]):
+            with pytest.raises(DatasetError):
+                data.pick(wrong)
+        assert data.pick([2, 2]).samples.tolist() == [2, 2]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ from simscope.dataset.read import Dataset, open_dataset
 from simscope.device import device as device_named
 from simscope.errors import DatasetError
 from simscope.keys import Key
+from simscope.memory import MOST_BYTES
 from simscope.recipe import Recipe, load_recipe, packaged_recipes
 from simscope.targets import Target, split_clean
 
@@ -38,7 +40,8 @@ class Simulated:
     """Samples of a recipe, simulated as they are asked for, in runs of successive numbers.
 
     ``identity`` says what distinguishes them from those of other sources, ``count`` how many there
-    are, ``cuts`` at which ones a new file begins. Picklable; every process has its own simulator.
+    are, ``sample_bytes`` how large an image is at least, ``cuts`` where a new file begins. It may
+    be pickled; every process has its own simulator.
     """
 
     count = MAX_SAMPLES
@@ -52,6 +55,8 @@ class Simulated:
         self.threads, self.on_device = threads, on_device
         self.device = device_named(device).name
         self.identity = {"recipe": self.recipe.sha256, "data_seed": self.seed}
+        planes = self.recipe.acquisition.frames
+        self.sample_bytes = 2 * planes * math.prod(self.recipe.camera_shape)
         self._opened: tuple[int, Simulator] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,6 +96,7 @@ class Stored:
             "recipe": data.recipe_sha256, "data_seed": data.seed, "data_samples": self.count,
         }  # fmt: skip
         per_sample = data.frames_per_sample
+        self.sample_bytes = 2 * math.prod(data.sample_shape)
         self.cuts = tuple(sorted({entry.first_frame // per_sample for entry in data.shards}))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -372,6 +378,13 @@ def order_of(
     )  # fmt: skip
     if order.stop > source.count:
         raise DatasetError(f"stop={stop} lies beyond the {source.count} samples: lower it")
+    needed = min(order.batch_size, order.stop - order.start) * source.sample_bytes
+    if needed > MOST_BYTES:
+        raise DatasetError(
+            f"batches of {batch_size} samples take {needed / 1e9:.3g} GB, more than "
+            f"{MOST_BYTES / 1e9:g}: lower batch_size, or read long movies frame by frame "
+            "(Dataset.frame, Simulator.chunks)"
+        )
     return order
 
 
