@@ -261,7 +261,7 @@ def test_a_write_the_disk_takes_in_part_is_told_as_such(data, tmp_path, monkeypa
         raise OSError("4096 requested and 384 written")  # as numpy.ndarray.tofile says it
 
     monkeypatch.setattr(tifffile, "imwrite", short)
-    with pytest.raises(ss.SimscopeError, match="part of a write only.*free some space"):
+    with pytest.raises(ss.SimscopeError, match=r"part of a write only.*free some space"):
         export_dataset(data["snapshot"], "decode", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
