@@ -2,6 +2,7 @@
 
 import warnings
 
+import numba
 import numpy as np
 import pytest
 from gpu_stand_in import under_simulator
@@ -87,7 +88,7 @@ asked = st.lists(
 
 
 @pytest.mark.parametrize("kind", LIGHTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=2 if numba.config.DISABLE_JIT else 40, deadline=None)
 @given(asked)
 def test_a_window_is_the_same_frames_of_the_whole_movie_whatever_came_before(worlds, kind, asked):
     sim, whole = worlds[kind]
