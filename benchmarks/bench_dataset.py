@@ -31,7 +31,7 @@ from simscope.dataset.write import DatasetWriter
 
 RECIPE, EMITTERS = "smlm-2d-dense", 20
 FRAMES, FILE_FRAMES, READS = 1024, 6144, 1000
-ROUNDS = 9
+ROUNDS = 7
 GZIP = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 Frames16 = np.ndarray
