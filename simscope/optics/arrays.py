@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope import tiff
 from simscope.errors import OpticsError
+from simscope.tiff import read_tiff as read_image
 
 
 def existing_file(path: str | Path, what: str, setting: str) -> Path:
@@ -71,7 +71,7 @@ def read_mat(
 
 def read_tiff(file: Path, what: str) -> NDArray[Any]:
     """The image or stack in a TIFF file, the first if there are several."""
-    return tiff.read_tiff(file, f"{what} file {str(file)!r}", OpticsError).values
+    return read_image(file, f"{what} file {str(file)!r}", OpticsError).values
 
 
 def _one_line(error: Exception) -> str:
