@@ -5,9 +5,9 @@ The organisers' simulator (``activation_4states.m``) heads its ground truth
 The first column numbers the rows from 1; ``xnano`` runs along columns and ``ynano`` along rows over
 the field of view, from 0 to 6400 nm for 64 pixels of 100 nm; ``intensity`` is photons in the frame.
 ``znano`` is the emitter's height in the organisers' simulator; its sign is passed on as it is.
-DECODE turns it (``emitter_trafo.py``), as its calibrations take the planes of a bead stack to follow
-the objective, and for these data sets takes a further pixel off ``ynano``; neither is done here.
-Source: Sage et al., Nat. Methods 16, 387 (2019).
+DECODE turns it (``emitter_trafo.py``), as its calibrations take the planes of a bead stack to
+follow the objective, and for these data sets takes a further pixel off ``ynano``; neither is
+done here. Source: Sage et al., Nat. Methods 16, 387 (2019).
 """
 
 from __future__ import annotations
