@@ -281,7 +281,7 @@ def test_a_link_to_the_joining_file_finds_the_shards(run, tmp_path):
 
 
 def test_few_shards_are_open_and_few_tables_kept_at_a_time(run, monkeypatch):
-    monkeypatch.setattr(read, "MOST_OPEN", 2)
+    monkeypatch.setattr(read, "most_open", lambda: 2)
     monkeypatch.setattr(read, "MOST_TABLES", 1)
     fresh = ss.Simulator(snapshot(), 7)
     with ss.open_dataset(run) as data:
@@ -291,8 +291,19 @@ def test_few_shards_are_open_and_few_tables_kept_at_a_time(run, monkeypatch):
             assert len(data._truths) <= 1
 
 
+def test_a_shard_that_changes_is_looked_through_again(run, monkeypatch):
+    monkeypatch.setattr(read, "most_open", lambda: 1)
+    with ss.open_dataset(run) as data:
+        data.image(2)
+        data.image(0)  # closes shard 1
+        with h5py.File(shard(run, 1), "r+") as file:
+            file.attrs["seed"] = 8
+        with pytest.raises(DatasetError, match="is not shard 1"):
+            data.image(3)
+
+
 def test_datasets_survive_pickling_and_threads(run, monkeypatch):
-    monkeypatch.setattr(read, "MOST_OPEN", 1)
+    monkeypatch.setattr(read, "most_open", lambda: 1)
     monkeypatch.setattr(read, "MOST_TABLES", 1)
     images = ss.Simulator(snapshot(), 7).batch(0, SAMPLES).images
     wrong = []

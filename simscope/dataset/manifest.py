@@ -13,7 +13,7 @@ import numpy as np
 from simscope.dataset import schema
 from simscope.dataset.columns import describe, sha256_of
 from simscope.dataset.folder import folder_of, shard_name
-from simscope.dataset.parts import OpenFile, Part, json_attribute
+from simscope.dataset.parts import OpenFile, Part, Seen, json_attribute
 from simscope.dataset.plan import Entry
 from simscope.errors import DatasetError
 
@@ -61,6 +61,7 @@ class Joined(OpenFile):
 
     def __init__(self, path: Path, folder: Path | None = None):
         self.folder = folder_of(path.resolve()) if folder is None else folder
+        self._seen: dict[int, Seen] = {}
         super().__init__(path)
 
     def _check(self) -> None:
@@ -133,18 +134,27 @@ class Joined(OpenFile):
     def shard(self, number: int) -> Part:
         """A shard opened for reading, once it proves to be the one that is noted.
 
+        One that was opened before and has not changed since is not looked through again.
+
         Raises
         ------
         DatasetError
             If it is damaged or of another run.
         """
-        entry = self.entries[number]
-        part = Part(self.folder / entry.file)
+        entry, seen = self.entries[number], self._seen.get(number)
+        part = Part(self.folder / entry.file, seen)
+        if seen is not None and seen.stamp == part.stamp:
+            return part
         try:
             require_noted(part, number, entry, self.attrs, str(self.path))
         except DatasetError:
             part.close()
             raise
+        shared = {
+            name: value for name, value in self.attrs.items() if value == part.attrs.get(name)
+        }
+        part.attrs |= shared  # texts that all shards have are kept once
+        self._seen[number] = part.seen
         return part
 
 

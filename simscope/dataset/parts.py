@@ -12,7 +12,7 @@ import math
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -51,6 +51,14 @@ TEXTS = ("recipe_yaml", "recipe_json", "recipe_sha256", "sample_axes", "codec", 
 _HDF5_ERRORS = (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError)
 
 
+class Seen(NamedTuple):
+    """What is remembered of a file that was checked, to open it again without another check."""
+
+    stamp: tuple[int, int, int]
+    """Length, time of the last change and number of the file."""
+    attrs: dict[str, Any]
+
+
 class OpenFile:
     """A dataset's file opened for reading: its header checked, its arrays checked as asked for.
 
@@ -60,14 +68,19 @@ class OpenFile:
         If the file is missing, empty, foreign, truncated, incomplete or of another version.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, seen: Seen | None = None):
         self.path = path
-        self.bytes = 0
         self._frames: dict[str, Frames] = {}
         self.file = open_file(path)
         try:
-            self.bytes = path.stat().st_size
-            self._check()
+            known = path.stat()
+            self.bytes = known.st_size
+            self.stamp = (known.st_size, known.st_mtime_ns, known.st_ino)
+            self._checked = seen is not None and seen.stamp == self.stamp
+            if seen is not None and self._checked:
+                self.attrs = seen.attrs
+            else:
+                self._check()
         except DatasetError:
             self.file.close()
             raise
@@ -99,6 +112,11 @@ class OpenFile:
         """Close the file; arrays already read stay valid."""
         self._frames.clear()
         self.file.close()
+
+    @property
+    def seen(self) -> Seen:
+        """What to remember of the file for opening it again."""
+        return Seen(self.stamp, self.attrs)
 
     @property
     def samples(self) -> int:
@@ -187,8 +205,9 @@ class OpenFile:
         """
         if name not in self._frames:
             try:
-                self._require_own(name)
-                self._require_stored(name, self.file[name])
+                if not self._checked:
+                    self._require_own(name)
+                    self._require_stored(name, self.file[name])
                 self._frames[name] = Frames(self.file[name])
             except _HDF5_ERRORS as error:
                 raise self._damaged(name, error) from None

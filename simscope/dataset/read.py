@@ -25,8 +25,8 @@ from simscope.errors import DatasetError, did_you_mean
 from simscope.evaluate import in_frame
 from simscope.recipe import Recipe
 
-MOST_OPEN = 16
-"""Shards kept open at a time."""
+FEWEST_OPEN, MOST_OPEN = 16, 512
+"""Shards kept open at a time: a quarter of the files a process may open, within these."""
 
 MOST_TABLES = 4
 """Shards whose emitters and parameters are kept in memory at a time."""
@@ -195,6 +195,7 @@ class Dataset:
     def _open(self) -> None:
         self._face: Part | Joined = open_whole(self.path)
         self._process = os.getpid()
+        self._most_open = most_open()
         self._parts: OrderedDict[int, Part] = OrderedDict()
         self._truths: OrderedDict[int, Truth] = OrderedDict()
 
@@ -646,7 +647,7 @@ class Dataset:
                 return self._parts[number]
             part = face.shard(number)
             self._parts[number] = part
-            while len(self._parts) > MOST_OPEN:
+            while len(self._parts) > self._most_open:
                 self._parts.popitem(last=False)
             return part
 
@@ -713,6 +714,18 @@ class Dataset:
             pieces.append(part.array(path).window(index, first - begin, end - begin))
             first = end
         return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def most_open() -> int:
+    """Shards that may be kept open at a time."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return min(MOST_OPEN, 128)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return MOST_OPEN
+    return min(MOST_OPEN, max(FEWEST_OPEN, allowed // 4))
 
 
 def open_dataset(path: str | os.PathLike[str]) -> Dataset:
