@@ -5,6 +5,7 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import numba
 import numpy as np
 import pytest
 import tifffile
@@ -16,6 +17,8 @@ from simscope.dataset import export_dataset
 from simscope.dataset.export import STACKS, frames, ome_zarr, tiff
 from simscope.dataset.export.frames import Frames
 from simscope.recipe import Recipe
+
+pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="renders, too slow without JIT")
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 MOLECULES = [name for name, entry in STACKS.items() if entry.molecules]

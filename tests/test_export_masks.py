@@ -2,6 +2,7 @@
 
 import json
 
+import numba
 import numpy as np
 import pytest
 import tifffile
@@ -11,6 +12,8 @@ import simscope as ss
 from simscope.dataset import export_dataset
 from simscope.dataset.export import masks
 from simscope.recipe import Recipe
+
+pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="renders, too slow without JIT")
 
 ROWS, COLUMNS = 12, 16
 

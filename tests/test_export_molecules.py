@@ -10,6 +10,7 @@ import runpy
 from pathlib import Path
 
 import h5py
+import numba
 import numpy as np
 import pytest
 import tifffile
@@ -19,6 +20,8 @@ from small_worlds import SMALL, movie, snapshot
 import simscope as ss
 from simscope.dataset import export_dataset
 from simscope.recipe import Recipe
+
+pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="renders, too slow without JIT")
 
 ROWS, COLUMNS = 25, 21
 X_NM, Y_NM, Z_NM = 570.0, 240.0, 150.0
