@@ -127,12 +127,13 @@ def lost_workers(folder: Path, count: int) -> None:
     process = start(folder / "lost" / "run.h5", 40, 1, kind="movie", workers=2)
     killed: set[int] = set()
     while process.poll() is None and len(killed) < count:
-        for part in (folder / "lost" / "run").glob("shard-*.part"):
-            pid = int(part.name.split("-")[-2])
-            if pid not in killed and len(killed) < count:
-                killed.add(pid)
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.2)
+        finished = len(list((folder / "lost" / "run").glob("shard-*.json")))
+        parts = sorted((folder / "lost" / "run").glob("shard-*.part"))
+        pids = {int(part.name.split("-")[-2]) for part in parts} - killed
+        if pids and finished > 4 * len(killed):  # a shard lost three times ends a run
+            killed.add(pid := min(pids))
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
     finish(process)
     finish(start(folder / "whole" / "run.h5", 40, 1, kind="movie"))
     same = sums(folder / "lost") == sums(folder / "whole")

@@ -94,6 +94,7 @@ STEPS = {
 }
 
 
+@needs_speed
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_run_killed_at_any_step_goes_on_to_the_same_bytes(
@@ -186,6 +187,7 @@ def remove_entry(folder):
 DAMAGE = [truncate, cut_entry, empty_entry, nonsense_entry, entry_of_another, remove_entry]
 
 
+@needs_speed
 @pytest.mark.parametrize("joined", [True, False], ids=["joined", "unjoined"])
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_a_shard_damaged_by_a_power_cut_is_made_again(tmp_path, whole, damage, joined):
@@ -209,6 +211,7 @@ OTHERS = {
 }
 
 
+@needs_speed
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
 @pytest.mark.parametrize("difference", OTHERS)
 def test_another_run_of_the_same_name_is_refused_and_says_what_differs(
@@ -223,6 +226,7 @@ def test_another_run_of_the_same_name_is_refused_and_says_what_differs(
     assert sums(tmp_path) == before
 
 
+@needs_speed
 def test_force_discards_the_other_run_and_nothing_else(tmp_path, whole):
     run(tmp_path, seed=8)
     kept = tmp_path / "run" / "notes.txt"
@@ -237,6 +241,7 @@ def test_force_discards_the_other_run_and_nothing_else(tmp_path, whole):
     assert sums(tmp_path) == whole
 
 
+@needs_speed
 def test_force_goes_on_with_an_unfinished_run_of_the_same_arguments(tmp_path, whole):
     run(tmp_path, shards="0:5")
     assert run(tmp_path, force=True).made == 3
@@ -384,6 +389,7 @@ def test_parts_of_dead_processes_of_this_machine_are_removed(tmp_path, monkeypat
     assert foreign.exists()
 
 
+@needs_speed
 def test_two_runs_at_once_in_one_folder_end_well(tmp_path, whole):
     failures = []
 

@@ -189,7 +189,13 @@ def test_a_script_without_a_main_guard_may_use_workers(tmp_path):
     assert len(ss.open_dataset(tmp_path / "run.h5")) == 8
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGINT, id="interrupted", marks=pytest.mark.slow),
+    ],
+)
 def test_workers_end_with_the_process_that_started_them(tmp_path, signum):
     process = start(tmp_path)
     wait_for(lambda: len(workers_of(tmp_path)) == 2 or process.poll() is not None)
