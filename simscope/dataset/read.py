@@ -156,9 +156,16 @@ class StoredArray:
         return int(one) % frames, int(one) % frames + 1
 
     def _chosen(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        out = np.empty((len(samples), *self.shape[1:]), self.dtype)
-        for place, sample in enumerate(samples.tolist()):
-            out[place] = self._data._one(self.path, sample)
+        data, out = self._data, np.empty((len(samples), *self.shape[1:]), self.dtype)
+        windows = self.path in data._by_frame
+        for place, (sample, number) in enumerate(
+            zip(samples.tolist(), data._files_of(samples).tolist(), strict=True)
+        ):
+            part = data._part(number)
+            if windows and part.frames < data._per_sample:
+                out[place] = data._one(self.path, sample)
+            else:
+                part.array(self.path).into(sample - part.first_sample, out[place, ...])
         return out
 
 
@@ -306,7 +313,7 @@ class Dataset:
             raise DatasetError(
                 f"{self.path} holds no noiseless images: generate it with expected=True"
             )
-        files = np.searchsorted(self._firsts, numbers * self._per_sample, side="right") - 1
+        files = self._files_of(numbers)
         truths = {number: self._truth(number) for number in dict.fromkeys(files.tolist())}
         emitters, offsets = self._rows_of(numbers, files, truths)
         return Batch(
@@ -329,6 +336,10 @@ class Dataset:
             raise DatasetError(f"sample {wrong[0]} of {self._samples}: give 0 to {last}")
         return numbers.astype(np.int64)
 
+    def _files_of(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Numbers of the files in which samples begin."""
+        return np.searchsorted(self._firsts, samples * self._per_sample, side="right") - 1
+
     def _rows_of(
         self, samples: npt.NDArray[np.int64], files: npt.NDArray[np.int64], truths: dict[int, Truth]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -342,7 +353,7 @@ class Dataset:
             truth, first = truths[number], sample * self._per_sample - part.first
             ends = truth.offsets[first : first + self._per_sample + 1]
             pieces.append((truth.table[ends[0] : ends[-1]], ends))
-        counts = np.concatenate([np.diff(ends) for _, ends in pieces])
+        counts = np.diff(np.concatenate([ends for _, ends in pieces]).reshape(len(pieces), -1))
         offsets = np.concatenate([[0], np.cumsum(counts)])
         table, place = np.empty(offsets[-1], pieces[0][0].dtype), 0
         for rows, _ in pieces:
