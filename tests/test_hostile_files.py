@@ -1,7 +1,12 @@
 """Files that declare what they do not hold, or lead elsewhere: one clear error each."""
 
 import json
+import random
 import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,7 +16,7 @@ from small_worlds import snapshot
 import simscope as ss
 from simscope.dataset.columns import set_text
 from simscope.dataset.manifest import open_whole
-from simscope.errors import DatasetError
+from simscope.errors import DatasetError, SimscopeError
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
 
@@ -187,3 +192,65 @@ def test_files_of_version_1_say_so(copy):
 def test_a_single_file_has_no_manifest_to_look_at(copy):
     with open_whole(copy) as part:
         assert part.names("manifest") == []
+
+
+def read_all(path):
+    """Everything simscope reads of a dataset."""
+    with ss.open_dataset(path) as data:
+        batch = data.batch(0, len(data))
+        drawn = [batch.parameters[name].tobytes() for name in sorted(batch.parameters)]
+        arrays = (batch.images, batch.emitters, batch.emitter_offsets, batch.expected_photons)
+        maps = data.camera_maps
+        _ = data.recipe, data.report, data.warnings, data.inputs, data.software
+        _ = data[1], data.frame(2)
+        return data.seed, drawn, [array.tobytes() for array in (*arrays, maps.gain)]
+
+
+def mutated(good, chance):
+    """Bytes of a file with a flipped bit, other bytes, a piece of zeros, cut off or shifted."""
+    data = bytearray(good)
+    where = chance.randrange(len(data))
+    match chance.choice(["flip", "byte", "zeros", "cut", "shift", "header"]):
+        case "flip":
+            data[where] ^= 1 << chance.randrange(8)
+        case "byte":
+            data[where] = chance.randrange(256)
+        case "zeros":
+            data[where : where + 64] = bytes(len(data[where : where + 64]))
+        case "cut":
+            del data[where:]
+        case "shift":
+            data[where:where] = bytes(chance.randrange(1, 9))
+        case "header":
+            for _ in range(chance.choice([1, 4])):
+                data[chance.randrange(min(len(data), 20_000))] = chance.choice([0, 1, 255])
+    return data
+
+
+def mutate(good, count, seed):
+    """Read so many mutations of a file: each is an error, or nothing else than the file."""
+    good, chance = Path(good), random.Random(seed)
+    meant, whole = read_all(good), good.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        spoilt = Path(folder) / "spoilt.h5"
+        for number in range(count):
+            spoilt.write_bytes(mutated(whole, chance))
+            try:
+                found = read_all(spoilt)
+            except SimscopeError:
+                continue
+            assert found == meant, f"mutation {number} of seed {seed} reads as another sample"
+
+
+@pytest.mark.parametrize(
+    "count", [150, pytest.param(5000, marks=[pytest.mark.slow])], ids=["few", "many"]
+)
+def test_no_mutated_file_reads_as_another_dataset_crashes_or_hangs(good, count):
+    script = (
+        "import sys; from test_hostile_files import mutate\n"
+        "mutate(sys.argv[1], *map(int, sys.argv[2:]))"
+    )
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(good), str(count), "7"],
+        check=True, timeout=60 + count / 5, cwd=Path(__file__).parent,
+    )  # fmt: skip
