@@ -79,6 +79,13 @@ class Frames:
         self._unpack((index, 0, *self._zeros), out)
         return out
 
+    def into(self, index: int, out: npt.NDArray[Any]) -> None:
+        """Put the values of one index of the first axis in ``out``; raises as :meth:`read` does."""
+        if self._whole:
+            self._unpack((index, 0, *self._zeros), out)
+        else:
+            out[...] = self.one(index)
+
     def window(self, index: int, first: int, last: int) -> npt.NDArray[Any]:
         """Values of ``[index, first:last]``: frames of a movie; raises as :meth:`read` does."""
         if not (self._direct and self._lead):
