@@ -21,6 +21,7 @@ from typing import Any
 
 from simscope import __version__
 from simscope.dataset.plan import Entry, Plan
+from simscope.dataset.write import reason, sync
 from simscope.errors import DatasetError
 
 RUN_FILE = "run.json"
@@ -276,16 +277,8 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
-        raise DatasetError(f"cannot write {path}: {error.strerror or error}") from None
+        raise DatasetError(f"cannot write {path}: {reason(error)}") from None
     finally:
         part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
