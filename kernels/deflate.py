@@ -35,7 +35,6 @@ NEVER = 1 << 40
 GUESSED_BITS = 10
 """What a copy costs about, before there is a code."""
 
-
 ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])
 """Order in which the lengths of the code of code lengths are written."""
 

@@ -4,6 +4,7 @@ import hashlib
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from reference_deflate import inflate
 from simscope.dataset import codec
 from simscope.kernels import deflate
 
+PLAIN = bool(numba.config.DISABLE_JIT)
+MOST_ITEMS, EXAMPLES = (60, 10) if PLAIN else (70_000, 150)
 DTYPES = ("<u2", "<f4", "<f8", "<i8", "u1")
 
 
@@ -51,7 +54,10 @@ def values(kind, size, dtype, rng):
 
 KINDS = ("constant", "random", "ramp", "steps", "few", "runs", "fibonacci", "camera", "gauss")
 PROBLEMS = st.tuples(
-    st.sampled_from(KINDS), st.sampled_from(DTYPES), st.integers(1, 70_000), st.integers(0, 2**32)
+    st.sampled_from(KINDS),
+    st.sampled_from(DTYPES),
+    st.integers(1, MOST_ITEMS),
+    st.integers(0, 2**32),
 )
 
 
@@ -66,7 +72,7 @@ def check(kind, dtype, size, seed):
     assert len(stream) <= 8 * deflate.most_words(chunk.nbytes, chunk.itemsize)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(PROBLEMS)
 def test_every_stream_is_read_by_zlib_and_isal_and_never_outgrows_its_contents(problem):
     check(*problem)
@@ -80,13 +86,19 @@ def test_ten_thousand_chunks_come_back():
         check(KINDS[number % len(KINDS)], DTYPES[rng.integers(len(DTYPES))], size, number)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from(KINDS), st.sampled_from(DTYPES), st.integers(1, 600), st.integers(0, 99))
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from(DTYPES),
+    st.integers(1, min(600, MOST_ITEMS)),
+    st.integers(0, 99),
+)
 def test_a_reader_written_from_the_standard_agrees(kind, dtype, size, seed):
     chunk = values(kind, size, dtype, np.random.default_rng(seed))
     assert inflate(packed(chunk[None])[0]) == shuffled(chunk)
 
 
+@pytest.mark.skipif(PLAIN, reason="long runs, too slow without JIT")
 @pytest.mark.parametrize("size", [1, 2, 4, 5, 257, 258, 259, 260, 261, 516, 65_535, 65_536])
 def test_runs_of_every_awkward_length_come_back(size):
     chunk = np.zeros((1, size + 1), np.uint8)
@@ -94,7 +106,7 @@ def test_runs_of_every_awkward_length_come_back(size):
     assert zlib.decompress(packed(chunk)[0]) == chunk.tobytes()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(st.integers(0, 5000), min_size=2, max_size=286), st.sampled_from([7, 9, 12, 15]))
 def test_limited_codes_are_complete_and_near_the_best(often, most):
     often = np.array(often if most > 7 else often[:19], np.int64)
@@ -140,6 +152,7 @@ def test_bytes_are_the_same_on_every_machine():
     )
 
 
+@pytest.mark.skipif(PLAIN, reason="many frames, too slow without JIT")
 def test_camera_frames_take_little_more_than_their_entropy():
     frames = np.random.default_rng(1).poisson(200, (20, 64, 64)).astype("<u2")
     entropy_bits = 0.0

@@ -39,7 +39,6 @@ LZ4_INSIDE = 2
 HEADER = struct.Struct(">QI")
 """What HDF5's bitshuffle filter puts before a chunk: its bytes, and the bytes of a block."""
 
-
 MAX_BLOCK_BYTES = 1 << 20
 """Blocks of the plugin have a few kilobytes."""
 
