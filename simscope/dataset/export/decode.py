@@ -5,8 +5,8 @@ DECODE's frames are ``[n, x, y]`` (``psf_kernel.py``: the first axis of an image
 emitter at x = 5, y = 2 peaks at ``[5, 2]``. Pixel 0 is centred at 0 and frames extend from -1/2.
 
 Parameters have the keys of release 0.10 (``reference.yaml``, ``param_friendly.yaml``). Its camera
-(``simulation/camera.py``) is ``floor(gain(Poisson(qe x + spur_noise)) + N(0, read_sigma)) /
-e_per_adu + baseline``: electrons throughout, ``spur_noise`` before the register, ``em_gain`` empty
+(``simulation/camera.py``) is ``floor((gain(Poisson(qe x + spur_noise)) + N(0, read_sigma)) /
+e_per_adu) + baseline``: electrons throughout, ``spur_noise`` before the register, ``em_gain`` empty
 where there is none. Source: Speiser et al., Nat. Methods 18, 1082 (2021).
 """
 
