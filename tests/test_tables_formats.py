@@ -189,6 +189,31 @@ def test_emitters_picasso_would_drop_are_told(tmp_path):
         tables.write(tmp_path / "inside.hdf5", FLAT, format="picasso", **MOVIE)
 
 
+def test_no_release_of_picasso_drops_what_lies_in_the_frame(tmp_path):
+    """By the stricter rule of ``lib.ensure_sanity`` up to release 0.8: x, y, lpx, lpy above 0."""
+    tables.write(tmp_path / "a.hdf5", ONE, format="picasso", **MOVIE)
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        (row,) = file["locs"][:]
+    assert min(row[name] for name in ("x", "y", "lpx", "lpy")) > 0
+    corner = ONE | {"x_nm": np.array([50.0])}
+    with pytest.warns(SimscopeWarning, match="drop 1 of 1"):
+        tables.write(tmp_path / "b.hdf5", corner, format="picasso", **MOVIE)
+
+
+def test_widths_and_precisions_of_picasso_are_pixels_each_along_its_axis(tmp_path):
+    found = tables.read(picasso_file(tmp_path / "a.hdf5", metadata=[{"Pixelsize": 100}]))
+    assert found["sigma_x_nm"] == pytest.approx([120])
+    assert found["sigma_y_nm"] == pytest.approx([130])
+    assert found["uncertainty_nm"] == pytest.approx([15])  # of lpx 0.1 and lpy 0.2 the mean
+    known = {name: found[name] for name in found if name != "frame"} | {"frame": ONE["frame"]}
+    tables.write(tmp_path / "b.hdf5", known, format="picasso", **MOVIE)
+    with h5py.File(tmp_path / "b.hdf5") as file:
+        (row,) = file["locs"][:]
+    assert (row["sx"], row["sy"]) == pytest.approx((1.2, 1.3))
+    assert (row["lpx"], row["lpy"]) == pytest.approx((0.15, 0.15))
+    assert row["ellipticity"] == pytest.approx(0.1 / 1.3)
+
+
 def test_picasso_itself_finds_the_emitter(tmp_path):
     io = pytest.importorskip("picasso.io", reason="picassosr is not installed: extra `peers`")
     tables.write(tmp_path / "ours.hdf5", ONE, format="picasso", **MOVIE)
@@ -217,6 +242,34 @@ def test_decode_counts_pixels_from_the_centre_of_the_first(tmp_path):
         assert file["meta"].attrs["xy_unit"] == "px"
         assert file["meta"].attrs["px_size"].tolist() == [100, 100]
         assert "version" in file["decode"].attrs
+
+
+def test_decode_is_told_all_that_is_known_and_rows_first_where_asked(tmp_path):
+    known = ONE | {
+        "x_crlb_nm": np.array([5.0]), "y_crlb_nm": np.array([7.0]), "z_crlb_nm": np.array([30.0]),
+        "photons_crlb": np.array([40.0]), "background_crlb": np.array([3.0]),
+        "probability": np.array([0.75]), "background": np.array([20.0]),
+    }  # fmt: skip
+    tables.write(tmp_path / "em.h5", known, format="decode", axes="yx", **MOVIE)
+    with h5py.File(tmp_path / "em.h5") as file:
+        data = {name: values[0] for name, values in file["data"].items() if values.shape}
+    assert data["xyz"] == pytest.approx([6.289, 11.845, Z], abs=1e-5)
+    assert data["xyz_cr"] == pytest.approx([0.07**2, 0.05**2, 30**2])
+    assert (data["phot_cr"], data["bg_cr"]) == (40**2, 3**2)
+    assert (data["prob"], data["bg"]) == (0.75, 20)
+    assert_here(tables.read(tmp_path / "em.h5", axes="yx"))
+
+
+def test_rows_may_come_first_in_any_format(tmp_path):
+    (tmp_path / "rows.csv").write_text(f"frame,x_nm,y_nm,z_nm\n4,{Y},{X},{Z}\n")
+    assert_here(tables.read(tmp_path / "rows.csv", axes="yx"))
+
+
+def test_pixels_that_differ_by_more_than_a_thousandth_are_refused(tmp_path):
+    path = picasso_file(tmp_path / "a.hdf5", metadata=[{"Pixelsize": 100}])
+    assert_here(tables.read(path, pixel_nm=100.05))  # what the file states is taken
+    with pytest.raises(TableError, match=r"100 nm, pixel_nm=100\.2"):
+        tables.read(path, pixel_nm=100.2)
 
 
 def decode_file(path, xyz, unit, size=(100.0, 100.0)):
@@ -340,6 +393,11 @@ def test_labels_off_deepstorm3ds_grid_are_told():
     labels = deepstorm3d.labels_um(place, (49, 65), 100.0)
     inside = deepstorm3d.on_grid(labels, (49, 65), 100.0, (0.0, 1.0))
     assert inside.tolist() == [False, True, True, True, False]
+    # 260 x 196 fine pixels, 0 in the middle of pixel 32, 24; heights up to, not including, 1 um
+    ends = np.array([[[-3.2, -2.4, 0.0], [3.299, 2.499, 0.0], [0, 0, 1.0], [3.301, 0, 0],
+                      [0, 2.501, 0]]])  # fmt: skip
+    inside = deepstorm3d.on_grid(ends, (49, 65), 100.0, (0.0, 1.0))
+    assert inside.tolist() == [True, True, False, False, False]
 
 
 def test_a_file_of_several_marks_is_not_guessed(tmp_path):

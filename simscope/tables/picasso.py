@@ -6,9 +6,10 @@ fits Gaussians integrated from ``k - 1/2`` to ``k + 1/2`` over pixel ``k`` count
 calibration. Width, Height, Frames and Pixelsize [nm] stand in a YAML file of the same name, and
 since version 0.11 in ``/metadata`` as JSON; both are written.
 
-picasso drops rows that hold NaN and rows with ``x`` or ``y`` below 0 when it loads a table
-(``lib.ensure_sanity``): what is not known is therefore written 0, and emitters in the outer half of
-the first row and column of pixels are lost there. Source: Schnitzbauer et al., Nat. Protoc. 12,
+picasso's Render drops rows that hold NaN, rows with ``x`` or ``y`` below 0 and, up to release 0.8,
+at 0, and up to then rows whose precisions ``lpx``, ``lpy`` are not above 0 (``lib.ensure_sanity``).
+So what is not known is written 0, precisions as ``LEAST_PRECISION``, and emitters in the outer half
+of the first row and column of pixels are lost there. Source: Schnitzbauer et al., Nat. Protoc. 12,
 1198 (2017).
 """
 
@@ -31,6 +32,9 @@ from simscope.tables.peek import Peek
 LOCS = "locs"
 METADATA = "metadata"
 LAST_FRAME = 2**32 - 1
+LEAST_PRECISION = 1e-3
+"""Precision [px] where none is known, above 0 and below what any fit reaches."""
+
 FIELDS = ("x", "y", "photons", "sx", "sy", "bg", "lpx", "lpy", "ellipticity", "net_gradient")
 
 
@@ -137,8 +141,8 @@ def _fields(columns: Columns, pixel: float) -> Columns:
         width = columns.get(f"sigma_{axis}_nm", columns.get("sigma_nm"))
         if width is not None:
             fields[f"s{axis}"] = width / pixel
-        if "uncertainty_nm" in columns:
-            fields[f"lp{axis}"] = columns["uncertainty_nm"] / pixel
+        precision = columns.get("uncertainty_nm", np.zeros(1)) / pixel
+        fields[f"lp{axis}"] = np.maximum(precision, LEAST_PRECISION)
     if {"sx", "sy"} <= set(fields):
         larger = np.maximum(fields["sx"], fields["sy"])
         difference = np.abs(fields["sx"] - fields["sy"])
@@ -147,7 +151,7 @@ def _fields(columns: Columns, pixel: float) -> Columns:
 
 
 def _warn_of_drops(locs: Any, imaging: Imaging) -> None:
-    lost = (locs["x"] < 0) | (locs["y"] < 0)
+    lost = (locs["x"] <= 0) | (locs["y"] <= 0)
     if imaging.shape is not None:
         lost |= (locs["x"] >= imaging.shape[1]) | (locs["y"] >= imaging.shape[0])
     if lost.any():
