@@ -5,6 +5,7 @@ at x = 1234.5 nm, y = 678.9 nm from the outer corner of the first pixel, z = -32
 """
 
 import json
+import struct
 import warnings
 
 import h5py
@@ -84,6 +85,20 @@ def test_thunderstorm_is_written_as_its_readers_look_for_it(tmp_path):
         b'"offset [photon]","bkgstd [photon]"\n1,5,1234.500,678.900,-321.000,NaN,NaN,1500.000,NaN,'
         b"NaN\n"
     )
+
+
+def test_thunderstorm_has_the_width_along_x_first(tmp_path):
+    wide = ONE | {"sigma_x_nm": np.array([120.0]), "sigma_y_nm": np.array([150.0])}
+    tables.write(tmp_path / "a.csv", wide, format="thunderstorm")
+    assert ",-321.000,120.000,150.000,1500.000," in (tmp_path / "a.csv").read_text()
+    found = tables.read(tmp_path / "a.csv")
+    assert (found["sigma_x_nm"], found["sigma_y_nm"]) == (120, 150)
+
+
+def test_simscopes_own_text_keeps_every_bit(tmp_path):
+    third = ONE | {"x_nm": np.array([10000 / 3])}
+    tables.write(tmp_path / "a.csv", third, format="plain")
+    assert tables.read(tmp_path / "a.csv")["x_nm"][0] == 10000 / 3
 
 
 def test_thunderstorm_tables_with_uncertainties_and_other_units_are_read(tmp_path):
@@ -184,6 +199,9 @@ def test_emitters_picasso_would_drop_are_told(tmp_path):
     }
     with pytest.warns(SimscopeWarning, match="drop 1 of 2"):
         tables.write(tmp_path / "edge.hdf5", edge, format="picasso", **MOVIE)
+    beyond = edge | {"x_nm": np.array([6449.0, 6451.0])}  # 64 columns, but 48 rows
+    with pytest.warns(SimscopeWarning, match="drop 1 of 2"):
+        tables.write(tmp_path / "beyond.hdf5", beyond, format="picasso", **MOVIE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tables.write(tmp_path / "inside.hdf5", FLAT, format="picasso", **MOVIE)
@@ -336,6 +354,46 @@ def test_smap_files_of_older_matlab_are_read_among_other_variables(tmp_path, pac
     content = {"before": np.ones((300, 7)), "saveloc": {"loc": loc, "file": movies}, "after": 1.0}
     savemat(tmp_path / "old_sml.mat", content, do_compression=packed)
     assert_here(tables.read(tmp_path / "old_sml.mat"))
+
+
+def test_smap_pixels_may_be_oblong(tmp_path):
+    loc = {"xnm": X + 0.5 * 100 + 3 * 100, "ynm": Y + 0.5 * 200 + 7 * 200, "znm": Z, "frame": 5}
+    info = {"cam_pixelsize_um": np.array([[0.1, 0.2]]), "roi": np.array([[3, 7, 64, 48]])}
+    savemat(tmp_path / "a_sml.mat", {"saveloc": {"loc": loc, "file": {"info": info}}})
+    assert_here(tables.read(tmp_path / "a_sml.mat"))
+
+
+def level_5(order, name, value):
+    """A matrix of MathWorks' MAT-File Format, level 5, in either byte order."""
+
+    def element(kind, data):
+        return struct.pack(f"{order}II", kind, len(data)) + data.ljust(
+            -(-len(data) // 8) * 8, b"\0"
+        )
+
+    def numbers(kind, *values):
+        return element(kind, struct.pack(f"{order}{len(values)}i", *values))
+
+    fields = isinstance(value, dict)
+    start = numbers(6, 2 if fields else 6, 0) + numbers(5, 1, 1) + element(1, name.encode())
+    if fields:
+        names = b"".join(key.encode().ljust(32, b"\0") for key in value)
+        body = numbers(5, 32) + element(1, names)
+        body += b"".join(level_5(order, "", each) for each in value.values())
+    else:
+        body = element(9, struct.pack(f"{order}d", value))
+    return element(14, start + body)
+
+
+@pytest.mark.parametrize(("order", "mark"), [("<", b"IM"), (">", b"MI")])
+def test_matlab_files_of_either_byte_order_are_read(tmp_path, order, mark):
+    loc = {"xnm": X + 50.0, "ynm": Y + 50.0, "znm": Z, "frame": 5.0}
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(f"{order}H", 0x0100) + mark
+    content = head + level_5(order, "before", 1.0) + level_5(order, "saveloc", {"loc": loc})
+    (tmp_path / "a_sml.mat").write_bytes(content)
+    assert_here(tables.read(tmp_path / "a_sml.mat", pixel_nm=100))
+    if order == "<":
+        assert loadmat(tmp_path / "a_sml.mat", simplify_cells=True)["saveloc"]["loc"] == loc
 
 
 def smap_hdf5(path, *, info=True, roi=(0, 0, 64, 48), movies=1):
