@@ -9,6 +9,7 @@ several machines, may fill one folder.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -207,7 +208,7 @@ class RunFolder:
         """What is known of a shard; None unless it is finished and as long as it should be."""
         file = self.entry_file(number)
         try:
-            entry = Entry.from_json(file.read_text("utf8"), source=str(file))
+            entry = signed_entry(file.read_text("utf8"), source=str(file))
             size = self.shard(number).stat().st_size
         except (OSError, DatasetError, UnicodeDecodeError):
             return None  # unfinished or damaged: the shard is made anew
@@ -224,7 +225,7 @@ class RunFolder:
 
     def enter(self, number: int, entry: Entry) -> None:
         """Write down that a shard is finished."""
-        write_text(self.entry_file(number), entry.to_json())
+        write_text(self.entry_file(number), signed_text(entry))
 
     def withdraw(self, number: int) -> None:
         """Take back what is written of a shard that must be made anew."""
@@ -260,6 +261,35 @@ class RunFolder:
 
     def _write_run(self) -> None:
         write_text(self.run_file, json.dumps(description(self.plan), indent=1, sort_keys=True))
+
+
+def signed_text(entry: Entry) -> str:
+    """JSON of an entry with its own SHA-256, as what it says is believed when the run goes on."""
+    values = json.loads(entry.to_json())
+    return json.dumps(values | {"entry_sha256": _digest(entry)}, sort_keys=True, indent=1)
+
+
+def signed_entry(text: str, *, source: str) -> Entry:
+    """The entry of such a text.
+
+    Raises
+    ------
+    DatasetError
+        If it is none, or not as it was written.
+    """
+    try:
+        values = json.loads(text)
+        digest = values.pop("entry_sha256")
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise DatasetError(f"{source} is damaged ({error}): remove it and run again") from None
+    entry = Entry.from_json(json.dumps(values), source=source)
+    if digest != _digest(entry):
+        raise DatasetError(f"{source} is not as it was written: remove it and run again")
+    return entry
+
+
+def _digest(entry: Entry) -> str:
+    return hashlib.sha256(entry.to_json().encode()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

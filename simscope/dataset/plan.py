@@ -160,7 +160,7 @@ class Entry:
             values: dict[str, Any] = json.loads(text)
             entry = cls(**values | {"warnings": tuple(values["warnings"])})
             entry._check()
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
             raise DatasetError(f"{source} is damaged ({error}): remove it and run again") from None
         return entry
 
@@ -171,5 +171,5 @@ class Entry:
         digests = [self.file_sha256, *self.arrays_sha256.values()]
         if any(not isinstance(text, str) or len(text) != 64 for text in digests):
             raise ValueError("a checksum is none")
-        if not isinstance(self.file, str):
-            raise ValueError("the file has no name")
+        if any(not isinstance(text, str) for text in (self.file, *self.warnings)):
+            raise ValueError("a name or a warning is no text")

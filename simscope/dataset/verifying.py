@@ -154,6 +154,7 @@ def verify(
         If its recipe describes no possible experiment.
     """
     with open_dataset(path) as data, open_whole(data.path) as face:
+        _ = data.inputs, data.warnings, data.report  # each raises where it is damaged
         recipe = recipe_with_files(data, files, allow_files=allow_files)
         chosen = spread(len(data), samples)
         per_sample = data.frames_per_sample
@@ -320,6 +321,7 @@ class Regeneration:
             ("axes of a sample", data.sample_axes, sim.sample_axes),
             ("shape of a sample", data.sample_shape, tuple(sim.sample_shape)),
             ("pixel_nm", data.pixel_nm, sim.recipe.pixel_nm),
+            ("units of parameters", data.parameter_units, dict(sim.parameter_names)),
         ):
             if was != now:
                 self._found.unlike(name, was, now)
