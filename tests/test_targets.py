@@ -192,6 +192,27 @@ def test_shapes_are_those_of_frames_and_samples():
     assert made.shape == (2, 8, 8)
 
 
+@pytest.mark.parametrize("target", [DensityTarget(blur_cells=0), VoxelTarget()])
+def test_emitters_that_are_not_counted_leave_the_others_in_their_frames(target):
+    places = [(0, -100, 550, 0), (0, 550, 550, 0), (1, 5000, 550, 0), (2, 650, 550, 0)]
+    made = target.of(world(), chunk(places, frames=4))[0]
+    assert made.reshape(4, -1).sum(axis=1).tolist() == [1, 0, 1, 0]
+
+
+def test_the_ends_of_a_range_of_heights_are_on_the_grid_however_they_round():
+    for low, planes, step in ((-0.3, 3, 0.1), (-650.0, 7, 1.1), (1e5 - 7, 10, 0.7)):
+        high = low + planes * step
+        target = VoxelTarget(z_min_nm=low, z_max_nm=high, plane_nm=step, upsampling=1)
+        rows = chunk([(0, 550, 550, 0), (0, 550, 550, 0)])
+        wide = rows.emitters.dtype.descr
+        wide = [(name, "f8" if name == "z_nm" else kind) for name, kind in wide]
+        rows.emitters = rows.emitters.astype(wide)
+        rows.emitters["z_nm"] = low, high
+        made = target.of(world(), rows)[0, 0]
+        assert made.shape[0] == planes  # none more for a sum that rounds up
+        assert made[0].sum() == made[-1].sum() == 1
+
+
 # ---- wavefronts ---------------------------------------------------------------------------------
 
 

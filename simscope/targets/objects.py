@@ -38,11 +38,9 @@ class LabelTarget(Target):
         recipe, key = resolved(source), Key(source.seed)
         samples = _samples(chunk)
         frames = (len(chunk.emitter_offsets) - 1) // len(samples)
-        first = int(getattr(chunk, "frame_start", 0))
         out = np.empty((len(samples), frames, *recipe.acquisition.shape), np.uint16)
         for row, sample in enumerate(samples):
-            planes = camera_labels(recipe, key, sample, self.section)
-            out[row] = planes[first : first + frames] if len(planes) > 1 else planes
+            out[row] = camera_labels(recipe, key, sample, self.section)  # one, or all of a stack
         return out
 
 
