@@ -145,6 +145,59 @@ def test_kill_9_at_several_moments_of_one_run_ends_in_the_same_bytes(tmp_path):
     assert sums(tmp_path / "killed") == sums(tmp_path / "whole")
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux for names of files")
+@pytest.mark.parametrize("samples", [3, SAMPLES], ids=["one file", "shards"])
+def test_nothing_has_its_name_before_it_is_on_the_disk(tmp_path, monkeypatch, samples):
+    log, fsync, replace = [], os.fsync, os.replace
+
+    def synced(descriptor):
+        log.append(("on the disk", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def moved(source, target):
+        if tmp_path in Path(target).parents:  # not tables of point spread functions
+            log.append(("named", str(source), str(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", moved)
+    run(tmp_path, samples=samples)
+    moves = [number for number, step in enumerate(log) if step[0] == "named"]
+    for number, following in zip(moves, [*moves[1:], len(log)], strict=True):
+        _, source, target = log[number]
+        assert ("on the disk", source) in log[:number], target
+        assert ("on the disk", os.path.dirname(target)) in log[number:following], target
+    named = [os.path.basename(log[number][2]) for number in moves]
+    if samples == SAMPLES:  # an entry promises its shard, the dataset all of them
+        pairs = [(f"shard-{k:05d}.h5", f"shard-{k:05d}.json") for k in range(8)]
+        assert named == ["run.json", *(name for pair in pairs for name in pair), "run.h5"]
+    else:
+        assert named == ["run.h5"]
+
+
+@needs_speed
+def test_a_finished_run_is_discarded_entries_first(tmp_path, monkeypatch):
+    run(tmp_path)
+    unlinked, unlink = [], Path.unlink
+
+    def noted(path, *args, **kwargs):
+        unlinked.append(path.name)
+        unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    run(tmp_path, seed=8, force=True)
+    files = [name for name in unlinked if name.endswith((".h5", ".json"))]
+    ends = [[f"shard-{k:05d}.{end}" for k in range(8)] for end in ("json", "h5")]
+    assert files[:17] == ["run.h5", *ends[0], *ends[1]]
+
+
+def test_another_version_of_simscope_does_not_go_on_with_a_run(tmp_path, monkeypatch):
+    run(tmp_path, shards="0:2")
+    monkeypatch.setattr(folders, "__version__", "99.0")
+    with pytest.raises(DatasetError, match=r'simscope: ".*" -> "99\.0"'):
+        run(tmp_path)
+
+
 def test_what_is_finished_is_not_made_again(tmp_path, monkeypatch):
     run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
