@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from simscope.dataset.forecasting import readable_bytes
 from simscope.dataset.manifest import Joined, open_whole
 from simscope.dataset.parts import Part, plain_attribute
 from simscope.dataset.read import Dataset, open_dataset
-from simscope.errors import DatasetError
+from simscope.errors import DatasetError, TableError
+from simscope.tables.heaps import require_sound_heaps
 
 Values = dict[str, Any]
 
@@ -284,19 +286,36 @@ def tree(path: str | os.PathLike[str]) -> list[Values]:
     DatasetError as :func:`describe` does.
     """
     with open_whole(Path(path)) as face:
-        found: list[Values] = []
-
-        def note(name: str, node: Any) -> None:
-            if isinstance(node, h5py.Dataset):
-                found.append({
-                    "name": f"/{name}", "shape": list(node.shape or ()), "type": str(node.dtype),
-                    "unit": str(plain_attribute(node, "unit") or ""),
-                    "description": str(plain_attribute(node, "description") or ""),
-                })  # fmt: skip
-
         try:
-            face.file.visititems(note)
+            require_sound_heaps(face.path)  # HDF5 looks there for virtual datasets, maybe for ever
+            return [_array(name, node) for name, node in _arrays(face.file)]
+        except TableError as error:
+            raise DatasetError(str(error)) from None
         except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             cause = " ".join(str(error).split())
             raise DatasetError(f"{path} is damaged ({cause}): generate it again") from None
-    return found
+
+
+def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Arrays of the root and of its groups, by path; no link is followed, nor groups in groups."""
+    for name, node in _members(file):
+        if isinstance(node, h5py.Dataset):
+            yield name, node
+        elif isinstance(node, h5py.Group):
+            within = (one for one in _members(node) if isinstance(one[1], h5py.Dataset))
+            yield from ((f"{name}/{inner}", array) for inner, array in within)
+
+
+def _members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
+    """What a group holds itself, by name."""
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            yield name, group[name]
+
+
+def _array(name: str, node: h5py.Dataset) -> Values:
+    return {
+        "name": f"/{name}", "shape": list(node.shape or ()), "type": str(node.dtype),
+        "unit": str(plain_attribute(node, "unit") or ""),
+        "description": str(plain_attribute(node, "description") or ""),
+    }  # fmt: skip
