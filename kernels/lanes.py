@@ -6,13 +6,15 @@ through a loop. Sums and products of lanes follow IEEE arithmetic, ``fma`` and `
 without registers this wide works on parts, with the same bits.
 
 Plain loops over arrays, which the compiler turns into such code by itself, do not need this: they
-are told to use the widest registers by ``wide.py``.
+are told to use the widest registers by ``wide.py``. With compilation switched off lanes are
+``PlainLanes``.
 """
 
 import operator
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
@@ -212,3 +214,53 @@ def _operator(symbol, lanewise):
 _operator(operator.add, _sum_lanes)
 _operator(operator.sub, _difference_lanes)
 _operator(operator.mul, _product_lanes)
+
+
+class PlainLanes(np.ndarray):
+    """Lanes where compilation is switched off: a number beside them takes their type."""
+
+    def _with(self, work, other):
+        own = self.view(np.ndarray)
+        return work(own, np.asarray(other).astype(self.dtype)).view(PlainLanes)
+
+    def __add__(self, other):
+        return self._with(np.add, other)
+
+    def __sub__(self, other):
+        return self._with(np.subtract, other)
+
+    def __mul__(self, other):
+        return self._with(np.multiply, other)
+
+    def __rsub__(self, other):
+        return self._with(lambda own, given: given - own, other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def _plain_loader(count):
+    def load(array, index):
+        return array.reshape(-1)[index : index + count].copy().view(PlainLanes)
+
+    return load
+
+
+def _plain_filler(count):
+    def fill(number):
+        return np.full(count, number).view(PlainLanes)
+
+    return fill
+
+
+def _plain_store(array, index, lanes):
+    array.reshape(-1)[index : index + lanes.size] = lanes
+
+
+def _plain_single(lanes):
+    return lanes.astype(np.float32)
+
+
+if config.DISABLE_JIT:
+    load, load_pair = _plain_loader(LANES), _plain_loader(2 * LANES)
+    fill, fill_pair = _plain_filler(LANES), _plain_filler(2 * LANES)
+    store, single = _plain_store, _plain_single

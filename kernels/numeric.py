@@ -34,11 +34,27 @@ def floats32(*values):
 
 def fma(a, b, c):
     """``a * b + c`` with one rounding, in the type of the arguments."""
+    for value in (a, b, c):
+        if isinstance(value, np.ndarray):
+            return _fma_of_lanes(value, a, b, c)
     if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
         return a * b + c
     (a_n, a_d), (b_n, b_d), (c_n, c_d) = (float(v).as_integer_ratio() for v in (a, b, c))
     exact = (a_n * b_n * c_d + c_n * a_d * b_d) / (a_d * b_d * c_d)
     return type(a)(exact)
+
+
+def _fma_of_lanes(lanes, *values):
+    """``fma`` of every lane of the values, plain numbers counting for all.
+
+    In float64, where products of float32 are exact: the sum is rounded twice once in 2^29 times.
+    """
+    if lanes.dtype == f32:
+        a, b, c = (np.asarray(value, f32).astype(f64) for value in values)
+        return (a * b + c).astype(f32).view(type(lanes))
+    same = [np.broadcast_to(np.asarray(value, f64), lanes.shape) for value in values]
+    done = [fma(*of_lane) for of_lane in zip(*same, strict=True)]
+    return np.array(done).view(type(lanes))
 
 
 def select(condition, a, b):
@@ -48,6 +64,8 @@ def select(condition, a, b):
 
 def floor(x):
     """Largest whole number not above ``x``, in the type of ``x``."""
+    if isinstance(x, np.ndarray):
+        return np.floor(x)
     return type(x)(math.floor(x)) if math.isfinite(x) else x
 
 
