@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -121,6 +122,42 @@ def test_ome_zarr_places_pixels_where_emitters_are(data, world, tmp_path):
         row, column = np.unravel_index(np.argmax(pixels[0]), pixels[0].shape)
         place = np.array([row, column]) * scale["scale"][-2:] + translation["translation"][-2:]
         np.testing.assert_allclose(place, [0.240, 0.570], atol=pixel_um / 2)
+
+
+def test_ome_zarr_steps_along_z_as_the_objective_does(data, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    folder = export_dataset(data["stack"], "ome-zarr", tmp_path / "out")
+    group = zarr.open_group(str(folder / "images.ome.zarr"), mode="r")
+    level = group.attrs["multiscales"][0]["datasets"][0]
+    with ss.open_dataset(data["stack"]) as opened:
+        z_um = opened.recipe.acquisition.focus_nm.positions_nm / 1000
+    scale, start = (step[step["type"]] for step in level["coordinateTransformations"])
+    np.testing.assert_allclose(np.arange(3) * scale[1] + start[1], z_um)
+
+
+@pytest.mark.parametrize(("world", "chunk"), [("snapshot", 3), ("movie", 5)])
+def test_a_last_chunk_of_ome_zarr_that_is_not_full_is_kept(
+    data, world, chunk, tmp_path, monkeypatch
+):
+    zarr = pytest.importorskip("zarr")
+    with ss.open_dataset(data[world]) as opened:
+        images = opened.images[1:]
+    monkeypatch.setattr(ome_zarr, "CHUNK_BYTES", chunk * 2 * np.prod(images.shape[-2:]))
+    told = []
+    folder = export_dataset(
+        data[world], "ome-zarr", tmp_path / "out", samples="1:",
+        progress=lambda *counts: told.append(counts),
+    )  # fmt: skip
+    names = sorted(path.name for path in folder.glob("*.ome.zarr"))
+    found = [zarr.open_group(str(folder / name), mode="r")["0"] for name in names]
+    assert {array.chunks[0] for array in found} == {chunk}
+    np.testing.assert_array_equal(
+        np.concatenate([array[:] for array in found]), images.reshape(-1, *images.shape[-2:])
+    )
+    frames = images.size // np.prod(images.shape[-2:])
+    assert told == sorted(told)
+    assert told[-1] == (frames, frames)
+    assert told[0][0] <= chunk
 
 
 def test_levels_of_a_pyramid_keep_places_and_light(tmp_path, monkeypatch):
@@ -255,6 +292,23 @@ def test_what_fails_leaves_nothing_and_keeps_what_was_there(data, tmp_path, monk
         export_dataset(data["snapshot"], "decode", tmp_path / "out", force=True)
     with pytest.raises(ss.SimscopeError, match="No space left"):
         export_dataset(data["snapshot"], "decode", tmp_path / "new")
+    assert [item.name for item in tmp_path.iterdir()] == ["out"]
+    assert hashes(tmp_path / "out") == before
+
+
+def test_an_export_that_cannot_take_its_name_leaves_the_earlier_one(data, tmp_path, monkeypatch):
+    before = hashes(export_dataset(data["snapshot"], "ome-tiff", tmp_path / "out"))
+    rename, calls = os.rename, []
+
+    def second_fails(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", second_fails)
+    with pytest.raises(ss.SimscopeError, match="Input/output error"):
+        export_dataset(data["snapshot"], "decode", tmp_path / "out", force=True)
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
     assert hashes(tmp_path / "out") == before
 

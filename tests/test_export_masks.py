@@ -78,6 +78,47 @@ def test_frames_of_a_movie_have_a_mask_each(data, tmp_path):
     np.testing.assert_array_equal(found, [data["truth"]] * 2)
 
 
+def bodies(**acquisition):
+    """Bodies that differ from sample to sample."""
+    texture = {"kind": "texture", "voxel_nm": [200, 100, 100], "planes": 4, "scale_um": 0.5}
+    light = {"kind": "steady", "photons_per_um3": 4000}
+    changes = {"structure": texture | {"margin_nm": 300}, "photophysics": light}
+    return Recipe.from_dict(SMALL | changes | {"acquisition": {"shape": [24, 20]} | acquisition})
+
+
+@pytest.mark.parametrize("targets", [[], ["labels"]], ids=["worked out", "stored"])
+@pytest.mark.parametrize("to", ["labels", "coco"])
+def test_some_samples_have_masks_of_their_own(to, targets, tmp_path):
+    path = ss.generate(bodies(), 4, 4, tmp_path / "data.h5", targets=targets)
+    simulator = ss.Simulator(bodies(), 4)
+    meant = [simulator.labels(sample) for sample in (1, 2)]
+    assert not np.array_equal(*meant)
+    folder = export_dataset(path, to, tmp_path / "out", samples="1:3")
+    if to == "labels":
+        found = [tifffile.imread(folder / "masks" / f"{number:05d}.tif") for number in (0, 1)]
+        np.testing.assert_array_equal(found, meant)
+    else:
+        told = json.loads((folder / "annotations.json").read_text("utf8"))["annotations"]
+        areas = [
+            {one["label"]: one["area"] for one in told if one["image_id"] == k} for k in (0, 1)
+        ]
+        assert areas == [
+            {int(label): int((labels == label).sum()) for label in np.unique(labels[labels > 0])}
+            for labels in meant
+        ]
+
+
+def test_planes_of_a_stack_have_the_masks_stored_of_each(tmp_path):
+    recipe = bodies(focus_nm={"start_nm": 0, "stop_nm": 600, "planes": 4})
+    path = ss.generate(recipe, 3, 4, tmp_path / "data.h5", targets=["labels:section=focus"])
+    folder = export_dataset(path, "labels", tmp_path / "out", samples="1:3")
+    found = [tifffile.imread(folder / "masks" / f"{number:05d}.tif") for number in range(8)]
+    simulator = ss.Simulator(recipe, 4)
+    meant = [simulator.labels(sample, section="focus") for sample in (1, 2)]
+    assert not np.array_equal(meant[0][0], meant[0][3])
+    np.testing.assert_array_equal(found, np.concatenate(meant))
+
+
 def test_coco_boxes_and_areas_are_those_of_the_objects(data, tmp_path):
     folder = export_dataset(data["stored"], "coco", tmp_path / "out")
     told = json.loads((folder / "annotations.json").read_text("utf8"))

@@ -225,6 +225,60 @@ def test_deepstorm3d_gets_optics_in_micrometres(export):
     assert setup["zmin"] <= 0.15 < setup["zmax"]
 
 
+def scattered(**changes):
+    """Frames of odd sides with several molecules at many places, some near the edges."""
+    return Recipe.from_dict(SMALL | {"acquisition": {"shape": [ROWS, COLUMNS]}} | changes)
+
+
+def test_deepstorm3d_has_the_labels_of_each_frame_that_its_grid_takes(tmp_path):
+    recipe = scattered().replace("acquisition.focus_nm", 250.0)
+    path = ss.generate(recipe, 6, 1, tmp_path / "data.h5")
+    folder = export_dataset(path, "deepstorm3d", tmp_path / "out", samples="2:6")
+    setup = json.loads((folder / "setup_params.json").read_text("utf8"))
+    assert setup["NFP"] == 0.25
+    lost = 0
+    with ss.open_dataset(path) as data, np.load(folder / "labels.npz") as labels:
+        rows = data.emitters_in_frame
+        for number in range(4):
+            own = rows[rows["frame"] == number + 2]
+            near = (own["x_nm"] < 50) | (own["y_nm"] < 50)
+            lost += int(near.sum())
+            x_um = (own["x_nm"][~near] - 50 * COLUMNS) / 1000
+            np.testing.assert_allclose(labels[str(number)][0, :, 0], x_um, atol=1e-6)
+    assert lost
+    assert f"{lost} emitters within half a pixel" in (folder / "ABOUT.txt").read_text("utf8")
+
+
+def test_numbers_drawn_are_those_of_the_samples_exported(tmp_path):
+    camera = single().camera.model_dump(exclude_unset=True)
+    path = ss.generate(scattered(camera=camera), 6, 1, tmp_path / "data.h5")
+    with ss.open_dataset(path) as data:
+        e_per_adu = data.parameters["camera.e_per_adu"][2:5]
+        light = data.parameters["background.photons_per_pixel"]
+        frame = data.emitters_in_frame["frame"]
+    folder = export_dataset(path, "picasso", tmp_path / "picasso", samples="2:5")
+    info = yaml.safe_load((folder / "movie.yaml").read_text("utf8"))
+    assert info["Sensitivity"] == pytest.approx(e_per_adu.mean())
+    with h5py.File(folder / "movie_locs.hdf5") as file:
+        background = file["locs"]["bg"]
+    own = frame[(frame >= 2) & (frame < 5)]
+    np.testing.assert_allclose(background, light[own], rtol=1e-6)
+    folder = export_dataset(path, "ome-tiff", tmp_path / "ome-tiff", samples="2:5")
+    lines = (folder / "parameters.csv").read_text("utf8").splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    assert [row["sample"] for row in rows] == ["0", "1", "2"]
+    assert [float(row["camera.e_per_adu [e/ADU]"]) for row in rows] == e_per_adu.tolist()
+
+
+def test_decode_counts_molecules_per_frame_of_a_movie(tmp_path):
+    path = ss.generate(movie(12), 2, 1, tmp_path / "movie.h5")
+    folder = export_dataset(path, "decode", tmp_path / "out")
+    with ss.open_dataset(path) as data:
+        each = len(data.emitters_in_frame) / 24
+    simulation = yaml.safe_load((folder / "param.yaml").read_text("utf8"))["Simulation"]
+    assert simulation["emitter_av"] == pytest.approx(each)
+
+
 def test_deepstorm3d_refuses_even_frames(tmp_path):
     path = ss.generate(snapshot(), 2, 1, tmp_path / "even.h5")
     with pytest.raises(ss.SimscopeError, match="25 x 21"):

@@ -13,7 +13,9 @@ from small_worlds import SMALL, WORLDS, movie, snapshot, stack
 from simscope.acquire import EMITTER_DTYPE, Simulator
 from simscope.dataset import generate, open_dataset
 from simscope.errors import DatasetError, SimscopeError
+from simscope.keys import Key
 from simscope.recipe import Recipe
+from simscope.recipe.draws import draw_dataset
 from simscope.recipe.zernike_names import osa_to_nm
 from simscope.sample import height_range_nm
 from simscope.targets import (
@@ -255,6 +257,17 @@ def test_a_wavefront_map_adds_in_nm_the_right_way_up():
     k = 1.2 * ((2 * np.arange(12) + 1) / 12 - 1)
     assert made[9, 6] == pytest.approx(600 * (2 * k[9] + k[6]), rel=1e-4)
     assert made[6, 9] == pytest.approx(600 * (2 * k[6] + k[9]), rel=1e-4)
+
+
+def test_a_wavefront_map_is_seen_through_the_aperture_that_was_drawn():
+    ky, kx = np.meshgrid(*2 * [np.linspace(-1.3, 1.3, 53)], indexing="ij")
+    wavefront_map = {"values": (2.0 * ky + kx).tolist(), "na_per_pixel": 0.05, "unit": "nm"}
+    optics = SMALL["optics"] | {"wavefront_map": wavefront_map, "na": {"uniform": [1.0, 1.25]}}
+    source = world(optics=optics)
+    na = draw_dataset(source.recipe, Key(source.seed))[1]["optics.na"]
+    made = WavefrontTarget(pupil_px=12).of(source, chunk(np.empty((0, 4))))[0]
+    k = na * ((2 * np.arange(12) + 1) / 12 - 1)
+    assert made[9, 6] == pytest.approx(2 * k[9] + k[6], rel=1e-4)
 
 
 def test_recipes_without_a_wavefront_have_none_to_learn():
