@@ -106,6 +106,9 @@ def test_any_sample_frame_and_run_is_that_of_the_simulator(world):
             stored, fresh = data.batch(start, stop), sim.batch(start, stop, expected=True)
             for name in ("images", "emitters", "emitter_offsets", "expected_photons"):
                 assert np.array_equal(getattr(stored, name), getattr(fresh, name)), name
+            assert set(stored.parameters) == set(fresh.parameters)
+            for name, values in fresh.parameters.items():
+                assert np.array_equal(stored.parameters[name], values), name
 
 
 PLAIN = """
@@ -233,6 +236,16 @@ def test_a_shard_in_the_place_of_another_is_refused(run):
     shard(run, 1).write_bytes(entries[1])
     with pytest.raises(DatasetError, match="is not shard 0"):
         ss.open_dataset(run)
+
+
+def test_a_kept_error_keeps_no_file_open(run):
+    first = shard(run, 0)
+    first.write_bytes(bytes(first.stat().st_size))
+    before = h5py.h5f.get_obj_count(types=h5py.h5f.OBJ_FILE)
+    with pytest.raises(DatasetError, match="not an HDF5 file") as kept:
+        ss.open_dataset(run)
+    assert h5py.h5f.get_obj_count(types=h5py.h5f.OBJ_FILE) == before
+    assert kept.value.__traceback__ is not None  # and with it all that was opened on the way
 
 
 def test_a_shard_of_another_seed_is_refused(run, tmp_path):
