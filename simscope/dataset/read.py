@@ -184,6 +184,14 @@ class Dataset:
         self._lock = threading.RLock()
         self._closed = False
         self._open()
+        try:
+            self._look()
+        except BaseException:  # whoever keeps the error would keep the files open with it
+            self.close()
+            raise
+
+    def _look(self) -> None:
+        """Take from the files what does not change."""
         face = self._face
         self._attrs = face.attrs
         self._samples, self._per_sample = face.samples, face.frames_per_sample
