@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_worlds import snapshot
+from small_worlds import movie, snapshot
 
 import simscope as ss
 from simscope import acquire
@@ -269,6 +269,57 @@ def test_what_appears_meanwhile_is_kept(tmp_path):
     assert out.read_text() == "precious"
     with ss.open_dataset(part_path(out)) as data:
         assert len(data) == 2
+
+
+def spoil_chunk(path, name, corner):
+    """Change a byte in the middle of what is stored of an array."""
+    with h5py.File(path) as file:
+        info = file[name].id.get_chunk_info_by_coord(corner)
+    with path.open("r+b") as file:
+        file.seek(info.byte_offset + info.size // 2)
+        byte = file.read(1)[0]
+        file.seek(info.byte_offset + info.size // 2)
+        file.write(bytes([byte ^ 255]))
+
+
+@pytest.mark.parametrize(
+    ("name", "corner"), [("images", (0, 0, 0)), ("images", (3, 0, 0)), ("emitters/offsets", (0,))]
+)
+def test_a_file_the_disk_did_not_keep_gets_no_name(tmp_path, monkeypatch, name, corner):
+    def kept_otherwise(path):
+        if path.name.endswith(".part"):
+            spoil_chunk(path, name, corner)
+
+    monkeypatch.setattr(write, "sync", kept_otherwise)
+    with pytest.raises(DatasetError, match="damaged"):
+        ss.generate(snapshot(), 4, 7, tmp_path / "run.h5")
+    assert not (tmp_path / "run.h5").exists()
+
+
+def test_a_file_that_says_something_else_than_was_written_gets_no_name(tmp_path, monkeypatch):
+    def kept_otherwise(path):
+        if path.name.endswith(".part"):
+            with h5py.File(path, "r+") as file:
+                file.attrs["seed"] = 8
+
+    monkeypatch.setattr(write, "sync", kept_otherwise)
+    with pytest.raises(DatasetError, match="write it again"):
+        ss.generate(snapshot(), 4, 7, tmp_path / "run.h5")
+    assert not (tmp_path / "run.h5").exists()
+
+
+def test_a_writer_refuses_chunks_that_part_samples_or_go_too_far(tmp_path):
+    sim = ss.Simulator(movie(6), 7)
+    layout = Layout.of(sim, samples=4)
+    plan = Plan.of(layout, samples_per_piece=2)
+    (some,) = sim.frames(0, 0, 3)
+    (three,) = sim.chunks(0, 3)
+    with DatasetWriter(tmp_path / "a.h5", plan, plan[0]) as writer:
+        with pytest.raises(DatasetError, match="3 frames do not fill chunks of 6"):
+            writer.append(some)
+        with pytest.raises(DatasetError, match="ends 18 frames on, the file has 12"):
+            writer.append(three)
+    assert not list(tmp_path.iterdir())
 
 
 def test_impossible_places_are_refused_before_anything_is_computed(tmp_path, monkeypatch):

@@ -198,6 +198,42 @@ def test_another_version_of_simscope_does_not_go_on_with_a_run(tmp_path, monkeyp
         run(tmp_path)
 
 
+@needs_speed
+@pytest.mark.parametrize("number", [0, 3, 7])
+def test_a_shard_that_fails_as_it_is_finished_is_told_whichever_it_is(
+    tmp_path, monkeypatch, number
+):
+    usual = write.place
+
+    def failing(part, path, *, force):
+        if path.name == f"shard-{number:05d}.h5":
+            raise OSError(errno.EIO, "broken")
+        usual(part, path, force=force)
+
+    monkeypatch.setattr(write, "place", failing)
+    with pytest.raises(DatasetError, match=f"cannot write .*shard-{number:05d}.h5"):
+        run(tmp_path)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_shard_tells_of_its_own_frames_and_the_dataset_of_all(tmp_path):
+    """Of saturated pixels and warnings, however shards follow one another."""
+    background = {"photons_per_pixel": {"uniform": [2, 60]}}
+    camera = {"kind": "ccd", "pixel_pitch_um": 10, "bit_depth": 8, "baseline_adu": 150}
+    recipe = snapshot().replace("camera", camera).replace("background", background)
+    recipe = recipe.replace("structure.density_per_um2", 0.05)
+    run(tmp_path, recipe=recipe, samples=12, samples_per_shard=2)
+    run(tmp_path, recipe=recipe, samples=12, samples_per_shard=2)
+    with ss.open_dataset(tmp_path / "run.h5") as data:
+        full = [int((data.images[2 * k : 2 * k + 2] == 255).sum()) for k in range(6)]
+        assert [entry.saturated_pixels for entry in data.shards] == full
+        assert 0 in full
+        assert data.saturated_pixels == sum(full) > max(full)
+        told = [any("saturated" in line for line in entry.warnings) for entry in data.shards]
+        assert told == [pixels > 0 for pixels in full]
+        assert set(data.warnings) == {line for entry in data.shards for line in entry.warnings}
+
+
 def test_what_is_finished_is_not_made_again(tmp_path, monkeypatch):
     run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
@@ -430,7 +466,7 @@ def test_parts_of_dead_processes_of_this_machine_are_removed(tmp_path, monkeypat
         patch.setattr(os, "getpid", lambda: process.pid)
         dead = [unique_part(path) for path in (shard, entry, tmp_path / "run.h5")]
     living = unique_part(shard)
-    elsewhere = inside / "shard-00005.h5.node-3-77-0badcafe.part".replace("node-3", "node_3")
+    elsewhere = inside / f"shard-00005.h5.node_3-{process.pid}-0badcafe.part"
     foreign = inside / "draft.part"
     for path in (*dead, living, elsewhere, foreign):
         path.write_text("x")
