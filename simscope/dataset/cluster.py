@@ -24,7 +24,7 @@ from simscope.acquire import Simulator
 from simscope.dataset.folder import RunFolder, Values
 from simscope.dataset.plan import Entry, Piece
 from simscope.dataset.produce import Production
-from simscope.dataset.workers import Job, error_met, make_shard
+from simscope.dataset.workers import Finished, Job, error_met, make_shard
 from simscope.errors import DatasetError, SimscopeError, SimscopeWarning
 
 CONNECT_S = 20
@@ -37,8 +37,6 @@ RETRIES = 3
 """How often a task is tried again that failed without saying why, as over a network's hiccup."""
 
 POLL_S = 2.0
-
-Finished = Callable[[int, Entry], None]
 
 _ONE_SHARD = threading.Lock()
 

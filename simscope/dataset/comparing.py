@@ -149,6 +149,11 @@ class Comparison:
             name, Difference(name, 0, 0, 0, None, None, None, (), was, now, None)
         )
 
+    def once(self, name: str, *, was: bool) -> None:
+        """Note that an array is there in one version only, the first (``was``) or the second."""
+        said = ("the array", "no such array")
+        self.unlike(name, *(said if was else said[::-1]))
+
     def take(
         self, name: str, was: npt.ArrayLike, now: npt.ArrayLike, places: Places | None = None
     ) -> npt.NDArray[np.bool_] | None:
@@ -192,7 +197,7 @@ class Comparison:
             if column in mine and column in theirs:
                 self.take(f"emitters/{column}", left[column], right[column], rows)
             else:
-                self.unlike(f"emitters/{column}", _there(column in mine), _there(column in theirs))
+                self.once(f"emitters/{column}", was=column in mine)
 
     def take_named(
         self,
@@ -206,7 +211,7 @@ class Comparison:
             if name in was and name in now:
                 self.take(f"{group}/{name}", was[name], now[name], places)
             else:
-                self.unlike(f"{group}/{name}", _there(name in was), _there(name in now))
+                self.once(f"{group}/{name}", was=name in was)
 
 
 def _finite(value: Any) -> Any:
@@ -217,10 +222,6 @@ def _finite(value: Any) -> Any:
 def _any_within(differ: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Which items of the first axis have a value that differs."""
     return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))
-
-
-def _there(found: bool) -> str:
-    return "the array" if found else "no such array"
 
 
 def _kind(values: npt.NDArray[Any]) -> str:

@@ -6,7 +6,7 @@ How they are stored (shards, codec, software) is told but is no difference.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,9 @@ import numpy.typing as npt
 from simscope.dataset import schema
 from simscope.dataset.comparing import Comparison, Difference, Places
 from simscope.dataset.folder import changes
+from simscope.dataset.frames import BLOCK_BYTES
+from simscope.dataset.plan import Progress
 from simscope.dataset.read import Dataset, StoredArray, open_dataset
-
-BLOCK_BYTES = 16 << 20
-"""Images that are compared at a time."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -137,10 +134,7 @@ def compare_samples(a: Dataset, b: Dataset, count: int, found: Comparison) -> It
     mine, theirs = stored_arrays(a), stored_arrays(b)
     for path in dict.fromkeys((*mine, *theirs)):
         if path not in mine or path not in theirs:
-            there = (
-                "no such array" if path not in side else "the array" for side in (mine, theirs)
-            )
-            found.unlike(path, *there)
+            found.once(path, was=path in mine)
     common = {path: (mine[path], theirs[path]) for path in mine if path in theirs}
     per_sample = a.frames_per_sample
     stacked = len(a.sample_axes) == 3

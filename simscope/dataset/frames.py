@@ -17,6 +17,9 @@ import numpy.typing as npt
 from simscope.dataset import codec
 from simscope.errors import DatasetError
 
+BLOCK_BYTES = 16 << 20
+"""Values held at a time by what goes through all of a dataset."""
+
 
 class Frames:
     """An array of a file, opened for reading along its first axis.

@@ -21,8 +21,8 @@ from simscope.acquire import Simulator
 from simscope.dataset.folder import RunFolder, Values, changes, description
 from simscope.dataset.forecasting import readable_bytes, timed_trial
 from simscope.dataset.output import output_target
-from simscope.dataset.plan import Entry, Piece, Plan
-from simscope.dataset.produce import Production, Progress, produce
+from simscope.dataset.plan import Entry, Piece, Plan, Progress
+from simscope.dataset.produce import Production, produce
 from simscope.dataset.read import Dataset, open_dataset
 from simscope.dataset.schema import Layout, checked_samples
 from simscope.dataset.workers import Crew, make_shard

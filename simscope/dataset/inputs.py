@@ -6,12 +6,12 @@ or a folder given for this, or the user allows all.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from simscope.dataset.read import Dataset
+from simscope.dataset.schema import file_sha256
 from simscope.errors import DatasetError
 from simscope.recipe import Recipe
 from simscope.recipe.base import file_references
@@ -48,7 +48,7 @@ def _found(data: Dataset, key: str, file: Path, folders: list[Path], allow_files
             looked.append(f"{place} lies outside the dataset's folder and is not read")
         elif not place.is_file():
             looked.append(f"{place} is not there")
-        elif _sha256(place) != noted:
+        elif file_sha256(place) != noted:
             looked.append(f"{place} has another content")
         else:
             return place
@@ -65,8 +65,3 @@ def _places(file: Path, folders: list[Path]) -> Iterator[Path]:
     yield from dict.fromkeys(
         path.resolve() for path in (file, *(folder / plain for folder in folders))
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

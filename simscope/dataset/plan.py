@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ PIECE_BYTES = 64 << 20
 
 MOST_PIECES = 1000
 """Pieces grow beyond ``PIECE_BYTES`` rather than become more than this many."""
+
+Progress = Callable[[int, int], None]
+"""``progress(done, total)``, both in frames."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +115,28 @@ class Plan:
         DatasetError
             If the text is no such range, or leads beyond the pieces.
         """
-        if text is None:
-            return range(len(self))
-        first, colon, last = text.partition(":")
-        parts = [part.strip() for part in (first, last)]
-        if not colon or any(part and not part.isdecimal() for part in parts):
-            raise DatasetError(f"shards {text!r}: write first:last, such as 40:60 for 40 to 59")
-        start = int(parts[0]) if parts[0] else 0
-        stop = int(parts[1]) if parts[1] else len(self)
-        if not start < stop <= len(self):
-            raise DatasetError(f"shards {text}: this run has {len(self)}, 0:{len(self)} is all")
-        return range(start, stop)
+        return numbers_in(text, len(self), "shards")
+
+
+def numbers_in(text: str | None, count: int, what: str) -> range:
+    """Numbers of ``count`` that ``"40:60"`` means, from 40 to 59; all for None.
+
+    ``what`` names them in messages.
+
+    Raises
+    ------
+    DatasetError
+        If the text is no such range, or leads beyond them.
+    """
+    if text is None:
+        return range(count)
+    first, colon, last = (part.strip() for part in str(text).partition(":"))
+    if not colon or any(part and not part.isdecimal() for part in (first, last)):
+        raise DatasetError(f"{what} {text!r}: write first:last, such as 40:60 for 40 to 59")
+    start, stop = int(first or 0), int(last or count)
+    if not start < stop <= count:
+        raise DatasetError(f"{what} {text}: there are {count}, 0:{count} is all")
+    return range(start, stop)
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,6 @@ WAITING = 2
 MOST_PACKING = 8
 """Threads that pack the chunks of a file, at most."""
 
-Progress = Callable[[int, int], None]
-"""``progress(done, total)``, both in frames."""
-
 
 def produce(
     sim: Simulator, plan: Plan, piece: Piece, path: Path, *, part: Path | None = None,

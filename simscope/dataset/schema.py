@@ -124,12 +124,13 @@ def inputs_of(recipe: Recipe) -> dict[str, dict[str, str]]:
     (https://reuse.software) writes it, or ``not stated``.
     """
     return {
-        name: {"file": path.name, "sha256": _sha256(path), "licence": _licence(path)}
+        name: {"file": path.name, "sha256": file_sha256(path), "licence": _licence(path)}
         for name, path in file_references(recipe).items()
     }
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -287,11 +288,6 @@ class Layout:
             for array in self.frame_arrays
         )
         return sum(counts)
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Shape of ``/images``: samples first, then the axes of a sample."""
-        return (self.samples, *self.sample_shape)
 
     @property
     def frames_per_chunk(self) -> int:

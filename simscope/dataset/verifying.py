@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,25 +22,21 @@ from simscope.acquire import Chunk, Simulator
 from simscope.dataset import schema
 from simscope.dataset.columns import little_endian
 from simscope.dataset.comparing import Comparison, Difference, Places
-from simscope.dataset.frames import Frames
+from simscope.dataset.frames import BLOCK_BYTES, Frames
 from simscope.dataset.inputs import recipe_with_files
 from simscope.dataset.manifest import Joined, open_whole
 from simscope.dataset.parts import OpenFile, Part, json_attribute
+from simscope.dataset.plan import Progress
 from simscope.dataset.read import Dataset, open_dataset
 from simscope.dataset.schema import Layout
 from simscope.errors import DatasetError
 from simscope.targets import parse_targets
-
-BLOCK_BYTES = 16 << 20
-"""Values of an array that are read at a time."""
 
 MANY_COUNTS = 1e-3
 """Share of counts above which rounding of the light cannot be why they differ."""
 
 SAMPLES = 100
 """Samples made once more unless told otherwise."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -218,8 +214,7 @@ def damaged(face: Part | Joined, count: Counter) -> Iterator[str]:
         return
     yield from unlike_noted(face)
     for number, entry in enumerate(face.entries):
-        with (face.folder / entry.file).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = schema.file_sha256(face.folder / entry.file)
         if digest != entry.file_sha256:
             yield f"{entry.file} has the SHA-256 {digest}, {entry.file_sha256} is noted"
         try:

@@ -315,8 +315,6 @@ class DatasetWriter:
         sync(self.part)
 
     def _entry(self) -> Entry:
-        with self.part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Entry(
             file=self._target.name,
             first_frame=first_frame(self.layout, self.piece),
@@ -324,7 +322,7 @@ class DatasetWriter:
             rows=self._rows,
             saturated_pixels=self._saturated,
             bytes=self.part.stat().st_size,
-            file_sha256=digest,
+            file_sha256=schema.file_sha256(self.part),
             arrays_sha256=dict(self._sums),
             warnings=tuple(self._noted[0]),
         )

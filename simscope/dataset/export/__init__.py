@@ -23,7 +23,8 @@ from simscope.dataset.export import (
     stacks,
 )
 from simscope.dataset.export.folder import describe, new_folder
-from simscope.dataset.export.frames import Frames, Tick, require_molecules, silent
+from simscope.dataset.export.frames import Frames, require_molecules, silent
+from simscope.dataset.plan import Progress
 from simscope.dataset.read import open_dataset
 from simscope.errors import DatasetError, did_you_mean
 
@@ -59,7 +60,7 @@ def export_dataset(
     *,
     samples: str | None = None,
     force: bool = False,
-    progress: Tick = silent,
+    progress: Progress = silent,
 ) -> Path:
     """Folder with a dataset, or some of its samples, as another program reads it.
 

@@ -7,7 +7,7 @@ of bounded size; of emitters only those on the pixels are kept, as nothing else 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,17 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simscope.dataset.frames import BLOCK_BYTES
+from simscope.dataset.plan import Progress, numbers_in
 from simscope.dataset.read import Dataset
 from simscope.errors import DatasetError
 from simscope.evaluate import in_frame
 from simscope.recipe import Recipe
 from simscope.recipe.distributions import Distribution
-
-BLOCK_BYTES = 16 << 20
-"""Images read at a time."""
-
-Tick = Callable[[int, int], None]
-"""Called with the frames done and those to do."""
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -41,10 +37,10 @@ class Frames:
     data: Dataset
     first: int
     last: int
-    tick: Tick = silent
+    tick: Progress = silent
 
     @classmethod
-    def of(cls, data: Dataset, samples: str | None = None, tick: Tick = silent) -> Frames:
+    def of(cls, data: Dataset, samples: str | None = None, tick: Progress = silent) -> Frames:
         """The samples that ``"100:200"`` means, the 100th up to and without the 200th, or all.
 
         Raises
@@ -52,17 +48,8 @@ class Frames:
         DatasetError
             If the text is no such range, or leads beyond the samples.
         """
-        if samples is None:
-            return cls(data, 0, len(data), tick)
-        start, colon, stop = (part.strip() for part in str(samples).partition(":"))
-        if not colon or any(part and not part.isdecimal() for part in (start, stop)):
-            raise DatasetError(f"samples {samples!r}: write first:last, such as 0:100")
-        first, last = int(start or 0), int(stop or len(data))
-        if not first < last <= len(data):
-            raise DatasetError(
-                f"samples {samples}: the dataset has {len(data)}, 0:{len(data)} is all"
-            )
-        return cls(data, first, last, tick)
+        chosen = numbers_in(samples, len(data), "samples")
+        return cls(data, chosen.start, chosen.stop, tick)
 
     @property
     def recipe(self) -> Recipe:
