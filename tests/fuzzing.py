@@ -59,7 +59,9 @@ def swap_blocks(data, chance):
 
 def truncate(data, chance):
     """The end cut off."""
-    del data[chance.choice([chance.randrange(len(data)), max(0, len(data) - chance.randrange(64))]):]
+    del data[
+        chance.choice([chance.randrange(len(data)), max(0, len(data) - chance.randrange(64))]) :
+    ]
 
 
 def lengthen(data, chance):
@@ -245,7 +247,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", str(HERE / "fuzzing.py"), *arguments],
             cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            env=os.environ | {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"NUMBA_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
         self.lines = queue.Queue()
         self.errors = collections.deque(maxlen=40)
@@ -275,7 +277,7 @@ class Child:
 
 
 def outcomes(name, good, first, last):
-    """What became of mutations ``first`` to ``last`` of a world, by number; restarts after crashes."""
+    """What became of mutations ``first`` to ``last`` of a world, by number, crashes included."""
     found = {}
     while first < last:
         child, at = Child(name, good, first, last), None
@@ -293,7 +295,12 @@ def outcomes(name, good, first, last):
             raise AssertionError(f"{name} does not begin: {''.join(child.errors)}")
         if at in found and status == 0:
             break
-        found[at] = {"number": at, "outcome": ending, "trace": "".join(child.errors), "status": status}
+        found[at] = {
+            "number": at,
+            "outcome": ending,
+            "trace": "".join(child.errors),
+            "status": status,
+        }
         first = at + 1
     return found
 

@@ -188,6 +188,7 @@ def unfinished(folder: Path) -> Unfinished:
     try:
         run = json.loads(run_file.read_text("utf8"))
         known = run["format"] == RUN_FORMAT and type(run["shards"]) is int
+        known &= isinstance(run.get("recipe") or {}, dict)
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise DatasetError(f"{run_file} is damaged ({error}): run generate again") from None
     if not known:
@@ -254,7 +255,9 @@ def axes_of(data: Dataset) -> Values:
         found: Values = {}
         for axis in data.sample_axes:
             path = f"{schema.AXES}/{axis}"
-            values = face.read(path)
+            values = face.verified(path)
+            if values.shape != (data.sample_shape[data.sample_axes.index(axis)],):
+                raise DatasetError(f"{data.path} is damaged: /{path} does not fit its samples")
             found[axis] = {
                 "size": int(values.size),
                 "first": float(values[0]),

@@ -104,6 +104,9 @@ class Joined(OpenFile):
         totals = (first, sum(e.rows for e in entries), sum(e.saturated_pixels for e in entries))
         if totals != (self.frames, self.rows, self.attrs["saturated_pixels"]):
             raise DatasetError(f"{self.path} is damaged: its shards do not add up to what it says")
+        arrays = [{p for p in e.arrays_sha256 if not p.startswith(schema.CAMERA)} for e in entries]
+        if any(names != arrays[0] for names in arrays):
+            raise DatasetError(f"{self.path} is damaged: its shards do not have the same arrays")
         if self.frames != self.samples * self.frames_per_sample:
             raise DatasetError(f"{self.path} is damaged: frames and samples disagree")
 

@@ -284,6 +284,7 @@ class Part(OpenFile):
 
     def _check(self) -> None:
         super()._check()
+        self._check_names()
         self._check_counts()
         self._check_images()
         self._check_columns()
@@ -321,6 +322,16 @@ class Part(OpenFile):
                 raise DatasetError(f"{self.path} is damaged: emitters/{name} is not finite")
         if np.any(table["photons"] < 0):
             raise DatasetError(f"{self.path} is damaged: emitters/photons are below 0")
+
+    def _check_names(self) -> None:
+        """Raise unless it has the parameters, targets and images of which it notes checksums."""
+        groups = (schema.PARAMETERS, schema.TARGETS)
+        there = {f"{group}/{name}" for group in groups for name in self.names(group)}
+        there |= {schema.EXPECTED} & set(self.file)
+        noted = {path for path in self._sums if path.startswith(groups) or path == schema.EXPECTED}
+        if there != noted:
+            name = min(there ^ noted)
+            raise DatasetError(f"{self.path} is damaged: /{name} and its checksum: one is missing")
 
     def _check_counts(self) -> None:
         """Raise unless the file has whole samples, or some frames of one."""

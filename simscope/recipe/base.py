@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
@@ -24,6 +25,9 @@ from simscope.recipe.distributions import Distribution, distribution_schema, par
 from simscope.recipe.problems import NO_NAME, Explained, describe, learn_kinds, shortened
 
 Scope = Literal["dataset", "sample", "emitter"]
+
+LONGEST_NAME = 4096
+"""Characters no name of a file exceeds."""
 
 
 class Per:
@@ -203,6 +207,23 @@ def names_file(key: str) -> bool:
     return key == "path" or key.endswith("_path")
 
 
+def named_file(key: str, text: str) -> Path:
+    """The file that a recipe names under a key, ``~`` expanded.
+
+    Raises
+    ------
+    RecipeError
+        If no file can have such a name.
+    """
+    try:
+        os.fsencode(text)
+        if "\0" in text or len(text) > LONGEST_NAME:
+            raise ValueError(f"no file has a name with a zero or above {LONGEST_NAME} characters")
+        return Path(text).expanduser()
+    except (ValueError, RuntimeError) as error:
+        raise RecipeError(f"{key}={shortened(text)}: {error}: name another file") from None
+
+
 def file_references(model: Model) -> dict[str, Path]:
     """Files a model and the models in it name, by dotted path: keys ``path`` and ``..._path``."""
     files: dict[str, Path] = {}
@@ -212,5 +233,5 @@ def file_references(model: Model) -> dict[str, Path]:
             inner = file_references(value)
             files.update({f"{name}.{path}": file for path, file in inner.items()})
         elif isinstance(value, str) and names_file(name):
-            files[name] = Path(value).expanduser()
+            files[name] = named_file(name, value)
     return files

@@ -18,6 +18,7 @@ from simscope.recipe.base import (
     Per,
     Scope,
     file_references,
+    named_file,
     names_file,
     numbers_in,
     unknown_key,
@@ -288,7 +289,7 @@ def anchor_files(group: dict[str, Any], folder: Path) -> None:
         if isinstance(value, dict):
             anchor_files(value, folder)
         elif isinstance(key, str) and names_file(key) and isinstance(value, str):
-            group[key] = str((folder / Path(value).expanduser()).resolve())
+            group[key] = str((folder / named_file(key, value)).resolve())
 
 
 def recipe_schema() -> dict[str, Any]:
