@@ -132,6 +132,38 @@ def test_lengths_inside_a_fast_chunk_cannot_lead_beyond_it():
         kind.unpack(bytes(packed), out)
 
 
+def test_the_sum_at_the_end_of_a_chunk_must_be_there_and_right_and_the_last():
+    values = counts(frames=1)
+    kind, out = codec.named("default"), np.empty_like(values[0])
+    whole = bytes(kind.pack(values)[0])
+    kind.unpack(whole, out)
+    assert np.array_equal(out, values[0])
+    for missing in range(1, 5):
+        with pytest.raises(DatasetError):
+            kind.unpack(whole[:-missing], out)
+    for place in range(-4, 0):
+        wrong = bytearray(whole)
+        wrong[place] ^= 1
+        with pytest.raises(DatasetError):
+            kind.unpack(bytes(wrong), out)
+    with pytest.raises(DatasetError, match="does not hold"):
+        kind.unpack(whole + b"\0", out)
+
+
+def test_blocks_of_fast_chunks_are_not_believed():
+    values = np.random.default_rng(1).poisson(200, (1, 10_000)).astype(np.uint16)
+    kind, out = codec.named("fast"), np.empty(10_000, np.uint16)
+    packed = bytes(kind.pack(values)[0])
+    huge = codec.HEADER.pack(20_000, 2 * codec.MAX_BLOCK_BYTES) + packed[codec.HEADER.size :]
+    with pytest.raises(DatasetError, match="does not hold"):
+        kind.unpack(huge, out)
+    first = codec.HEADER.size + 4
+    length = int.from_bytes(packed[first - 4 : first], "big")
+    noise = packed[:first] + length * b"\xff" + packed[first + length :]
+    with pytest.raises(DatasetError, match="fails with code"):
+        kind.unpack(noise, out)
+
+
 def test_a_missing_chunk_is_damage_and_no_zeros():
     with in_memory() as file:
         dataset = file.create_dataset("values", (2, 4, 4), "u2", chunks=(1, 4, 4))

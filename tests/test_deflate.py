@@ -153,6 +153,20 @@ def test_bytes_are_the_same_on_every_machine():
 
 
 @pytest.mark.skipif(PLAIN, reason="many frames, too slow without JIT")
+def test_codes_that_are_cut_at_the_limit_are_the_same_on_every_machine():
+    weights = [1, 1]
+    while sum(weights) < 40_000:
+        weights.append(weights[-1] + weights[-2])
+    spread = np.arange(sum(weights)) * 7919 % sum(weights)  # an even order without runs
+    chunk = np.repeat(np.arange(len(weights)), weights)[spread].astype(np.uint8)
+    stream = packed(chunk[None])[0]
+    assert zlib.decompress(stream) == chunk.tobytes()
+    assert (
+        hashlib.sha256(stream).hexdigest()
+        == "3add08eedb81a89c213ca7d4fe347a7a67c2d8f1ccb7d904f8e8ba55472930c2"
+    )
+
+
 def test_camera_frames_take_little_more_than_their_entropy():
     frames = np.random.default_rng(1).poisson(200, (20, 64, 64)).astype("<u2")
     entropy_bits = 0.0

@@ -216,6 +216,16 @@ def test_a_shard_that_fails_as_it_is_finished_is_told_whichever_it_is(
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_shard_that_reads_back_wrong_leaves_nothing(tmp_path, monkeypatch):
+    def wrong(part, plan, entry):
+        raise DatasetError(f"{part} reads back wrong")
+
+    monkeypatch.setattr(write, "check_written", wrong)
+    with pytest.raises(DatasetError, match=r"reads back wrong; 0 of 8 shards"):
+        run(tmp_path)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
 def test_a_shard_tells_of_its_own_frames_and_the_dataset_of_all(tmp_path):
     """Of saturated pixels and warnings, however shards follow one another."""
     background = {"photons_per_pixel": {"uniform": [2, 60]}}
