@@ -226,8 +226,9 @@ def test_a_shard_that_reads_back_wrong_leaves_nothing(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
-def test_a_shard_tells_of_its_own_frames_and_the_dataset_of_all(tmp_path):
+def test_a_shard_tells_of_its_own_frames_and_the_dataset_of_all(tmp_path, monkeypatch):
     """Of saturated pixels and warnings, however shards follow one another."""
+    monkeypatch.setattr("simscope.dataset.produce.CHUNK_BYTES", 1)  # two chunks a shard
     background = {"photons_per_pixel": {"uniform": [2, 60]}}
     camera = {"kind": "ccd", "pixel_pitch_um": 10, "bit_depth": 8, "baseline_adu": 150}
     recipe = snapshot().replace("camera", camera).replace("background", background)

@@ -160,6 +160,16 @@ def test_the_joining_file_depends_on_the_shards_alone(world, tmp_path):
     )
 
 
+def test_camera_maps_are_in_the_first_shard_only(world):
+    _, out, plan, *_ = world
+    held = []
+    for number in range(len(plan)):
+        with h5py.File(folder_of(out) / shard_name(number)) as file:
+            held.append("camera" in file)
+    with h5py.File(out) as file:
+        assert held == ["camera" in file] + [False] * (len(plan) - 1)
+
+
 def test_the_manifest_says_what_is_known_of_each_shard(world):
     _, out, plan, entries, _ = world
     with ss.open_dataset(out) as data:
