@@ -383,7 +383,7 @@ def test_info_of_something_else_is_refused(tmp_path):
     (tmp_path / "a.h5.part").write_bytes(b"half")
     assert "unfinished dataset" in invoke("info", tmp_path / "a.h5.part").stderr
     (tmp_path / "run.json").write_text("{}", "utf8")
-    assert "run.json is damaged" in invoke("info", tmp_path).stderr
+    assert "run.json is not simscope's" in invoke("info", tmp_path).stderr
 
 
 def test_a_dataset_made_on_one_thread_is_that_of_two(tmp_path):

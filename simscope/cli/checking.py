@@ -7,11 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from simscope.cli.frame import Json, Threads, aligned, answer, command, progress_bar
+from simscope.cli.frame import Data, Json, Threads, aligned, answer, command, progress_bar
 
 DIFFERENT = 1
-
-Data = Annotated[Path, typer.Argument(help="Dataset file.")]
 
 
 @command(

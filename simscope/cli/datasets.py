@@ -9,6 +9,7 @@ import typer
 
 from simscope.cli.frame import (
     AllowFiles,
+    Data,
     DeviceName,
     Force,
     Json,
@@ -122,7 +123,7 @@ def _computed_on(device: dict[str, Any]) -> str:
 """
 )
 def show(
-    data: Annotated[Path, typer.Argument(help="Dataset file.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     sample: Annotated[list[int] | None, typer.Option(help="Show this sample; repeat.")] = None,
     truth: Annotated[bool, typer.Option(help="Circle the emitters.")] = True,

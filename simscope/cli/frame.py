@@ -20,10 +20,6 @@ from simscope.errors import RecipeError, SimscopeError
 if TYPE_CHECKING:
     from simscope.recipe import Recipe
 
-
-if TYPE_CHECKING:
-    from simscope.recipe import Recipe
-
 BAD_INPUT = 2
 INTERRUPTED, ENDED = 130, 143
 EXTRAS = {"torch": "train", "matplotlib": "view"}
@@ -120,6 +116,7 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 RecipeName = Annotated[str, typer.Argument(help="Packaged recipe or path of a YAML file.")]
+Data = Annotated[Path, typer.Argument(help="Dataset file.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),

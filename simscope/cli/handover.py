@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simscope.cli.frame import Force, Json, answer, command, progress_bar
+from simscope.cli.frame import Data, Force, Json, answer, command, progress_bar
 
 
 @command(
@@ -17,7 +17,7 @@ from simscope.cli.frame import Force, Json, answer, command, progress_bar
 """
 )
 def export(
-    data: Annotated[Path, typer.Argument(help="Dataset file.")],
+    data: Data,
     to: Annotated[
         str,
         typer.Option(

@@ -9,6 +9,7 @@ import typer
 
 from simscope.cli.frame import (
     AllowFiles,
+    Data,
     Force,
     Json,
     Seed,
@@ -79,7 +80,7 @@ def train(
 )
 def localize(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    data: Annotated[Path, typer.Argument(help="Dataset file.")],
+    data: Data,
     out: Annotated[
         Path, typer.Option(help="Table to write: .csv (ThunderSTORM), .h5, .npy, .mat (SMAP).")
     ],

@@ -141,7 +141,7 @@ class Assembly:
         for piece, entry in self._pieces:
             if not array.per_frame and piece.frame_start:
                 continue
-            frames = (piece.frame_stop - piece.frame_start,) if stacked else ()
+            frames = (piece.frames_of_sample,) if stacked else ()
             start = (piece.sample_start, *((piece.frame_start,) if stacked else ()))
             joined.show(entry.file, start, (piece.samples, *frames, *array.shape))
         dataset = joined.create(self._file)

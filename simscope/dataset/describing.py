@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import h5py
 import numpy as np
 
 from simscope.dataset import schema
-from simscope.dataset.folder import RUN_FILE, RUN_FORMAT, folder_of
+from simscope.dataset.folder import RUN_FILE, folder_of, read_run
 from simscope.dataset.forecasting import readable_bytes
 from simscope.dataset.manifest import Joined, open_whole
 from simscope.dataset.parts import Part, plain_attribute
@@ -185,16 +184,11 @@ def unfinished(folder: Path) -> Unfinished:
     if not run_file.is_file():
         raise DatasetError(f"{folder} is a folder without {RUN_FILE}, no run of simscope: give a "
                            "dataset")  # fmt: skip
-    try:
-        run = json.loads(run_file.read_text("utf8"))
-        known = run["format"] == RUN_FORMAT and type(run["shards"]) is int
-        known &= isinstance(run.get("recipe") or {}, dict)
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise DatasetError(f"{run_file} is damaged ({error}): run generate again") from None
-    if not known:
-        raise DatasetError(f"{run_file} is not simscope's: give a dataset")
+    run = read_run(run_file, "give a dataset")
+    if type(run.get("shards")) is not int or not isinstance(run.get("recipe") or {}, dict):
+        raise DatasetError(f"{run_file} is damaged: run generate again")
     names = {one.name: one for one in folder.iterdir()}
-    done = [name for name in names if SHARD_ENTRY.fullmatch(name)]
+    done = (name for name in names if SHARD_ENTRY.fullmatch(name))
     files = [Path(name).with_suffix(".h5").name for name in done]
     there = [names[name] for name in files if name in names]
     growing = sum(name.endswith(".part") for name in names)

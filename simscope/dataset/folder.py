@@ -119,6 +119,23 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def read_run(run_file: Path, remedy: str) -> Values:
+    """What ``run.json`` says of its run.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read or is not simscope's; the ``remedy`` ends its sentence.
+    """
+    try:
+        values = json.loads(run_file.read_text("utf8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise DatasetError(f"{run_file} cannot be read ({error}): {remedy}") from None
+    if not isinstance(values, dict) or values.get("format") != RUN_FORMAT:
+        raise DatasetError(f"{run_file} is not simscope's: {remedy}")
+    return values
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder in which the shards of ``target`` are made, by one plan."""
@@ -164,18 +181,7 @@ class RunFolder:
                     f"{self.path} holds {foreign[0]} and is no folder of a run: choose another name"
                 )
             return None
-        return self._read_run()
-
-    def _read_run(self) -> Values:
-        try:
-            values = json.loads(self.run_file.read_text("utf8"))
-        except (ValueError, RecursionError, OSError) as error:
-            raise DatasetError(
-                f"{self.run_file} cannot be read ({error}): choose another name"
-            ) from None
-        if not isinstance(values, dict) or values.get("format") != RUN_FORMAT:
-            raise DatasetError(f"{self.run_file} is not simscope's: choose another name")
-        return values
+        return read_run(self.run_file, "choose another name")
 
     def begin(self) -> None:
         """Make the folder and write which run it is for; nothing if that stands there already.

@@ -11,7 +11,6 @@ import json
 import math
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import h5py
@@ -23,8 +22,7 @@ from simscope.dataset import schema
 from simscope.dataset.columns import sha256_of
 from simscope.dataset.frames import Frames
 from simscope.errors import DatasetError
-
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+from simscope.tables.peek import HDF5_MAGIC
 
 MOST_EXPANSION = 1100
 """No filter used here unpacks to more than so many times the bytes that are stored."""
@@ -100,12 +98,7 @@ class OpenFile:
     def __enter__(self) -> OpenFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -406,10 +399,10 @@ def open_file(path: Path) -> h5py.File:
         raise DatasetError(f"{path} is a device or pipe, no regular file: give a .h5 file")
     try:
         with path.open("rb") as file:
-            start = file.read(len(SIGNATURE))
+            start = file.read(len(HDF5_MAGIC))
         if not start:
             raise DatasetError(f"{path} is empty: generate it again")
-        if start != SIGNATURE:
+        if start != HDF5_MAGIC:
             raise DatasetError(f"{path} is not an HDF5 file: give a file written by simscope")
         return h5py.File(path, "r")
     except PermissionError:

@@ -43,9 +43,14 @@ class Piece:
         return self.sample_stop - self.sample_start
 
     @property
+    def frames_of_sample(self) -> int:
+        """Frames it has of each of its samples."""
+        return self.frame_stop - self.frame_start
+
+    @property
     def frames(self) -> int:
         """Two-dimensional images in it."""
-        return self.samples * (self.frame_stop - self.frame_start)
+        return self.samples * self.frames_of_sample
 
 
 @dataclass(frozen=True)

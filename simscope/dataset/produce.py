@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 from simscope.acquire import Chunk, Simulator
 from simscope.copies import Arrival, copies
@@ -60,19 +59,14 @@ class Production:
     def __enter__(self) -> Production:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 self._wait(0)
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
             for writer in self._open:
-                writer.__exit__(kind, error, trace)
+                writer.__exit__(kind, *error)
                 if writer.part != part_path(writer.path):  # a name of its own: nobody finds it
                     writer.part.unlink(missing_ok=True)
 

@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -34,10 +33,11 @@ from simscope.dataset.columns import (
     write_whole,
 )
 from simscope.dataset.output import output_target
-from simscope.dataset.parts import SIGNATURE, Part
+from simscope.dataset.parts import Part
 from simscope.dataset.plan import Entry, Piece, Plan
 from simscope.dataset.schema import FrameArray, Layout
 from simscope.errors import DatasetError
+from simscope.tables.peek import HDF5_MAGIC
 
 MARKED_BYTES = 1 << 20
 """The name of the format lies in the first megabyte of a file, however far its run came."""
@@ -96,7 +96,7 @@ class FrameWriter:
 
     def _create(self, file: h5py.File, layout: Layout) -> h5py.Dataset:
         array, piece = self.array, self._piece
-        stacked = (piece.frame_stop - piece.frame_start,) if self._stacked else ()
+        stacked = (piece.frames_of_sample,) if self._stacked else ()
         inner = (self._per_chunk,) if self._stacked else ()
         dataset = file.create_dataset(
             array.path, (piece.samples, *stacked, *array.shape), array.dtype,
@@ -158,12 +158,7 @@ class DatasetWriter:
     def __enter__(self) -> DatasetWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._file:
             self.abandon()
 
@@ -272,7 +267,7 @@ class DatasetWriter:
         unit, size = frames_per_unit(self.plan), schema.ROWS_PER_CHUNK
         rows = ends[unit - 1 :: unit]
         frames = self._frames + unit * np.arange(1, len(rows) + 1)
-        filled = rows // size + (frames + 1) // size + frames // self._frames_per_parameter // size
+        filled = rows // size + (frames + 1) // size + frames // self.piece.frames_of_sample // size
         if len(self._frame_writers) > 1:
             cuts = np.arange(1, len(rows) + 1)
         else:
@@ -289,12 +284,7 @@ class DatasetWriter:
             column.write(rows)
         self._offsets.write(frames + 1)
         for column in self._parameters.values():
-            column.write(frames // self._frames_per_parameter)
-
-    @property
-    def _frames_per_parameter(self) -> int:
-        """Frames of a sample in this file."""
-        return self.piece.frame_stop - self.piece.frame_start
+            column.write(frames // self.piece.frames_of_sample)
 
     def _complete(self) -> None:
         """Write what is left, sums and notes, mark the file as complete, close and sync it."""
@@ -464,7 +454,7 @@ def begins_like_a_dataset(part: Path) -> bool:
     """Whether a file is empty, or an HDF5 file that begins as a dataset does, opened or not."""
     with part.open("rb") as file:
         start = file.read(MARKED_BYTES)
-    return not start or (start.startswith(SIGNATURE) and schema.FORMAT_NAME.encode() in start)
+    return not start or (start.startswith(HDF5_MAGIC) and schema.FORMAT_NAME.encode() in start)
 
 
 def _being_written(part: Path) -> bool:
