@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -12,6 +13,18 @@ from simscope.errors import RecipeError
 _FLOAT = re.compile(
     r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
 )
+
+
+DEEPEST = 50
+"""Levels of nesting; no recipe has ten, and far more would keep the reader busy for minutes."""
+
+_BEGINS = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_ENDS = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
 class _Loader(yaml.SafeLoader):
@@ -79,12 +92,29 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def _refuse_aliases(text: str, source: str) -> None:
-    for token in yaml.scan(text, Loader=_Loader):
+    for token in shallow_tokens(text):
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
             line = token.start_mark.line + 1
             raise RecipeError(
                 f"{source} uses a YAML anchor or alias on line {line}: write the values out"
             )
+
+
+def shallow_tokens(text: str) -> Iterator[yaml.Token]:
+    """Tokens of YAML text as long as it is not nested deeper than ``DEEPEST``.
+
+    Raises
+    ------
+    yaml.YAMLError
+        Where it is, or is not YAML.
+    """
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        depth += isinstance(token, _BEGINS) - isinstance(token, _ENDS)
+        if depth > DEEPEST:
+            line = token.start_mark.line + 1
+            raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels on line {line}")
+        yield token
 
 
 def to_yaml(data: Any) -> str:

@@ -32,6 +32,7 @@ from simscope.tables.peek import Peek
 LOCS = "locs"
 METADATA = "metadata"
 LAST_FRAME = 2**32 - 1
+LONGEST_SIDECAR = 1 << 20
 LEAST_PRECISION = 1e-3
 """Precision [px] where none is known, above 0 and below what any fit reaches."""
 
@@ -92,10 +93,16 @@ def _stated(documents: Iterable[Any], path: Path, imaging: Imaging) -> float | N
 def _yaml_documents(path: Path) -> list[Any]:
     import yaml
 
+    from simscope.recipe.text import shallow_tokens
+
     try:
-        if path.stat().st_size > hdf5.LONGEST_TEXT:
-            raise TableError(f"{path} is larger than {hdf5.LONGEST_TEXT:,} bytes: is it a sidecar?")
-        return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        if path.stat().st_size > LONGEST_SIDECAR:
+            raise TableError(f"{path} is larger than {LONGEST_SIDECAR:,} bytes: is it a sidecar?")
+        text = path.read_text(encoding="utf-8")
+        for token in shallow_tokens(text):
+            if isinstance(token, yaml.ScalarToken) and token.value == "<<":
+                raise TableError(f"{path} merges mappings, which may grow without end: write all")
+        return list(yaml.safe_load_all(text))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         if isinstance(error, TableError):
             raise
