@@ -187,10 +187,11 @@ def test_batches_of_the_file_are_those_of_the_simulator(train):
                 data.batch(start, stop)
 
 
-KEYS = [0, -1, slice(None), slice(1, 3), slice(3, 0, -2), slice(2, 2), [2, 0],
-        [-1, 0, -3], np.array([1, 1, 3]), np.array([True, False, True, False]), (1, 3), (2, slice(2, 7)), (slice(0, 2), 5),
-        (slice(None), slice(0, 12, 5), 3), (Ellipsis, 4), (0, Ellipsis, slice(3, 9)), Ellipsis,
-        (3, -1), (1, slice(None), 2, 2), ([3, 1], 0), (2, slice(5, 2)), ()]  # fmt: skip
+KEYS = [0, -1, slice(None), slice(1, 3), slice(3, 0, -2), slice(2, 2), [2, 0], [-1, 0, -3],
+        np.array([1, 1, 3]), np.array([True, False, True, False]), (1, 3), (2, slice(2, 7)),
+        (slice(0, 2), 5), (slice(None), slice(0, 12, 5), 3), (Ellipsis, 4), Ellipsis,
+        (0, Ellipsis, slice(3, 9)), (3, -1), (1, slice(None), 2, 2), ([3, 1], 0),
+        (2, slice(5, 2)), ()]  # fmt: skip
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)

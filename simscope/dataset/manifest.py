@@ -22,7 +22,7 @@ COLUMNS = {
     "first_frame": ("1", "number of the shard's first frame among those of the run, from 0"),
     "frames": ("1", "two-dimensional images in the shard"),
     "rows": ("1", "rows of the shard's emitter table"),
-    "saturated_pixels": ("1", "pixels of the shard that reached the converter's limit"),
+    "saturated_pixels": ("1", "pixels of the shard cut at the converter's limit"),
     "bytes": ("bytes", "length of the shard's file"),
     "file_sha256": ("1", "SHA-256 of the shard's file, hexadecimal"),
     "arrays_sha256": ("1", "SHA-256 of the values of each array of the shard by path, JSON"),

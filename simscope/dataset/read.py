@@ -556,7 +556,7 @@ class Dataset:
 
     @property
     def saturated_pixels(self) -> int:
-        """Pixels in the whole dataset that reached the converter's limit."""
+        """Pixels in the whole dataset that were cut at the converter's limit."""
         return int(self._attrs["saturated_pixels"])
 
     @property
