@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import os
 import random
 import resource
@@ -20,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from stored_files import sums
 
 TESTS = Path(__file__).resolve().parent
 SCRIPT = """
@@ -67,15 +68,6 @@ def require(true: bool, what: str) -> None:
     if not true:
         failures.append(what)
         print("FAILED:", what, flush=True)
-
-
-def sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder by name."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def kills(folder: Path, count: int, draws: random.Random) -> None:

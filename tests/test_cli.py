@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numba
 import pytest
 from small_worlds import snapshot, stack
+from stored_files import note_sum
 from typer.testing import CliRunner
 
 from simscope import cli
@@ -301,6 +302,7 @@ def test_emitters_beside_the_frame_are_no_misses(folder, tmp_path):
     with h5py.File(data, "r+") as file:
         file["emitters/x_nm"][0] = -50.0
         total = len(file["emitters/x_nm"])
+        note_sum(file, "emitters/x_nm")
     with open_dataset(data) as opened:
         assert np.array_equal(opened.emitters_in_frame, opened.emitters[1:])
         write_localizations(tmp_path / "found.csv", opened.emitters_in_frame)

@@ -1,14 +1,13 @@
 """A Dask cluster of several processes makes the same files as one process, whoever is lost."""
 
-import hashlib
 import logging
 import os
 import signal
-from pathlib import Path
 
 import numba
 import pytest
 from small_worlds import movie, snapshot
+from stored_files import sums
 
 from simscope.dataset import cluster as clusters
 from simscope.dataset.generation import carry_out
@@ -37,14 +36,6 @@ def cluster(cache):
         silence_logs=logging.CRITICAL,
     ) as local:  # fmt: skip
         yield local
-
-
-def sums(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_file()
-    }
 
 
 def run(folder, **others):

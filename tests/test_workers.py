@@ -1,6 +1,5 @@
 """Worker processes make the same files as one process, and losing one loses nothing."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import numba
 import pytest
 from small_worlds import movie, snapshot
+from stored_files import sums
 
 import simscope as ss
 from simscope.dataset import workers as worker_module
@@ -41,14 +41,6 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIMSCOPE_CACHE", str(tmp_path_factory.mktemp("psf-tables")))
         yield
-
-
-def sums(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_file()
-    }
 
 
 def run(folder, recipe=None, **others):
