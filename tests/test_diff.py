@@ -108,3 +108,36 @@ def test_what_is_found_is_what_the_bits_say(left, right):
         assert one.samples == differ.any(axis=1).sum()
         assert (one.sample, *one.index) == tuple(np.argwhere(differ)[0])
         json.dumps(one.to_dict(), allow_nan=False)
+
+
+def rows(*frames):
+    """A table and offsets of frames with so many emitters each, x counted on."""
+    counts = np.array(frames)
+    table = np.zeros(counts.sum(), [("frame", "i8"), ("x_nm", "f4")])
+    table["frame"] = np.repeat(np.arange(len(counts)), counts)
+    table["x_nm"] = np.arange(len(table))
+    return table, np.concatenate([[0], np.cumsum(counts)])
+
+
+def test_an_emitter_that_is_missing_is_found_and_the_frames_beside_are_compared():
+    found = Comparison()
+    (table, offsets), others = rows(2, 3, 1), rows(2, 2, 1)
+    others[0]["x_nm"][-1] = 5  # as in the other, whose last row is its sixth
+    others[0]["x_nm"][1] = 9
+    found.take_emitters((table, offsets), others, Places.of_frames(6, 3, 3))
+    missing, moved = found.differences
+    assert (missing.array, missing.values, missing.was, missing.now) == (
+        "emitters/rows in a frame", 1, 3, 2
+    )  # fmt: skip
+    assert (missing.sample, missing.frame) == (2, 1)
+    assert (moved.array, moved.values, moved.was, moved.now) == ("emitters/x_nm", 1, 1, 9)
+    assert (moved.sample, moved.frame, moved.row) == (2, 0, 1)
+
+
+def test_a_sample_that_comes_in_pieces_counts_once():
+    found = Comparison()
+    for first in (0, 2, 4, 6):
+        places = Places.of_frames(first, 2, 4)
+        found.take("images", np.zeros((2, 3)), np.ones((2, 3)), places)
+    (images,) = found.differences
+    assert (images.values, images.compared, images.samples) == (24, 24, 2)
