@@ -87,6 +87,13 @@ def odd_metadata(data, chance):
             data[at] = chance.choice([0, 1, 0x7F, 0xFF, chance.randrange(256)])
 
 
+def odd_start(data, chance):
+    """Something odd among the first bytes, where formats say what follows."""
+    for _ in range(chance.choice([1, 2, 3])):
+        at = chance.randrange(min(len(data), 800))
+        data[at] = chance.choice([0, 1, 2, 3, 5, 14, 15, 0x7F, 0xFF, chance.randrange(256)])
+
+
 def resigned_header(data, chance):
     """An object's header with other bytes and a checksum that fits them."""
     headers = [span for at in places(data, b"OHDR") if (span := header_span(data, at))]
@@ -102,6 +109,7 @@ def resigned_header(data, chance):
 
 MARKS = (b"OHDR", b"OCHK", b"TREE", b"FRHP", b"BTHD", b"BTLF", b"FSHD", b"GCOL", b"\x89HDF")
 BYTEWISE = (flip_bits, other_bytes, zero_block, swap_blocks, truncate, lengthen, odd_word)
+HEADED = (*BYTEWISE, *[odd_start] * 4)
 HDF5 = (*BYTEWISE, odd_metadata, odd_metadata, resigned_header)
 
 

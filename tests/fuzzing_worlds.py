@@ -13,7 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from fuzzing import BYTEWISE, HDF5, TEXT
+from fuzzing import HDF5, HEADED, TEXT
 from small_worlds import SMALL, movie, snapshot
 from typer.testing import CliRunner
 
@@ -321,7 +321,7 @@ def look_at_tables(folder, *, meant):
 
 def kinds_of_table(suffix):
     """How a table is spoilt."""
-    return {".h5": HDF5, ".hdf5": HDF5, ".csv": TEXT, ".txt": TEXT}.get(suffix, BYTEWISE)
+    return {".h5": HDF5, ".hdf5": HDF5, ".csv": TEXT, ".txt": TEXT}.get(suffix, HEADED)
 
 
 def make_inputs(folder):
@@ -392,16 +392,16 @@ def look_at_maps(path):
 
 
 INPUTS = {
-    "cal_3dcal.mat": (BYTEWISE, look_at_calibration),
-    "packed_3dcal.mat": (BYTEWISE, look_at_calibration),
+    "cal_3dcal.mat": (HEADED, look_at_calibration),
+    "packed_3dcal.mat": (HEADED, look_at_calibration),
     "new_3dcal.mat": (HDF5, look_at_calibration),
     "uipsf.h5": (HDF5, look_at_calibration),
-    "stack.tif": (BYTEWISE, look_at_calibration),
-    "stack.npy": (BYTEWISE, look_at_calibration),
-    "volume.ome.tif": (BYTEWISE, look_at_volume),
-    "labels.tif": (BYTEWISE, look_at_volume),
-    "mask.mat": (BYTEWISE, look_at_mask),
-    "maps.npz": (BYTEWISE, look_at_maps),
+    "stack.tif": (HEADED, look_at_calibration),
+    "stack.npy": (HEADED, look_at_calibration),
+    "volume.ome.tif": (HEADED, look_at_volume),
+    "labels.tif": (HEADED, look_at_volume),
+    "mask.mat": (HEADED, look_at_mask),
+    "maps.npz": (HEADED, look_at_maps),
 }
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.errors import OpticsError
+from simscope.errors import OpticsError, TableError
+from simscope.tables import matlab
 from simscope.tiff import read_tiff as read_image
 
 
@@ -45,34 +46,29 @@ def read_mat(
     file: Path, variable: str | None, what: str, setting: str, *, usual: str | None = None
 ) -> NDArray[Any]:
     """An array in a MATLAB file up to v7: ``variable``, or the only one, or the ``usual``."""
-    from scipy.io import loadmat, whosmat
-
-    # damaged files make the reader raise nearly anything
-    try:
-        names = sorted(name for name, _, _ in whosmat(file))
-        wanted = variable or (names[0] if len(names) == 1 else usual)
-        contents = loadmat(file, variable_names=[wanted]) if wanted in names else {}
-    except NotImplementedError as error:
+    if matlab.is_hdf5(file):
         raise OpticsError(
             f"{what} file {str(file)!r} is a MATLAB 7.3 file: resave as v7 (save -v7) or as .npy"
-        ) from error
-    except Exception as error:
+        )
+    try:
+        names = matlab.names(file)
+        wanted = variable or (names[0] if len(names) == 1 else usual)
+        values = matlab.read_variable(file, wanted) if wanted in names else None
+    except TableError as error:
         raise OpticsError(
-            f"{what} file {str(file)!r} cannot be read as a MATLAB file ({_one_line(error)}): "
-            "export it again"
-        ) from error
-    if wanted not in contents:
+            f"{what} file {str(file)!r} cannot be read as a MATLAB file ({error}): "
+            "export it again, as v7 (save -v7)"
+        ) from None
+    if wanted not in names:
         raise OpticsError(
             f"{what} variable {wanted!r} is not in {file.name}, which holds {names}: "
             f"set {setting}.variable to one of them"
         )
-    return np.asarray(contents[wanted])
+    if not isinstance(values, np.ndarray):
+        raise OpticsError(f"{what} variable {wanted!r} in {file.name} is no array of numbers")
+    return values
 
 
 def read_tiff(file: Path, what: str) -> NDArray[Any]:
     """The image or stack in a TIFF file, the first if there are several."""
     return read_image(file, f"{what} file {str(file)!r}", OpticsError).values
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -34,10 +34,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simscope.errors import OpticsError, SimscopeWarning, held_warnings
+from simscope.errors import OpticsError, SimscopeWarning, TableError, held_warnings
 from simscope.optics.arrays import existing_file, read_npy, read_tiff
 from simscope.optics.measured_spline import SplineVolume, smoothing_matrix
 from simscope.recipe.measured import MeasuredPsf
+from simscope.tables import matlab
 
 FloatArray = NDArray[np.float64]
 
@@ -363,10 +364,8 @@ def _read_decode(path: Path, measured: MeasuredPsf) -> _Contents:
 
 def _read_smap(path: Path, measured: MeasuredPsf) -> _Contents:
     """A fit3Dcspline calibration, d1 being rows."""
-    try:
-        spline = _matlab_spline(path, measured.channel)
-    except NotImplementedError:
-        spline = _matlab73_spline(path, measured.channel)
+    read = _matlab73_spline if matlab.is_hdf5(path) else _matlab_spline
+    spline = read(path, measured.channel)
     coefficients = _check_coefficients(path, spline["coeff"])
     dz_nm, z0, x0 = (_scalar(path, name, spline[name]) for name in ("dz", "z0", "x0"))
     if dz_nm <= 0.0:
@@ -401,27 +400,16 @@ def _scalar(path: Path, name: str, value: Any) -> float:
 
 
 def _matlab_spline(path: Path, channel: int | None) -> dict[str, Any]:
-    """Fields of SXY.cspline of a MATLAB file up to v7; NotImplementedError for v7.3."""
-    from scipy.io import loadmat  # slow to import
-
-    # damaged files make the reader raise nearly anything
+    """Fields of SXY.cspline of a MATLAB file up to v7."""
     try:
-        contents = loadmat(path, squeeze_me=True, struct_as_record=False)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        raise _damaged(path, "MATLAB file", error) from error
-    group = contents.get("SXY", contents.get("SXY_g"))
-    if isinstance(group, np.ndarray) and group.dtype == object:
-        raise _several_calibrations(path, group.size)
-    return _with_channel(path, _fields(_fields(group).get("cspline")), channel)
-
-
-def _fields(item: Any) -> dict[str, Any]:
-    """Fields of a MATLAB struct; none of anything else."""
-    from scipy.io.matlab import mat_struct
-
-    return vars(item) if isinstance(item, mat_struct) else {}
+        group = matlab.read_variable(path, "SXY")
+        group = matlab.read_variable(path, "SXY_g") if group is None else group
+    except TableError as error:
+        raise _damaged(path, "MATLAB file", error) from None
+    if isinstance(group, list):
+        raise _several_calibrations(path, len(group))
+    spline = group.get("cspline") if isinstance(group, dict) else None
+    return _with_channel(path, spline if isinstance(spline, dict) else {}, channel)
 
 
 def _matlab73_spline(path: Path, channel: int | None) -> dict[str, Any]:
