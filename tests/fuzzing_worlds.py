@@ -305,18 +305,27 @@ def make_tables(folder):
 
 
 def look_at_tables(folder, *, meant):
-    """Read all tables: each is a table, or one clear error."""
+    """Read the tables that are not as they were: each is a table, or one clear error."""
     outcome = "same"
-    for file, *_ in TABLES:
+    for file in unlike(folder, meant, [file for file, *_ in TABLES]):
+        stated = (folder / file).with_suffix(".yaml").exists()
         try:
-            found = tables.read(folder / file, **{} if (folder / file).with_suffix(".yaml").exists()
-                                else {"pixel_nm": 100.0})  # fmt: skip
+            found = tables.read(folder / file, **({} if stated else {"pixel_nm": 100.0}))
         except SimscopeError:
             outcome = "refused"
             continue
         assert {"x_nm", "y_nm"} <= set(found)
         assert np.isfinite(found["x_nm"]).all()
     return outcome
+
+
+def unlike(folder, meant, names):
+    """Names of the files that are not as they were the first time, when it is all."""
+    content = {name: (folder / name).read_bytes() for name in names}
+    found = [name for name in names if content[name] != meant.get(name)]
+    for name in names:
+        meant.setdefault(name, content[name])
+    return found
 
 
 def kinds_of_table(suffix):
@@ -407,18 +416,14 @@ INPUTS = {
 
 def look_at_inputs(folder, *, meant):
     """Read the files that recipes name: numbers, or one clear error."""
-    spoilt = [name for name in INPUTS if (folder / name).read_bytes() != meant.get(name)]
     outcome = "same"
-    for name in spoilt:
+    for name in unlike(folder, meant, INPUTS):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 INPUTS[name][1](folder / name)
         except SimscopeError:
-            assert meant, name
             outcome = "refused"
-    if not meant:
-        meant |= {name: (folder / name).read_bytes() for name in INPUTS}
     return outcome
 
 

@@ -29,7 +29,9 @@ from simscope.cli import app
 from simscope.dataset import array_tree, describe, verify
 from simscope.dataset.columns import set_text, sha256_of
 from simscope.dataset.folder import signed_entry, signed_text
-from simscope.errors import DatasetError, RecipeError, TableError
+from simscope.errors import DatasetError, OpticsError, RecipeError, TableError
+from simscope.optics.measured_files import load_calibration
+from simscope.recipe.measured import MeasuredPsf
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning")
 
@@ -331,6 +333,35 @@ def test_hostile_recipe_texts_end_with_one_message(tmp_path, case):
         command("generate", tmp_path / "bad.yaml", "--samples", 1, "--out", tmp_path / "a.h5") == 2
     )
     assert [one.name for one in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def calibration(folder):
+    """A result of uiPSF, and what a recipe says of it."""
+    path = folder / "psf.h5"
+    with h5py.File(path, "w") as file:
+        file["res/I_model"] = np.ones((5, 5, 5), np.float32)
+        file.attrs["params"] = json.dumps({"pixel_size": {"x": 0.1, "y": 0.1, "z": 0.05}})
+    return path, MeasuredPsf(path=str(path), z_axis="focus")
+
+
+def test_a_calibration_that_claims_terabytes_is_refused(tmp_path):
+    path, measured = calibration(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["res/I_model"]
+        file.create_dataset("res/I_model", (10_000,) * 3, "f4", chunks=(1, 100, 100))
+    with pytest.raises(OpticsError, match="declares"):
+        load_calibration(measured)
+
+
+def test_texts_of_a_calibration_that_have_no_end_are_not_searched(tmp_path, monkeypatch):
+    path, measured = calibration(tmp_path)
+    content = bytearray(path.read_bytes())
+    first = content.index(b"GCOL") + 16
+    content[first + 8 : first + 16] = (1 << 40).to_bytes(8, "little")
+    path.write_bytes(content)
+    monkeypatch.setattr(h5py, "File", None)  # would never come back
+    with pytest.raises(OpticsError, match="texts are damaged"):
+        load_calibration(measured)
 
 
 SIDECARS = {

@@ -38,7 +38,8 @@ from simscope.errors import OpticsError, SimscopeWarning, TableError, held_warni
 from simscope.optics.arrays import existing_file, read_npy, read_tiff
 from simscope.optics.measured_spline import SplineVolume, smoothing_matrix
 from simscope.recipe.measured import MeasuredPsf
-from simscope.tables import matlab
+from simscope.tables import hdf5, matlab
+from simscope.tables.heaps import require_sound_heaps
 
 FloatArray = NDArray[np.float64]
 
@@ -60,6 +61,9 @@ DARK_SHARE = 1e-9
 """Light of a plane, as a share of the brightest plane's, that counts as none."""
 
 HEIGHT_SLACK_NM = 1e-6
+
+MOST_CHANNELS = 64
+"""Channels a calibration may have."""
 
 
 @dataclass(frozen=True)
@@ -417,13 +421,13 @@ def _matlab73_spline(path: Path, channel: int | None) -> dict[str, Any]:
     import h5py
 
     def plain(item: Any, file: Any) -> Any:
-        values = item[()]
-        if values.dtype == h5py.ref_dtype:
-            return [file[reference][()].T for reference in values.ravel()]
-        return values.T
+        if item.dtype == h5py.ref_dtype and item.size <= MOST_CHANNELS:
+            return [hdf5.numbers(path, file[place]).T for place in item[()].ravel()]
+        return hdf5.numbers(path, item).T
 
     # damaged files make the reader raise nearly anything
     try:
+        require_sound_heaps(path)
         with h5py.File(path, "r") as file:
             group = file.get("SXY", file.get("SXY_g"))
             if isinstance(group, h5py.Group) and isinstance(group.get("cspline"), h5py.Dataset):
@@ -506,6 +510,7 @@ def _uipsf_contents(path: Path, channel: int | None) -> tuple[NDArray[Any], dict
 
     # damaged files make the reader raise nearly anything
     try:
+        require_sound_heaps(path)
         with h5py.File(path, "r") as file:
             result = file.get("res")
             if not isinstance(result, h5py.Group):
@@ -519,7 +524,7 @@ def _uipsf_contents(path: Path, channel: int | None) -> tuple[NDArray[Any], dict
                     "other files are not served"
                 )
             params = json.loads(file.attrs.get("params", "{}"))
-            return chosen["I_model"][()], params if isinstance(params, dict) else {}
+            return hdf5.numbers(path, chosen["I_model"]), params if isinstance(params, dict) else {}
     except OpticsError:
         raise
     except Exception as error:
