@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simscope as ss
-from simscope.dataset.loading import Stored
+from simscope.dataset.loading import Batches, Stored, order_of
 from simscope.dataset.order import BLOCK_SAMPLES, WINDOW_BLOCKS, Order
 from simscope.dataset.parts import Part
 from simscope.errors import DatasetError, SimscopeError
@@ -314,6 +314,16 @@ def test_an_error_in_the_background_is_raised_and_no_batch_is_lost(file):
             errors += 1
     assert errors == 1
     assert seen == whole
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_who_makes_every_third_batch_makes_the_same_read_ahead_or_not(file, ahead):
+    whole = [batch.samples.tolist() for batch in ss.batches(file, 4, seed=1, epochs=2)]
+    for first in range(3):
+        source = Stored(file)
+        order = order_of(source, 4, 1)
+        some = Batches(source, order, epochs=2, first=first, step=3, ahead=ahead)
+        assert [batch.samples.tolist() for batch in some] == whole[first::3]
 
 
 def threads_here():
