@@ -36,9 +36,10 @@ FLOORS = {
     "show": 4,
     "cli": 5,
     "demo": 5,
-    "__main__": 5,
 }
-ONLY_HOME = {"cupy": {"device"}, "torch": {"learn"}, "matplotlib": {"show"}, "h5py": {"dataset"}}
+ONLY_HOME = {"cupy": {"device"}, "torch": {"learn"}, "matplotlib": {"show"}} | dict.fromkeys(
+    ("h5py", "isal", "hdf5plugin", "distributed", "zarr"), {"dataset"}
+)
 LAZY_GUESTS = {
     ("simscope/tables/hdf5.py", "h5py"),
     ("simscope/optics/measured_files.py", "h5py"),
@@ -134,8 +135,8 @@ def test_nothing_imports_kernels_as_a_top_level_package():
 
 def test_import_simscope_pulls_in_nothing_heavy():
     code = (
-        "import sys, simscope; "
-        "print([m for m in ('torch', 'matplotlib', 'cupy', 'numba', 'h5py') if m in sys.modules])"
+        "import sys, simscope; heavy = ('torch', 'matplotlib', 'cupy', 'numba', 'scipy', 'h5py', "
+        "'tifffile', 'zarr', 'distributed'); print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -146,7 +147,7 @@ def test_import_simscope_pulls_in_nothing_heavy():
 def test_recipes_and_simulator_do_not_need_torch_or_matplotlib():
     code = (
         "import sys, simscope; simscope.Simulator; simscope.open_dataset; simscope.evaluate; "
-        "print([m for m in ('torch', 'matplotlib', 'cupy') if m in sys.modules])"
+        "print([m for m in ('torch', 'matplotlib', 'cupy', 'distributed') if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
