@@ -37,9 +37,10 @@ FLOORS = {
     "cli": 5,
     "demo": 5,
 }
-ONLY_HOME = {"cupy": {"device"}, "torch": {"learn"}, "matplotlib": {"show"}} | dict.fromkeys(
-    ("h5py", "isal", "hdf5plugin", "distributed", "zarr"), {"dataset"}
-)
+HOMES = {"device": "cupy", "learn": "torch", "show": "matplotlib"}
+ONLY_HOME = {package: {room} for room, package in HOMES.items()} | {
+    package: {"dataset"} for package in ("h5py", "isal", "hdf5plugin", "distributed", "zarr")
+}
 LAZY_GUESTS = {
     ("simscope/tables/hdf5.py", "h5py"),
     ("simscope/optics/measured_files.py", "h5py"),
