@@ -32,8 +32,16 @@ SHORTEST_RUN = 4
 NEVER = 1 << 40
 """Heavier than any node of a tree."""
 
+NO_FLAGS, EIGHT_FLAGS = U(0), U(0x0101010101010101)
+
+FEW = 8
+"""Different values that are counted sooner one by one."""
+
 GUESSED_BITS = 10
 """What a copy costs about, before there is a code."""
+
+NO_SYMBOL = 31
+"""One of the code of code lengths that never occurs, so that it takes no bits."""
 
 ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])
 """Order in which the lengths of the code of code lengths are written."""
@@ -86,13 +94,22 @@ def most_words(nbytes, width):
 def shuffle(chunk, width, planes):
     """Bytes of the items, all first bytes first, in ``planes``."""
     if width == 2:
-        shuffle_items(chunk, 2, planes)
+        shuffle_pairs(chunk.view(np.uint16), planes)
     elif width == 4:
         shuffle_items(chunk, 4, planes)
     elif width == 8:
         shuffle_items(chunk, 8, planes)
     else:
         shuffle_items(chunk, width, planes)
+
+
+@inlined
+def shuffle_pairs(pairs, planes):
+    """The same of items of two bytes, which vector registers take apart at once."""
+    low, high = planes[: pairs.size], planes[pairs.size : 2 * pairs.size]
+    for item in range(pairs.size):
+        low[item] = pairs[item] & 255
+        high[item] = pairs[item] >> 8
 
 
 @inlined
@@ -154,9 +171,10 @@ def adler32(data):
     for start in range(0, data.size, 4096):
         part = data[start : start + 4096]
         total, weighted = np.uint32(0), np.uint32(0)
-        for i in range(part.size):
-            total += np.uint32(part[i])
-            weighted += np.uint32(part[i]) * np.uint32(i)
+        for i in range(part.size):  # in 32 bits, which vector registers multiply fast
+            byte = np.uint32(part[i])
+            total = np.uint32(total + byte)
+            weighted = np.uint32(weighted + np.uint32(byte * np.uint32(i)))
         high = (high + part.size * (low + np.int64(total)) - np.int64(weighted)) % 65521
         low = (low + np.int64(total)) % 65521
     return high << 16 | low
@@ -192,12 +210,12 @@ def align(words, to):
 def rooms(most):
     """Memory for the work on a block of at most so many bytes."""
     return (
-        np.zeros((4, 256), np.int32),  # counts, four by turns
+        np.zeros((8, 256), np.int32),  # counts, eight by turns
         np.zeros((2, 320), np.int64),  # how often symbols occur: bytes alone, bytes and runs
         np.zeros((2, 320), np.int64),  # lengths of their codes
         np.zeros(320, np.uint64),  # codes
         np.zeros((4, 640), np.int64),  # the tree
-        np.zeros(most, np.uint8),  # which bytes repeat the ones before them
+        np.zeros(most + 8 & ~7, np.uint8),  # which bytes repeat the ones before them
         np.zeros((3, most + 2), np.int32),  # where bytes change; where runs begin, their lengths
         np.zeros((3, 320), np.int64),  # code lengths as they are written
         np.zeros(32, np.uint64),  # and their codes
@@ -232,21 +250,46 @@ def pack_block(planes, first, stop, last, words, to, room):
 @compiled
 def count_bytes(block, counts, often):
     """How often each byte occurs, and once the end."""
+    often[:] = 0
+    often[END] = 1
+    largest = np.uint8(0)
+    for i in range(block.size):
+        largest = max(largest, block[i])
+    if largest < FEW:
+        count_few(block, largest, often)
+    else:
+        count_many(block, counts, often)
+
+
+@compiled
+def count_few(block, largest, often):
+    """The same of few values, looked for one by one in vector registers."""
+    for value in range(np.int64(largest) + 1):
+        byte, found = np.uint8(value), np.uint16(0)
+        for i in range(block.size):
+            found = np.uint16(found + np.uint16(block[i] == byte))
+        often[value] = found
+
+
+@compiled
+def count_many(block, counts, often):
+    """The same of any values."""
     counts[:] = 0
-    fours = block.size // 4 * 4
-    for i in range(0, fours, 4):
+    eights = block.size // 8 * 8
+    for i in range(0, eights, 8):  # a count just written is slow to read again
         counts[0, block[i]] += 1
         counts[1, block[i + 1]] += 1
         counts[2, block[i + 2]] += 1
         counts[3, block[i + 3]] += 1
-    for i in range(fours, block.size):
+        counts[4, block[i + 4]] += 1
+        counts[5, block[i + 5]] += 1
+        counts[6, block[i + 6]] += 1
+        counts[7, block[i + 7]] += 1
+    for i in range(eights, block.size):
         counts[0, block[i]] += 1
-    for symbol in range(256):
-        often[symbol] = (
-            counts[0, symbol] + counts[1, symbol] + counts[2, symbol] + counts[3, symbol]
-        )
-    often[256:] = 0
-    often[END] = 1
+    for turn in range(8):
+        for symbol in range(256):
+            often[symbol] += counts[turn, symbol]
 
 
 @compiled
@@ -275,11 +318,14 @@ def find_runs(block, flags, lengths, runs):
     """
     changes, starts, sizes = runs[0], runs[1], runs[2]
     most = block.size - SHORTEST_RUN
-    found, before = 0, np.uint8(0)
-    for i in range(most):
-        changes[found] = i
-        found += flags[i] != before
-        before = flags[i]
+    found, before, eights = 0, np.uint8(0), flags.view(np.uint64)
+    for eight in range((most + 7) // 8):
+        if eights[eight] == (EIGHT_FLAGS if before else NO_FLAGS):
+            continue
+        for i in range(8 * eight, min(8 * eight + 8, most)):
+            changes[found] = i
+            found += flags[i] != before
+            before = flags[i]
     changes[found] = most
     kept = 0
     for run in range(0, found, 2):
@@ -439,20 +485,31 @@ def limit_depths(depths, leaves, most):
 @compiled
 def canonical(lengths, symbols, codes, following):
     """Codes in order of length, then of symbol, first bit lowest; ``code << 8 | length``."""
-    following[:17] = 0
-    for symbol in range(symbols):
-        if lengths[symbol]:
-            following[lengths[symbol] + 1] += 1
+    quarter = (symbols + 3) // 4  # four at once: each has counts of its own
+    following[:64] = 0
+    for i in range(quarter):
+        following[lengths[i]] += 1
+        following[16 + lengths[quarter + i]] += 1
+        following[32 + lengths[2 * quarter + i]] += 1
+        following[48 + lengths[3 * quarter + i]] += 1
     code = 0
-    for length in range(1, 17):
-        code = (code + following[length]) << 1
-        following[length] = code
-    for symbol in range(symbols):
-        length = lengths[symbol]
-        codes[symbol] = U(0)
-        if length:
-            codes[symbol] = U(reversed_bits(following[length], length) << 8 | length)
-            following[length] += 1
+    for length in range(1, 16):
+        code <<= 1
+        for at in range(length, 64, 16):
+            following[at], code = code, code + following[at]
+    for i in range(quarter):
+        codes[i] = next_code(lengths[i], following, 0)
+        codes[quarter + i] = next_code(lengths[quarter + i], following, 16)
+        codes[2 * quarter + i] = next_code(lengths[2 * quarter + i], following, 32)
+        codes[3 * quarter + i] = next_code(lengths[3 * quarter + i], following, 48)
+
+
+@inlined
+def next_code(length, following, at):
+    """The next code of a length, 0 if that is 0; without a branch."""
+    code = following[at + length]
+    following[at + length] = code + 1
+    return U(reversed_bits(code, length) << 8 | length)
 
 
 @inlined
@@ -482,9 +539,13 @@ def plan_header(lengths, header, tree):
     entries, symbol, bits = 0, 0, 17 + 3 * 19
     while symbol <= used:
         length, run = lengths[symbol], 1
-        while symbol + run <= used and lengths[symbol + run] == length:
-            run += 1
-        entries = repeat_length(length, run, header[0], entries)
+        if length == lengths[symbol + 1] and length == lengths[symbol + 2]:
+            while symbol + run <= used and lengths[symbol + run] == length:
+                run += 1
+            entries = repeat_length(length, run, header[0], entries)
+        else:  # no repeats, most of the time
+            header[0, entries] = length
+            entries += 1
         symbol += run
     lengths[used] = 0
     for entry in range(entries):
@@ -537,12 +598,22 @@ def write_header(last, lengths, header, codes, entries, words, to):
     for place in range(written):
         to = put(words, to[0], to[1], to[2], U(sizes[ORDER[place]]), U(3))
     canonical(sizes, 19, codes, header[1])
-    for number in range(entries):
-        entry = U(header[0, number])
-        code = codes[entry & U(31)]
-        both = code >> U(8) | (entry >> U(5) & U(255)) << (code & U(63))
-        to = put(words, to[0], to[1], to[2], both, (code & U(63)) + (entry >> U(13)))
+    header[0, entries : entries + 4] = NO_SYMBOL
+    for first in range(0, entries, 4):
+        a, b = coded(header[0, first], codes), coded(header[0, first + 1], codes)
+        c, d = coded(header[0, first + 2], codes), coded(header[0, first + 3], codes)
+        code, length = joined(a, b, c, d)
+        to = put(words, to[0], to[1], to[2], code, length)
     return to
+
+
+@inlined
+def coded(entry, codes):
+    """Code of an entry and the value behind it, as codes are kept."""
+    code, entry = codes[entry & 31], U(entry)
+    length = code & U(63)
+    both = code >> U(8) | (entry >> U(5) & U(255)) << length
+    return both << U(8) | length + (entry >> U(13))
 
 
 @compiled
