@@ -93,6 +93,18 @@ def test_epochs_and_seeds_shuffle_differently_and_again_the_same():
     assert numbers(one)[0] != list(range(10))
 
 
+def test_windows_of_an_epoch_are_shuffled_unlike_one_another():
+    order = Order(0, 80, 40, seed=3, cuts=range(0, 80, 10))
+    first, second = order._windows_of(0)
+    places = []
+    for number, window in enumerate((first, second)):
+        inside = np.concatenate([np.arange(block.start, block.stop) for block in window.blocks])
+        where = np.argsort(inside)[np.argsort(np.argsort(order.samples(number)))]
+        assert np.array_equal(inside[where], order.samples(number))
+        places.append(where)
+    assert np.mean(places[0] == places[1]) < 0.3
+
+
 def test_shuffled_places_are_even():
     # each of 40 samples stands first in an epoch as often as any other: chi-square, 39 degrees
     order = Order(0, 40, 1, seed=3, cuts=range(0, 40, 4))

@@ -107,9 +107,17 @@ def test_a_shard_lost_with_every_worker_is_given_up_by_name(tmp_path, monkeypatc
 
 
 def test_workers_that_do_not_start_are_one_clear_error(tmp_path, monkeypatch):
+    started, begin = [], Worker.start
+
+    def noted(job, threads):
+        started.append(begin(job, threads))
+        return started[-1]
+
+    monkeypatch.setattr(Worker, "start", noted)
     monkeypatch.setattr(worker_module, "CODE", "raise SystemExit(7)")
     with pytest.raises(DatasetError, match=r"no work came from 3 .*exit code 7"):
         run(tmp_path)
+    assert len(started) == 4  # two at first, one for each of two lost
 
 
 def test_an_error_in_a_worker_comes_back_as_itself(tmp_path, monkeypatch):
