@@ -1,8 +1,11 @@
 """A Dask cluster of several processes makes the same files as one process, whoever is lost."""
 
+import gc
 import logging
 import os
 import signal
+import sys
+from pathlib import Path
 
 import numba
 import pytest
@@ -96,11 +99,21 @@ def test_an_error_on_a_worker_comes_back_as_itself(tmp_path, cluster, monkeypatc
         run(tmp_path, dask=cluster.scheduler_address)
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "warp://x:1"])
-def test_no_scheduler_is_one_clear_error(tmp_path, monkeypatch, address):
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "warp://x:1", "head", ""])
+def test_no_scheduler_is_one_clear_error_and_nothing_is_said_later(tmp_path, monkeypatch, address):
     monkeypatch.setattr(clusters, "CONNECT_S", 1)
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     with pytest.raises(DatasetError, match="no Dask scheduler answers at"):
         run(tmp_path, dask=address)
+    gc.collect()
+    assert unraisable == []
+
+
+def test_a_relative_name_is_the_same_to_workers_elsewhere(tmp_path, monkeypatch, cluster, whole):
+    monkeypatch.chdir(tmp_path)
+    assert run(Path(), dask=cluster.scheduler_address).complete
+    assert sums(tmp_path) == whole
 
 
 class Client:

@@ -130,6 +130,7 @@ def connected(dask: Any) -> Iterator[Any]:
     """
     try:
         from distributed import Client
+        from distributed.comm import resolve_address
     except ImportError:
         raise DatasetError(
             "clusters need the package distributed: pip install 'simscope[cluster]'"
@@ -139,6 +140,8 @@ def connected(dask: Any) -> Iterator[Any]:
             yield dask
         return
     try:
+        if isinstance(dask, str):
+            resolve_address(dask)  # a client that finds an address odd is never closed well
         client = Client(dask, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         cause = " ".join(str(error).split())
@@ -165,7 +168,8 @@ def check_workers(client: Any, folder: RunFolder) -> None:
             "the Dask scheduler has no workers yet: waiting for them", SimscopeWarning, stacklevel=2
         )
         return
-    seen = client.run(look, str(folder.run_file), on_error="return")
+    run_file = folder.run_file.absolute()  # workers have working directories of their own
+    seen = client.run(look, str(run_file), on_error="return")
     for address, answer in seen.items():
         if isinstance(answer, BaseException):
             cause = f"{type(answer).__name__}: {' '.join(str(answer).split())}"
@@ -177,8 +181,8 @@ def check_workers(client: Any, folder: RunFolder) -> None:
             )
         if not there:
             raise DatasetError(
-                f"worker {address} does not see {folder.run_file}: choose a folder that all "
-                "machines share, by its full path"
+                f"worker {address} does not see {run_file}: choose a folder that all machines "
+                "share, under the same path"
             )
 
 
