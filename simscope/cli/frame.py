@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from simscope.recipe import Recipe
 
 BAD_INPUT = 2
-INTERRUPTED, ENDED = 130, 143
+INTERRUPTED, ENDED, UNREAD = 130, 143, 141
+LINE_EVERY_S = 60.0
+"""How often progress is told where no bar can move, as in the log of a batch job."""
 EXTRAS = {"torch": "train", "matplotlib": "view"}
 
 app = typer.Typer(
@@ -37,7 +42,10 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the ``simscope`` command."""
     signal.signal(signal.SIGTERM, _interrupt)
-    app()
+    try:
+        app()
+    except OSError as error:  # of typer's own printing, outside any command
+        sys.exit(f"simscope: the system refused: {error.strerror or error}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -76,6 +84,8 @@ def failures_explained() -> Iterator[None]:
         yield
     except SimscopeError as error:
         stop(str(error), BAD_INPUT)
+    except BrokenPipeError:
+        hang_up()
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         stop(f"the system refused{where}: {error.strerror or error}", BAD_INPUT)
@@ -91,6 +101,12 @@ def failures_explained() -> Iterator[None]:
         code = ENDED if isinstance(request, EndRequest) else INTERRUPTED
         notes = getattr(request, "__notes__", ["nothing incomplete was left behind"])
         stop(f"interrupted; {'; '.join(notes)}", code)
+
+
+def hang_up() -> None:
+    """End quietly where nobody reads on, as behind ``| head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it flushes at its end
+    raise typer.Exit(UNREAD)
 
 
 def stop(message: str, code: int) -> None:
@@ -184,18 +200,35 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     bars = Progress(*columns, console=Console(stderr=True))
     task = bars.add_task(label, total=None, rate="")
     before: list[int] = []  # what was done when it appeared, by a run that was ended early
+    line = start
 
     def update(done: int, total: int) -> None:
+        nonlocal line
         bars.start()
         before[:] = before or [done]
-        rate = max(0, done - before[0]) / max(time.monotonic() - start, 1e-3)
-        bars.update(task, completed=done, total=total, rate=f"{rate:,.0f}/s")
+        now = time.monotonic()
+        rate = max(0, done - before[0]) / max(now - start, 1e-3)
+        bars.update(task, completed=done, total=total, rate=_rate(rate))
+        if not bars.console.is_terminal and now - line >= LINE_EVERY_S:
+            line = now
+            typer.echo(_progress_line(label, done, total, rate), err=True)
 
     try:
         yield update
     finally:
         if bars.live.is_started:
             bars.stop()
+
+
+def _rate(rate: float) -> str:
+    """A rate in words; nothing where none is known yet."""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s" if rate else ""
+
+
+def _progress_line(label: str, done: int, total: int, rate: float) -> str:
+    """Progress where no bar can move."""
+    left = f", {timedelta(seconds=round((total - done) / rate))} left" if rate else ""
+    return f"{label}: {done:,} of {total:,}, {_rate(rate) or 'no rate yet'}{left}"
 
 
 def answer(values: dict[str, Any], lines: list[str], as_json: bool) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from simscope.dataset import schema
 from simscope.dataset.folder import RUN_FILE, folder_of, read_run
 from simscope.dataset.forecasting import readable_bytes
-from simscope.dataset.manifest import Joined, open_whole
+from simscope.dataset.manifest import Joined, joining_file, open_whole
 from simscope.dataset.parts import Part, plain_attribute
 from simscope.dataset.read import Dataset, open_dataset
 from simscope.errors import DatasetError, TableError
@@ -144,7 +144,10 @@ def describe(path: str | os.PathLike[str]) -> Description | Unfinished:
     path = Path(path)
     run = run_folder(path)
     if run is not None:
-        return unfinished(run)
+        standing = unfinished(run)
+        if standing.finished < standing.shards or not joining_file(run).is_file():
+            return standing
+        path = joining_file(run)
     if path.name.endswith(".part"):
         refuse_growing(path)
     with open_dataset(path) as data:

@@ -191,15 +191,26 @@ class RunFolder:
         DatasetError
             If it is the folder of another run, or cannot be written.
         """
-        written = self.written_run()
-        if written is not None:
-            self.require_same(written)
+        if self.require_ours():
             return
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
             raise DatasetError(f"cannot make folder {self.path}: {error.strerror}") from None
         self._write_run()
+
+    def require_ours(self) -> bool:
+        """Whether the folder is there and for this run; nothing is written.
+
+        Raises
+        ------
+        DatasetError
+            If it is the folder of another run, or of something else.
+        """
+        written = self.written_run()
+        if written is not None:
+            self.require_same(written)
+        return written is not None
 
     def require_same(self, written: Values) -> None:
         """Return nothing; DatasetError naming what differs if the folder is for another run."""

@@ -32,6 +32,9 @@ from simscope.recipe import Recipe
 from simscope.recipe.base import file_references
 from simscope.targets import Target, split_clean
 
+WORKERS_PER_CORE = 4
+"""Processes beyond which a machine would only run out of memory."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -177,6 +180,12 @@ class Hands:
             raise DatasetError(
                 f"workers={workers} are processes on this machine, dask has its own: give one"
             )
+        most = max(8, WORKERS_PER_CORE * (os.cpu_count() or 1))
+        if workers > most:
+            raise DatasetError(
+                f"workers={workers} is more than {most}, {WORKERS_PER_CORE} for each core of this "
+                "machine: one a core is fastest"
+            )
         return cls(threads, workers, dask)
 
     @property
@@ -235,12 +244,15 @@ class Run:
         if self.force:
             self._discard()
         there = self._is_there()
-        folder.begin()
+        folder.require_ours()
         folder.remove_orphans()
         entries = folder.entries()
         missing = [number for number in numbers if number not in entries]
         if missing:
-            self._make_shards(missing, entries)
+            self._require_room_for(missing)
+        folder.begin()
+        if missing:
+            self._make_shards(missing, numbers)
             entries = folder.entries()
         complete = len(entries) == len(self.plan)
         if complete and (missing or not there):
@@ -263,7 +275,8 @@ class Run:
             with open_dataset(self.target) as data:
                 was = description_of(data)
         except DatasetError:
-            if self.folder.written_run() and begins_like_a_dataset(self.target):
+            ours = self.force or self.folder.written_run()
+            if ours and begins_like_a_dataset(self.target):
                 return False  # shards are missing, or it is damaged: both can be made anew
             raise taken(self.out) from None
         now = description(self.plan)
@@ -289,12 +302,21 @@ class Run:
             self.target.unlink()  # first, as it is nothing without its shards
         folder.begin_anew()
 
-    def _make_shards(self, missing: Sequence[int], entries: Mapping[int, Entry]) -> None:
-        folder, layout = self.folder, self.plan.layout
-        left = sum(self.plan[number].frames for number in missing) / layout.frames
-        require_room(self.sim, layout, folder.path, left)
-        tally = Tally(self.progress, layout.frames, layout.frames - round(left * layout.frames))
-        with resumable(folder):
+    def _frames(self, numbers: Sequence[int]) -> int:
+        """Frames of these shards together."""
+        return sum(self.plan[number].frames for number in numbers)
+
+    def _require_room_for(self, missing: Sequence[int]) -> None:
+        """Refuse what the disk cannot hold, before a folder is made that stands for this run."""
+        folder, layout = self.folder.path, self.plan.layout
+        place = folder if folder.is_dir() else folder.parent
+        require_room(self.sim, layout, place, self._frames(missing) / layout.frames)
+
+    def _make_shards(self, missing: Sequence[int], numbers: Sequence[int]) -> None:
+        """Make what is missing of the shards that are asked for."""
+        wanted = self._frames(numbers)
+        tally = Tally(self.progress, wanted, wanted - self._frames(missing))
+        with resumable(self.folder):
             self._maker(tally).make(missing)
 
     def _maker(self, tally: Tally) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from simscope.dataset import schema
 from simscope.dataset.columns import describe, sha256_of
-from simscope.dataset.folder import folder_of, shard_name
+from simscope.dataset.folder import RUN_FILE, folder_of, shard_name
 from simscope.dataset.parts import OpenFile, Part, Seen, json_attribute
 from simscope.dataset.plan import Entry
 from simscope.errors import DatasetError
@@ -123,10 +123,11 @@ class Joined(OpenFile):
             try:
                 size = shard.stat().st_size
             except OSError as error:
+                again = "" if self.folder.is_dir() else " and --force"
                 raise DatasetError(
                     f"{shard}, one of {len(self.entries)} shards of {self.path}, cannot be found "
                     f"({error.strerror}): put it back, or run generate again with the same "
-                    "arguments"
+                    f"arguments{again}"
                 ) from None
             if size != entry.bytes:
                 raise DatasetError(
@@ -194,6 +195,18 @@ def joining_file(folder: Path) -> Path:
     return found[0] if found else beside[0]
 
 
+def _refuse_run(path: Path) -> None:
+    """Raise DatasetError with the way out if a path leads to a run, not to its dataset."""
+    if path.is_dir() and (path / RUN_FILE).is_file():
+        raise DatasetError(f"{path} is the folder of a run: give {joining_file(path)} beside it")
+    folder = folder_of(path)
+    if not path.exists() and (folder / RUN_FILE).is_file():
+        raise DatasetError(
+            f"{path} is not finished, its shards are still made in {folder}: run generate again "
+            "with the same arguments, or wait where it runs"
+        )
+
+
 def open_whole(path: Path) -> Part | Joined:
     """A dataset's file opened for reading: a single one, or that which joins shards.
 
@@ -202,6 +215,7 @@ def open_whole(path: Path) -> Part | Joined:
     DatasetError
         If it cannot be read as one, is a shard of a run, or shards of it are missing.
     """
+    _refuse_run(path)
     with OpenFile(path) as file:
         attrs = file.attrs
     if attrs["shards"] == 1:

@@ -23,6 +23,9 @@ PIECE_BYTES = 64 << 20
 MOST_PIECES = 1000
 """Pieces grow beyond ``PIECE_BYTES`` rather than become more than this many."""
 
+MOST_SHARDS = 100_000
+"""Files a run may be cut into on request: folders of more are slow to look through."""
+
 Progress = Callable[[int, int], None]
 """``progress(done, total)``, both in frames."""
 
@@ -71,12 +74,17 @@ class Plan:
         Raises
         ------
         DatasetError
-            If ``samples_per_piece`` is not a whole number above 0.
+            If ``samples_per_piece`` is not a whole number above 0, or makes too many pieces.
         """
         if samples_per_piece is not None:
             given = samples_per_piece
             if isinstance(given, bool) or not isinstance(given, int) or given < 1:
                 raise DatasetError(f"{given!r} samples in a shard: give a whole number from 1 up")
+            if (pieces := -(-layout.samples // given)) > MOST_SHARDS:
+                raise DatasetError(
+                    f"{given} samples in a shard make {pieces:,} shards, more than "
+                    f"{MOST_SHARDS:,}: ask for at least {-(-layout.samples // MOST_SHARDS):,}"
+                )
             return cls(layout, min(given, layout.samples), None)
         bytes_per_frame = layout.image_bytes / layout.frames
         room = max(PIECE_BYTES, math.ceil(layout.image_bytes / MOST_PIECES))

@@ -37,7 +37,7 @@ def new_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterator
     try:
         part.mkdir()
         yield part
-        _put(part, target)
+        _put(part, target, force)
     except OSError as error:
         # NumPy tells of a short write without the system's reason
         reason = error.strerror or f"the disk took part of a write only ({error})"
@@ -57,6 +57,8 @@ def _require_free(target: Path, force: bool) -> None:
         raise DatasetError(f"folder {target.parent} is not writable: choose another folder")
     if not target.exists() and not target.is_symlink():
         return
+    if _is_empty(target):
+        return
     if target.is_symlink() or not (target / MARK).is_file():
         raise DatasetError(
             f"{target} exists and is no export of simscope, so it is not replaced: choose another "
@@ -66,8 +68,16 @@ def _require_free(target: Path, force: bool) -> None:
         raise DatasetError(f"{target} exists: choose another name, or overwrite it with --force")
 
 
-def _put(part: Path, target: Path) -> None:
+def _is_empty(target: Path) -> bool:
+    """Whether it is a folder with nothing in it, made to be filled."""
+    return target.is_dir() and not target.is_symlink() and not any(target.iterdir())
+
+
+def _put(part: Path, target: Path, force: bool) -> None:
     """Give the finished folder its name; an earlier export leaves only then."""
+    _require_free(target, force)  # much may have come there while the part was written
+    if _is_empty(target):
+        target.rmdir()
     if not target.exists():
         os.rename(part, target)
         return
