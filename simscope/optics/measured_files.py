@@ -423,6 +423,8 @@ def _matlab73_spline(path: Path, channel: int | None) -> dict[str, Any]:
     def plain(item: Any, file: Any) -> Any:
         if item.dtype == h5py.ref_dtype and item.size <= MOST_CHANNELS:
             return [hdf5.numbers(path, file[place]).T for place in item[()].ravel()]
+        if item.shape == () and item.dtype.kind in "fiu":
+            return item[()]
         return hdf5.numbers(path, item).T
 
     # damaged files make the reader raise nearly anything
