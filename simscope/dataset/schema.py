@@ -256,6 +256,16 @@ class Layout:
         )
 
     @cached_property
+    def recipe_texts(self) -> dict[str, str]:
+        """Attributes that hold the recipe: as YAML, as JSON and its SHA-256; alike in all files."""
+        recipe = self.recipe
+        return {
+            "recipe_yaml": recipe.to_yaml(),
+            "recipe_json": recipe.to_json(),
+            "recipe_sha256": recipe.sha256,
+        }
+
+    @cached_property
     def target_settings(self) -> dict[str, Any]:
         """Settings of the targets by kind, plain for JSON."""
         return {target.kind: target.model_dump(mode="json") for target in self.targets}

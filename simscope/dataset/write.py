@@ -382,9 +382,8 @@ def write_attributes(file: h5py.File, plan: Plan, piece: Piece | None = None) ->
     set_text(file, "format", schema.FORMAT_NAME)
     attrs["format_version"] = schema.FORMAT_VERSION
     attrs["complete"] = False
-    set_text(file, "recipe_yaml", layout.recipe.to_yaml())
-    set_text(file, "recipe_json", layout.recipe.to_json())
-    set_text(file, "recipe_sha256", layout.recipe.sha256)
+    for name, text in layout.recipe_texts.items():
+        set_text(file, name, text)
     attrs["schema_version"] = layout.recipe.schema_version
     attrs["seed"] = layout.seed
     attrs["shards"] = len(plan)
@@ -498,7 +497,13 @@ def check_written(part: Path, plan: Plan, entry: Entry) -> None:
     """
     with Part(part) as file:
         layout, attrs = plan.layout, file.attrs
-        meant = (layout.recipe.sha256, layout.seed, entry.frames, entry.rows, entry.arrays_sha256)
+        meant = (
+            layout.recipe_texts["recipe_sha256"],
+            layout.seed,
+            entry.frames,
+            entry.rows,
+            entry.arrays_sha256,
+        )
         sums = json.loads(str(attrs["arrays_sha256"]))
         found = (attrs["recipe_sha256"], attrs["seed"], file.frames, file.rows, sums)
         if meant != found:
