@@ -212,6 +212,35 @@ def test_a_shard_by_itself_names_the_file_to_open(copy):
     refused(copy / "run" / "shard-00001.h5", "is shard 1 of a run: open")
 
 
+def test_a_parameter_that_one_shard_lacks_is_an_error(copy):
+    with h5py.File(copy / "run" / "shard-00001.h5", "r+") as file:
+        del file["parameters/structure.density_per_um2"]
+    sizes = [(copy / "run" / f"shard-0000{k}.h5").stat().st_size for k in range(3)]
+    manifest_column(copy / "run.h5", "bytes", sizes)
+    with (
+        ss.open_dataset(copy / "run.h5") as data,
+        pytest.raises(DatasetError, match="density_per_um2 and its checksum: one is missing"),
+    ):
+        _ = data.parameters
+    assert command("verify", copy / "run.h5") == 1
+
+
+def test_axes_in_the_place_of_others_are_told(copy):
+    with h5py.File(copy / "single.h5", "r+") as file:
+        file.move("axes/y", "kept")
+        file.move("axes/x", "axes/y")
+        file.move("kept", "axes/x")
+    assert command("info", copy / "single.h5") == 2
+    assert command("verify", copy / "single.h5") == 1
+
+
+def test_verify_tells_of_other_units(copy):
+    with h5py.File(copy / "single.h5", "r+") as file:
+        set_text(file["parameters/structure.density_per_um2"], "unit", "1/mm^2")
+    (found,) = verify(copy / "single.h5", samples=1).differences
+    assert found.array == "units of parameters"
+
+
 def test_groups_in_groups_are_not_followed_to_the_bottom(copy):
     path = copy / "single.h5"
     with h5py.File(path, "r+") as file:
