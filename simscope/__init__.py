@@ -10,12 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simscope import camera, evaluate, learn, optics, sample, show, targets
+    from simscope import camera, dataset, evaluate, learn, optics, sample, show, tables, targets
     from simscope.acquire import Batch, Sample, Simulator
     from simscope.dataset import Dataset, batches, generate, open_dataset
     from simscope.errors import SimscopeError, SimscopeWarning
     from simscope.keys import Key
-    from simscope.optics import psf
+    from simscope.optics.psf import psf
     from simscope.recipe import (
         ConeDipole,
         FixedDipole,
@@ -48,7 +48,17 @@ _HOMES = {
     "packaged_recipes": "simscope.recipe",
     "psf": "simscope.optics",
 }
-_ROOMS = {"camera", "evaluate", "learn", "optics", "sample", "show", "targets"}
+_ROOMS = {
+    "camera",
+    "dataset",
+    "evaluate",
+    "learn",
+    "optics",
+    "sample",
+    "show",
+    "tables",
+    "targets",
+}
 
 __all__ = [
     "Batch",
@@ -66,6 +76,7 @@ __all__ = [
     "__version__",
     "batches",
     "camera",
+    "dataset",
     "evaluate",
     "generate",
     "learn",
@@ -76,6 +87,7 @@ __all__ = [
     "psf",
     "sample",
     "show",
+    "tables",
     "targets",
 ]
 

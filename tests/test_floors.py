@@ -145,6 +145,17 @@ def test_import_simscope_pulls_in_nothing_heavy():
     assert result.stdout.strip() == "[]"
 
 
+def test_all_that_simscope_names_is_there_on_first_use():
+    code = (
+        "import simscope as ss; rooms = set(ss.__all__) - {'learn', 'show'}; "
+        "[getattr(ss, name) for name in rooms]; print(ss.dataset.verify.__name__)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "verify"
+
+
 def test_recipes_and_simulator_do_not_need_torch_or_matplotlib():
     code = (
         "import sys, simscope; simscope.Simulator; simscope.open_dataset; simscope.evaluate; "
