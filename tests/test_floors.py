@@ -134,15 +134,18 @@ def test_nothing_imports_kernels_as_a_top_level_package():
         assert all(module.split(".")[0] != "kernels" for module in imported_modules(path)), path
 
 
+def printed(code):
+    """What a fresh interpreter prints."""
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_import_simscope_pulls_in_nothing_heavy():
     code = (
         "import sys, simscope; heavy = ('torch', 'matplotlib', 'cupy', 'numba', 'scipy', 'h5py', "
         "'tifffile', 'zarr', 'distributed'); print([m for m in heavy if m in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_all_that_simscope_names_is_there_on_first_use():
@@ -150,10 +153,7 @@ def test_all_that_simscope_names_is_there_on_first_use():
         "import simscope as ss; rooms = set(ss.__all__) - {'learn', 'show'}; "
         "[getattr(ss, name) for name in rooms]; print(ss.dataset.verify.__name__)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "verify"
+    assert printed(code) == "verify"
 
 
 def test_recipes_and_simulator_do_not_need_torch_or_matplotlib():
@@ -161,10 +161,7 @@ def test_recipes_and_simulator_do_not_need_torch_or_matplotlib():
         "import sys, simscope; simscope.Simulator; simscope.open_dataset; simscope.evaluate; "
         "print([m for m in ('torch', 'matplotlib', 'cupy', 'distributed') if m in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_no_pickle_eval_or_global_random_state():
