@@ -198,10 +198,10 @@ class OpenFile:
         """
         if name not in self._frames:
             try:
+                dataset = self.file[name] if self._checked else self._own(name)
                 if not self._checked:
-                    self._require_own(name)
-                    self._require_stored(name, self.file[name])
-                self._frames[name] = Frames(self.file[name])
+                    self._require_stored(name, dataset)
+                self._frames[name] = Frames(dataset)
             except _HDF5_ERRORS as error:
                 raise self._damaged(name, error) from None
         return self._frames[name]
@@ -226,8 +226,8 @@ class OpenFile:
     def _sums(self) -> dict[str, Any]:
         return json_attribute(self.path, self.attrs, "arrays_sha256")
 
-    def _require_own(self, name: str) -> None:
-        """Raise unless a dataset of this file is there, reached through no link."""
+    def _own(self, name: str) -> h5py.Dataset:
+        """A dataset of this file, reached through no link; DatasetError if there is none."""
         group: Any = self.file
         for step in name.split("/"):
             link = group.get(step, getlink=True) if isinstance(group, h5py.Group) else None
@@ -242,6 +242,7 @@ class OpenFile:
             raise DatasetError(
                 f"{self.path}: dataset /{name} points to another file, which is not followed"
             )
+        return group
 
     def _require_stored(self, name: str, dataset: h5py.Dataset) -> None:
         """Raise unless all an array declares is stored."""
