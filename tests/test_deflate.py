@@ -134,7 +134,7 @@ def test_a_chunk_has_the_same_bytes_alone_and_among_others_whoever_packs_it():
     together = packed(chunks)
     assert together == [packed(chunk[None])[0] for chunk in chunks]
     with ThreadPoolExecutor(2) as pool:
-        apart = codec.named("default").pack_on(pool, 2, chunks)
+        apart = codec.named("default").pack_on(pool, 2, chunks)()
     assert together == [bytes(stream) for stream in apart]
 
 

@@ -70,11 +70,13 @@ class Codec:
         """
         self._unpack(packed, out)
 
-    def pack_on(self, pool: Executor, threads: int, chunks: npt.NDArray[Any]) -> list[Packed]:
-        """The same bytes, packed on several threads of a pool at once."""
+    def pack_on(
+        self, pool: Executor, threads: int, chunks: npt.NDArray[Any]
+    ) -> Callable[[], list[Packed]]:
+        """What waits for the same bytes, packed on several threads of a pool from now on."""
         cuts = np.linspace(0, len(chunks), min(threads, len(chunks)) + 1).astype(int).tolist()
         parts = pool.map(lambda a, b: self.pack(chunks[a:b]), cuts[:-1], cuts[1:])
-        return [packed for part in parts for packed in part]
+        return lambda: [packed for part in parts for packed in part]
 
 
 def named(name: str) -> Codec:

@@ -137,4 +137,5 @@ def _store(writer: DatasetWriter, piece: Piece, chunk: Chunk, arrival: Arrival |
         writer.write_parameters(chunk.sample_start, chunk.parameters)
     writer.append(chunk.with_arrays(chunk.arrays() if arrival is None else arrival.wait()))
     if arrival is not None:
+        writer.settle()  # before its memory is filled anew
         arrival.release()

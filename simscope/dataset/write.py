@@ -12,8 +12,11 @@ import hashlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,35 @@ def part_path(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Images or targets of a chunk on their way to a file, with the unit each belongs to."""
+
+    dataset: h5py.Dataset
+    units: npt.NDArray[np.int64]
+    corners: npt.NDArray[np.int64]
+    wait: Callable[[], list[codec.Packed]]
+
+    @cached_property
+    def packed(self) -> list[codec.Packed]:
+        """Their bytes, waited for once."""
+        return self.wait()
+
+    def store(self, first: int, last: int) -> None:
+        """Write what belongs to these units."""
+        a, b = np.searchsorted(self.units, (first, last))
+        codec.write_chunks(self.dataset, self.corners[a:b], self.packed[a:b])
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A chunk that is being packed, and the frames of the file before it."""
+
+    before: int
+    chunk: Chunk
+    taken: list[Taken]
+
+
 class FrameWriter:
     """Images or targets of one file, packed chunk by chunk; where to store them is told later.
 
@@ -62,33 +94,24 @@ class FrameWriter:
         self._stacked = array.per_frame and plan.layout.stacked_axes != ""
         self._digest = hashlib.sha256()
         self._dataset = self._create(file, plan.layout)
-        self._packed: list[codec.Packed] = []
-        self._corners = np.zeros((0, self._dataset.ndim), np.int64)
-        self._units = np.zeros(0, np.int64)
 
-    def take(self, values: npt.NDArray[Any], chunk: Chunk, pack: Pack) -> None:
+    def take(self, values: npt.NDArray[Any], chunk: Chunk, pack: Pack) -> Taken:
         """Pack ``(samples, frames, *item)`` of a chunk, or ``(samples, *item)`` if one a sample."""
         frames = chunk.frame_stop - chunk.frame_start
         if self.array.per_frame:
             first = np.arange(0, len(values) * frames, self._per_chunk)
             rows = values.reshape(len(first), -1)
-            self._units = first // self._unit
         else:  # with the first frame of their sample in this file
             begin = chunk.frame_start == self._piece.frame_start
             first = np.arange(len(values) if begin else 0) * frames
             rows = values[: len(first)].reshape(len(first), math.prod(self.array.shape))
-            self._units = first // self._unit
         rows = little_endian(rows)
-        self._corners = np.zeros((len(first), self._dataset.ndim), np.int64)
-        self._corners[:, 0] = chunk.sample_start - self._piece.sample_start + first // frames
+        corners = np.zeros((len(first), self._dataset.ndim), np.int64)
+        corners[:, 0] = chunk.sample_start - self._piece.sample_start + first // frames
         if self._stacked:
-            self._corners[:, 1] = chunk.frame_start - self._piece.frame_start + first % frames
-        self._packed = pack(rows, self._digest) if len(rows) else []
-
-    def store(self, first: int, last: int) -> None:
-        """Write the chunks of these units of what was taken."""
-        a, b = np.searchsorted(self._units, (first, last))
-        codec.write_chunks(self._dataset, self._corners[a:b], self._packed[a:b])
+            corners[:, 1] = chunk.frame_start - self._piece.frame_start + first % frames
+        packed = pack(rows, self._digest) if len(rows) else list
+        return Taken(self._dataset, first // self._unit, corners, packed)
 
     def finish(self) -> str:
         """SHA-256 of all values."""
@@ -109,8 +132,8 @@ class FrameWriter:
         return dataset
 
 
-Pack = Callable[[npt.NDArray[Any], Any], list[codec.Packed]]
-"""Packs chunks, one a row, and adds them to a SHA-256 that runs along."""
+Pack = Callable[[npt.NDArray[Any], Any], Callable[[], list[codec.Packed]]]
+"""Begins to pack chunks, one a row, and to add them to a SHA-256 that runs along."""
 
 
 class DatasetWriter:
@@ -145,7 +168,9 @@ class DatasetWriter:
         self._target = require_writable(self.path, force=force) if part is None else self.path
         self.part = part_path(self._target) if part is None else part
         self._pool = ThreadPoolExecutor(threads, "simscope-pack") if threads > 1 else None
+        self._summing = ThreadPoolExecutor(1, "simscope-sum") if threads > 1 else None
         self._threads = threads
+        self._waiting: deque[Waiting] = deque()
         self._frames = self._rows = self._saturated = self._samples = 0
         self._noted: tuple[list[str], dict[str, object]] = ([], {})
         self._sums: dict[str, str] = {}
@@ -185,19 +210,36 @@ class DatasetWriter:
                 self._sums[path] = sha256_of(values)
 
     def append(self, chunk: Chunk) -> None:
-        """Store the next chunk; chunks must come in order and without gaps."""
+        """Take the next chunk; chunks must come in order and without gaps.
+
+        With several threads it is packed while the one before it is stored: its arrays must stay
+        as they are until the next but one, or until :meth:`settle`.
+        """
         self._require_next(chunk)
         with self._disk_errors():
-            for writer in self._frame_writers:
+            taken = [
                 writer.take(self._values(writer.array, chunk), chunk, self._pack)
-            ends = self._rows + chunk.emitter_offsets[1:]
-            for name, column in self._columns.items():
-                column.append(chunk.emitters[name])
-            self._offsets.append(ends)
-            self._store_units(ends)
-        self._frames += len(ends)
-        self._rows = int(ends[-1])
+                for writer in self._frame_writers
+            ]
+        self._waiting.append(Waiting(self._frames, chunk, taken))
+        self._frames += len(chunk.emitter_offsets) - 1
         self._saturated += chunk.saturated_pixels
+        self.settle(0 if self._pool is None else 1)
+
+    def settle(self, most: int = 0) -> None:
+        """Store what was taken, but for the last ``most`` chunks."""
+        with self._disk_errors():
+            while len(self._waiting) > most:
+                self._store(self._waiting.popleft())
+
+    def _store(self, waiting: Waiting) -> None:
+        chunk = waiting.chunk
+        ends = self._rows + chunk.emitter_offsets[1:]
+        for name, column in self._columns.items():
+            column.append(chunk.emitters[name])
+        self._offsets.append(ends)
+        self._store_units(waiting, ends)
+        self._rows = int(ends[-1])
 
     def note(self, warnings: list[str], report: dict[str, object]) -> None:
         """Keep what the simulator wants a reader to know, but for the device it ran on."""
@@ -210,6 +252,7 @@ class DatasetWriter:
             raise DatasetError(
                 f"{self._frames} of {self.piece.frames} frames written: {self.path} is incomplete"
             )
+        self.settle()
         with self._disk_errors():
             self._complete()
             entry = self._entry()
@@ -249,24 +292,29 @@ class DatasetWriter:
         kinds = {target.kind: target for target in self.layout.targets}
         return kinds[array.path.removeprefix(f"{schema.TARGETS}/")].of(self.layout, chunk)
 
-    def _pack(self, rows: npt.NDArray[Any], digest: Any) -> list[codec.Packed]:
+    def _pack(self, rows: npt.NDArray[Any], digest: Any) -> Callable[[], list[codec.Packed]]:
         values = rows.reshape(-1).view(np.uint8).data
-        if self._pool is None:
+        if self._pool is None or self._summing is None:
             digest.update(values)
-            return self._codec.pack(rows)
-        summed = self._pool.submit(digest.update, values)
+            done = self._codec.pack(rows)
+            return lambda: done
+        summed = self._summing.submit(digest.update, values)  # by one thread, so in their order
         packed = self._codec.pack_on(self._pool, self._threads, rows)
-        summed.result()
-        return packed
 
-    def _store_units(self, ends: npt.NDArray[np.int64]) -> None:
+        def both() -> list[codec.Packed]:
+            summed.result()
+            return packed()
+
+        return both
+
+    def _store_units(self, waiting: Waiting, ends: npt.NDArray[np.int64]) -> None:
         """Write what was taken in an order that does not depend on how it came.
 
         Unit by unit, all arrays of each; a column's chunk follows the unit that fills it.
         """
         unit, size = frames_per_unit(self.plan), schema.ROWS_PER_CHUNK
         rows = ends[unit - 1 :: unit]
-        frames = self._frames + unit * np.arange(1, len(rows) + 1)
+        frames = waiting.before + unit * np.arange(1, len(rows) + 1)
         filled = rows // size + (frames + 1) // size + frames // self.piece.frames_of_sample // size
         if len(self._frame_writers) > 1:
             cuts = np.arange(1, len(rows) + 1)
@@ -274,8 +322,8 @@ class DatasetWriter:
             cuts = np.unique([1, *(np.flatnonzero(np.diff(filled)) + 2), len(rows)])
         first = 0
         for last in cuts.tolist():
-            for writer in self._frame_writers:
-                writer.store(first, last)
+            for taken in waiting.taken:
+                taken.store(first, last)
             self._write_columns(int(rows[last - 1]), int(frames[last - 1]))
             first = last
 
@@ -318,8 +366,9 @@ class DatasetWriter:
         )
 
     def _end_pool(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        for pool in (self._pool, self._summing):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
