@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -715,8 +716,12 @@ class Simulator:
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """Keep every warning about results in ``self.warnings``; pass all on, once each."""
-        with warnings.catch_warnings(record=True) as caught:
+        """Keep every warning about results in ``self.warnings``; pass all on, once each.
+
+        Simulators in several threads take turns: Python catches warnings for all threads at once,
+        and one would note those of another.
+        """
+        with _Turn.lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SimscopeWarning)
             yield
         for warning in caught:
@@ -783,8 +788,20 @@ def _threads_left(count: int) -> int:
 
 
 _OPENMP_RAN_IN: set[int] = set()
+
+
+class _Turn:
+    """Whose turn it is to simulate and to note warnings; anew in a forked child."""
+
+    lock = threading.RLock()
+
+    @classmethod
+    def begin_anew(cls) -> None:
+        cls.lock = threading.RLock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_note_threads)
+    os.register_at_fork(before=_note_threads, after_in_child=_Turn.begin_anew)
 
 
 @contextmanager

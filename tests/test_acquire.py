@@ -1,7 +1,10 @@
 """The promise: sample i is f(recipe, seed, i) and nothing else."""
 
+import threading
+
 import numpy as np
 import pytest
+from small_worlds import snapshot
 
 from simscope import acquire
 from simscope.acquire import Simulator
@@ -308,3 +311,22 @@ def test_no_light_is_negative_even_without_background(cache):
         photophysics={"kind": "snapshot", "photons": 1e5},
     )
     assert sim.batch(0, 10, expected=True).expected_photons.min() >= 0
+
+
+def test_a_simulator_notes_no_warning_of_another_thread():
+    bright = snapshot().replace("photophysics.photons", 1e7)
+    quiet, loud = (Simulator(recipe, 7, threads=1) for recipe in (snapshot(), bright))
+    before, going = list(quiet.warnings), threading.Event()
+
+    def shout():
+        while not going.is_set():
+            loud.fresh_warnings()
+            loud.batch(0, 2)
+
+    thread = threading.Thread(target=shout)
+    thread.start()
+    for start in range(40):
+        quiet.batch(start, start + 1)
+    going.set()
+    thread.join()
+    assert quiet.warnings == before

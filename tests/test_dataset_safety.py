@@ -421,7 +421,7 @@ SPOILERS = {
     spoil_array: "x_nm is missing",
     spoil_count: "disagree",
     spoil_column: "disagree",
-    spoil_parameter: "parameter more",
+    spoil_parameter: "parameters/more and its checksum",
     spoil_group: "parameters",
     spoil_by_link: "x_nm",
     spoil_by_outside_storage: "another file",
