@@ -142,6 +142,7 @@ def test_training_validation_and_held_out_samples_are_apart(dense, tmp_path, mon
     stream = batches(data, task, plan, 4)
     for _ in range(4):
         next(stream)
+    stream.close()  # and with it what reads ahead
     held_out_batch(data, plan)
     validation, *training, held_out = map(set, noted.asked)
     trained = set().union(*training)
