@@ -233,7 +233,7 @@ def test_widths_and_precisions_of_picasso_are_pixels_each_along_its_axis(tmp_pat
 
 
 def test_picasso_itself_finds_the_emitter(tmp_path):
-    io = pytest.importorskip("picasso.io", reason="picassosr is not installed: extra `peers`")
+    io = pytest.importorskip("picasso.io", reason="picassosr is not installed: extra `readers`")
     tables.write(tmp_path / "ours.hdf5", ONE, format="picasso", **MOVIE)
     locs, info = io.load_locs(str(tmp_path / "ours.hdf5"))
     assert len(locs) == 1
