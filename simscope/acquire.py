@@ -396,16 +396,19 @@ class Simulator:
         stack stays whole. A GPU takes larger pieces unless told otherwise; ``on_device`` as in
         :meth:`batch`.
         """
-        if max_bytes is None:
-            max_bytes = GPU_CHUNK_BYTES if self.device.is_gpu else CHUNK_BYTES
-        for chunk in self._pieces(start, stop, max_bytes, expected):
+        for chunk in self._pieces(start, stop, self._frames_within(max_bytes), expected):
             yield chunk if on_device else self._on_host(chunk)
 
-    def _pieces(self, start: int, stop: int, max_bytes: int, expected: bool) -> Iterator[Chunk]:
-        """Chunks on the device."""
+    def _frames_within(self, max_bytes: int | None) -> int:
+        """Frames that so much memory holds, 1 at least; the device's usual memory for None."""
+        if max_bytes is None:
+            max_bytes = GPU_CHUNK_BYTES if self.device.is_gpu else CHUNK_BYTES
+        return max(1, int(max_bytes // self._frame_bytes))
+
+    def _pieces(self, start: int, stop: int, room: int, expected: bool) -> Iterator[Chunk]:
+        """Chunks on the device, of ``room`` frames at most unless a stack has more."""
         start, stop = _span(start, stop)
         frames = self.frames_per_sample
-        room = max(1, int(max_bytes // self._frame_bytes))
         if self._is_stack:
             self._check_room(1)
         # planes of a stack are worked out together: cut otherwise, their last bits would change
@@ -445,12 +448,10 @@ class Simulator:
         index = _whole(index)
         _span(index, index + 1)
         self._check_frames(first, last)
-        if max_bytes is None:
-            max_bytes = GPU_CHUNK_BYTES if self.device.is_gpu else CHUNK_BYTES
+        room = self._frames_within(max_bytes)
         if self._is_stack:
-            windows = self._pieces(index, index + 1, max_bytes, expected)
+            windows = self._pieces(index, index + 1, room, expected)
         else:
-            room = max(1, int(max_bytes // self._frame_bytes))
             space = None if expected else FrameSpace()
             windows = self._movie_windows(index, first, last, room, space)
         for chunk in windows:
