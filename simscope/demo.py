@@ -184,7 +184,7 @@ def trained(recipe: Recipe, run: Path, minutes: float, seed: int) -> TrainedMode
     """The demo's network, trained on the stream of this recipe."""
     from simscope import learn
 
-    return learn.train("deepstorm", recipe, out=run, minutes=minutes, seed=seed, force=True)
+    return learn.train("deepstorm-slim", recipe, out=run, minutes=minutes, seed=seed, force=True)
 
 
 def judge(model: TrainedModel, density_per_um2: float, path: Path) -> HeldOut:
@@ -454,7 +454,7 @@ def again_section(seed: int) -> Section:
         (
             f"simscope demo --out demo --seed {seed}",
             "simscope evaluate demo/test-1.csv demo/test-1.h5 --radius-nm 250",
-            f"simscope train deepstorm smlm-2d-dense --out runs/longer --minutes 20 --seed {seed}",
+            f"simscope train deepstorm-slim smlm-2d-dense --out runs/a --minutes 20 --seed {seed}",
             "simscope recipes smlm-2d-dense > mine.yaml   # then make it your microscope",
         )
     )

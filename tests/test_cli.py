@@ -255,7 +255,7 @@ def test_too_little_memory_is_one_message(folder, monkeypatch):
     ("package", "extra", "words"),
     [
         ("matplotlib", "view", ("show", "a.h5", "--out", "a.png")),
-        ("torch", "train", ("train", "deepstorm", "smlm-2d-dense", "--out", "run")),
+        ("torch", "train", ("train", "deepstorm-slim", "smlm-2d-dense", "--out", "run")),
     ],
 )
 def test_missing_extras_name_the_remedy(package, extra, words):
@@ -316,7 +316,7 @@ def test_a_network_that_found_nothing_has_no_error_to_print(monkeypatch, tmp_pat
     held_out = {"jaccard": 0.0, "rmse_lateral_nm": None}
     found_nothing = SimpleNamespace(record={"held_out": held_out})
     monkeypatch.setattr(learn, "train", lambda *_, **__: found_nothing)
-    words = ("train", "deepstorm", "smlm-2d-dense", "--out", tmp_path / "run")
+    words = ("train", "deepstorm-slim", "smlm-2d-dense", "--out", tmp_path / "run")
     assert answer(*words)["held_out"] == held_out
     assert "rmse lateral nm  -" in invoke(*words).stdout
 
@@ -330,10 +330,10 @@ REFUSED = {
     "photons of nothing": (("psf", "--crlb", "--photons", "0"), "photons=0 "),
     "photons of a supernova": (("psf", "--crlb", "--photons", "1e300"), "photons=1e+300 "),
     "a missing training file": (
-        ("train", "deepstorm", "no.h5", "--out", "run"), "no dataset no.h5"
+        ("train", "deepstorm-slim", "no.h5", "--out", "run"), "no dataset no.h5"
     ),
     "settings of a file": (
-        ("train", "deepstorm", "no.h5", "--out", "run", "--set", "camera.qe=1"), "--set changes"
+        ("train", "zernike", "no.h5", "--out", "run", "--set", "camera.qe=1"), "--set changes"
     ),
     "a strange picture": (("show", "no.h5", "--out", "a.xyz"), "ending in .png"),
     "no time to train": (("demo", "--minutes", "nan", "--out", "never"), "minutes=nan"),

@@ -29,7 +29,7 @@ def small_recipe(name):
 
 def train_briefly(recipe, run, minutes, seed):
     return learn.train(
-        "deepstorm", recipe, out=run, seed=seed, force=True, progress=False,
+        "deepstorm-slim", recipe, out=run, seed=seed, force=True, progress=False,
         steps=3, batch_size=2, validation_samples=4, validations=2,
     )  # fmt: skip
 

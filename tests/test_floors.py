@@ -38,9 +38,11 @@ FLOORS = {
     "demo": 5,
 }
 HOMES = {"device": "cupy", "learn": "torch", "show": "matplotlib"}
-ONLY_HOME = {package: {room} for room, package in HOMES.items()} | {
-    package: {"dataset"} for package in ("h5py", "isal", "hdf5plugin", "distributed", "zarr")
-}
+ONLY_HOME = (
+    {package: {room} for room, package in HOMES.items()}
+    | {package: {"dataset"} for package in ("h5py", "isal", "hdf5plugin", "distributed", "zarr")}
+    | {"safetensors": {"learn"}}
+)
 LAZY_GUESTS = {
     ("simscope/tables/hdf5.py", "h5py"),
     ("simscope/optics/measured_files.py", "h5py"),

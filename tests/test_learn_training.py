@@ -16,13 +16,13 @@ pytestmark = [
 
 import simscope as ss  # noqa: E402
 from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
-from simscope.learn.deepstorm import DeepStormTask, split_output  # noqa: E402
 from simscope.learn.feed import (  # noqa: E402
     batches,
     held_out_batch,
     open_source,
     validation_batch,
 )
+from simscope.learn.networks.deepstorm_slim import DeepStormSlimTask, split_output  # noqa: E402
 from simscope.learn.runs import make_task  # noqa: E402
 from simscope.learn.stream import training_seed  # noqa: E402
 
@@ -62,7 +62,9 @@ def stacks():
 @pytest.fixture(scope="module")
 def run(dense, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    return ss.learn.train("deepstorm", dense, out=out, seed=4, config=TINY, progress=False, **SHORT)
+    return ss.learn.train(
+        "deepstorm-slim", dense, out=out, seed=4, config=TINY, progress=False, **SHORT
+    )
 
 
 def train(*arguments, **keywords):
@@ -81,7 +83,7 @@ def test_training_lowers_the_loss_on_samples_never_seen(run):
 def test_one_seed_gives_one_result(dense, tmp_path):
     few = {"steps": 3, "batch_size": 2, "validation_samples": 4}
     one, again, other = (
-        train("deepstorm", dense, out=tmp_path / name, seed=seed, **few)
+        train("deepstorm-slim", dense, out=tmp_path / name, seed=seed, **few)
         for name, seed in (("one", 4), ("again", 4), ("other", 5))
     )
     assert again.record["curves"]["train_loss"] == one.record["curves"]["train_loss"]
@@ -94,14 +96,15 @@ def test_training_leaves_the_global_random_state_alone(dense, tmp_path):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    train("deepstorm", dense, out=tmp_path / "run", steps=1)
+    train("deepstorm-slim", dense, out=tmp_path / "run", steps=1)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_loaded_network_finds_what_the_trained_one_found(run, dense):
     images = ss.Simulator(dense, 9).batch(0, 3).images
     found = ss.learn.localize(run, images, threshold=0.05)
-    np.testing.assert_array_equal(found, ss.learn.localize(run.folder, images, threshold=0.05))
+    again = ss.learn.localize(run.folder, images, threshold=0.05)
+    assert found.tobytes() == again.tobytes()  # NaN where a network does not tell
     assert len(found)
     assert set(found["frame"]) <= {0, 1, 2}
     assert (found["photons"] > 0).all()
@@ -136,7 +139,7 @@ class BatchesNoted:
 def test_training_validation_and_held_out_samples_are_apart(dense, tmp_path, monkeypatch, kind):
     source = dense if kind == "stream" else ss.generate(dense, 24, 1, tmp_path / "data.h5")
     plan = ss.learn.Plan(**PLAN)
-    data, task = open_source(source, 4, 4, None), make_task("deepstorm", dense, TINY)
+    data, task = open_source(source, 4, 4, None), make_task("deepstorm-slim", dense, TINY)
     noted = BatchesNoted(data, monkeypatch)
     task.fit_scales(validation_batch(data, plan))
     stream = batches(data, task, plan, 4)
@@ -154,17 +157,17 @@ def test_training_validation_and_held_out_samples_are_apart(dense, tmp_path, mon
 
 def test_training_from_a_file_keeps_two_sets_of_its_last_samples(dense, tmp_path):
     path = ss.generate(dense, 20, 1, tmp_path / "data.h5")
-    model = train("deepstorm", path, out=tmp_path / "run", steps=5)
+    model = train("deepstorm-slim", path, out=tmp_path / "run", steps=5)
     assert model.record["data"] == {"recipe_sha256": dense.sha256, "seed": 1}
     assert model.record["held_out"].keys() == model.record["validation"].keys()
     assert model.record["held_out"] != model.record["validation"]
     with pytest.raises(TrainingError, match="too few"):
-        train("deepstorm", path, out=tmp_path / "other", validation_samples=19)
+        train("deepstorm-slim", path, out=tmp_path / "other", validation_samples=19)
 
 
 def test_judging_on_the_data_trained_on_is_warned_of(dense, stacks, tmp_path):
     path, other = (ss.generate(dense, 20, seed, tmp_path / f"{seed}.h5") for seed in (1, 2))
-    train("deepstorm", path, out=tmp_path / "run", steps=1)
+    train("deepstorm-slim", path, out=tmp_path / "run", steps=1)
     with pytest.warns(SimscopeWarning, match=r"the seed \(1\).*another seed"):
         ss.learn.localize(tmp_path / "run", path)
     bead = ss.generate(stacks, 20, 3, tmp_path / "bead.h5")
@@ -178,7 +181,7 @@ def test_judging_on_the_data_trained_on_is_warned_of(dense, stacks, tmp_path):
 
 def test_training_stops_early_when_nothing_is_gained(dense, tmp_path):
     model = train(
-        "deepstorm", dense, out=tmp_path / "run", steps=40, validations=40, patience=2,
+        "deepstorm-slim", dense, out=tmp_path / "run", steps=40, validations=40, patience=2,
         learning_rate=1e-12,
     )  # fmt: skip
     assert model.record["steps"] < 40
@@ -186,7 +189,7 @@ def test_training_stops_early_when_nothing_is_gained(dense, tmp_path):
 
 
 def test_a_bright_isolated_emitter_is_found_by_a_perfect_map(dense):
-    task = make_task("deepstorm", dense, TINY)
+    task = make_task("deepstorm-slim", dense, TINY)
     sparse = changed(dense, structure__density_per_um2=0.2)
     batch = ss.Simulator(sparse, 2).batch(0, 6)
     task.fit_scales(batch)
@@ -204,7 +207,7 @@ def test_a_bright_isolated_emitter_is_found_by_a_perfect_map(dense):
 def test_movies_of_a_plane_count_frames_through_all_samples(dense):
     movie = changed(dense, acquisition__frames=3)
     batch = ss.Simulator(movie, 2).batch(2, 4)
-    task = make_task("deepstorm", movie, TINY)
+    task = make_task("deepstorm-slim", movie, TINY)
     task.fit_scales(batch)
     assert len(task.targets(batch)) == 6
     log_map, photons = split_output(task.network(task.inputs(batch.images)), 4)
@@ -233,26 +236,26 @@ def test_zernike_network_trains_and_names_its_coefficients(stacks, tmp_path):
 
 def test_networks_refuse_recipes_they_cannot_learn(dense, stacks):
     with pytest.raises(TrainingError, match="focus stacks"):
-        make_task("deepstorm", stacks)
+        make_task("deepstorm-slim", stacks)
     with pytest.raises(TrainingError, match="no Zernike coefficients"):
         make_task("zernike", dense)
     with pytest.raises(TrainingError, match="guess the middle"):
-        DeepStormTask(changed(stacks, acquisition__focus_nm=0.0))
-    with pytest.raises(TrainingError, match="choose deepstorm or zernike"):
+        DeepStormSlimTask(changed(stacks, acquisition__focus_nm=0.0))
+    with pytest.raises(TrainingError, match="choose deepstorm-slim, "):
         make_task("resnet", dense)
     with pytest.raises(TrainingError, match="chanels"):
-        make_task("deepstorm", dense, {"chanels": 3})
+        make_task("deepstorm-slim", dense, {"chanels": 3})
 
 
 def test_samples_too_large_for_memory_are_refused_before_the_work(dense, tmp_path):
     movie = changed(dense, acquisition__frames=10**6)
     with pytest.raises(TrainingError, match=r"lower batch_size.*frames"):
-        train("deepstorm", movie, out=tmp_path / "run")
+        train("deepstorm-slim", movie, out=tmp_path / "run")
 
 
 def test_emitters_outside_the_frame_are_no_one_s_to_find(dense):
     wide = changed(dense, structure__margin_nm=1000.0)
-    task, batch = make_task("deepstorm", wide, TINY), ss.Simulator(wide, 3).batch(0, 4)
+    task, batch = make_task("deepstorm-slim", wide, TINY), ss.Simulator(wide, 3).batch(0, 4)
     task.fit_scales(batch)
     perfect = task.targets(batch)
     perfect[:, :-1] = torch.log(perfect[:, :-1].clamp(min=1e-9))
@@ -263,34 +266,34 @@ def test_emitters_outside_the_frame_are_no_one_s_to_find(dense):
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        ({"steps": None}, "neither steps nor minutes"),
+        ({"steps": None}, "no steps, minutes"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"batchsize": 3}, "batchsize"),
     ],
 )
 def test_impossible_plans_are_refused(dense, tmp_path, plan, says):
     with pytest.raises(TrainingError, match=says):
-        train("deepstorm", dense, out=tmp_path / "run", **plan)
+        train("deepstorm-slim", dense, out=tmp_path / "run", **plan)
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:77", "meta", "cpu:x", None])
 def test_processors_that_are_not_there_are_refused_before_anything_is_made(dense, tmp_path, device):
     with pytest.raises(TrainingError, match=r"device=.*use 'cpu'"):
-        train("deepstorm", dense, out=tmp_path / "run", device=device)
+        train("deepstorm-slim", dense, out=tmp_path / "run", device=device)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_is_never_overwritten_unasked(run, dense):
     with pytest.raises(TrainingError, match="holds a run already"):
-        train("deepstorm", dense, out=run.folder)
+        train("deepstorm-slim", dense, out=run.folder)
 
 
 def test_damaged_and_foreign_runs_are_refused(run, tmp_path):
     with pytest.raises(TrainingError, match="no finished run"):
         ss.learn.load(tmp_path)
-    for name in ("config.json", "run.json", "weights.npz"):
+    for name in ("config.json", "run.json", "weights.safetensors"):
         (tmp_path / name).write_bytes((run.folder / name).read_bytes())
-    (tmp_path / "weights.npz").write_bytes(b"not an archive")
+    (tmp_path / "weights.safetensors").write_bytes(b"not an archive")
     with pytest.raises(TrainingError, match="damaged"):
         ss.learn.load(tmp_path)
 

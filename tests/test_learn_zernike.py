@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = pytest.mark.train
 
 import simscope as ss  # noqa: E402
-from simscope.learn.zernike import (  # noqa: E402
+from simscope.learn.networks.zernike import (  # noqa: E402
     ZernikeTask,
     drawn_coefficients,
     mirror_signs,

@@ -340,11 +340,11 @@ def test_deepstorm_learns_this_density():
     pytest.importorskip("torch", reason="PyTorch is not installed")
     from torch.nn import functional
 
-    from simscope.learn.deepstorm import DeepStormTask
+    from simscope.learn.networks.deepstorm_slim import DeepStormSlimTask
 
     simulator = Simulator(snapshot(), 9)
     batch = simulator.batch(0, 4)
-    learned = DeepStormTask(simulator.recipe).targets(batch)[:, :-1]
+    learned = DeepStormSlimTask(simulator.recipe).targets(batch)[:, :-1]
     learned = functional.pixel_shuffle(learned, 4)[:, 0].numpy()
     assert np.array_equal(learned, DensityTarget().of(simulator, batch)[:, 0])
 

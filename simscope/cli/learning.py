@@ -43,13 +43,13 @@ def training_source(
 
 @command(
     examples="""
-    simscope train deepstorm smlm-2d-dense --out runs/a --minutes 4
+    simscope train deepstorm-slim smlm-2d-dense --out runs/a --minutes 4
     simscope train zernike psf-zernike --out runs/z --minutes 10
-    simscope train deepstorm train.h5 --out runs/b --minutes 4 --seed 1
+    simscope train deepstorm-slim train.h5 --out runs/b --minutes 4 --seed 1
 """
 )
 def train(
-    network: Annotated[str, typer.Argument(help="deepstorm or zernike.")],
+    network: Annotated[str, typer.Argument(help="deepstorm-slim or zernike.")],
     source: Annotated[str, typer.Argument(help="Recipe to stream from, or dataset file.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,

@@ -8,9 +8,10 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     ) from error
 
 from simscope.learn.localize import localize
+from simscope.learn.networks import NETWORKS
 from simscope.learn.plan import Plan
 from simscope.learn.regress import regress
-from simscope.learn.runs import NETWORKS, TrainedModel, load
+from simscope.learn.runs import TrainedModel, load
 from simscope.learn.stream import HDF5Dataset, StreamingDataset, collate
 from simscope.learn.trainer import train
 

@@ -12,14 +12,18 @@ import torch
 from simscope.errors import TrainingError
 from simscope.learn.task import Task
 
+ITEMS_AT_ONCE = 64
+
 
 def run_network(task: Task, images: npt.NDArray[Any]) -> torch.Tensor:
     """Output of the network for counts [ADU], float32, on the CPU."""
     network = task.network
-    weight = next(network.parameters())
+    device = next(network.parameters()).device
     network.eval()
-    with torch.inference_mode(), autocast(weight.device):
-        return network(task.inputs(images).to(weight.device)).float().cpu()
+    inputs = task.inputs(images)
+    with torch.inference_mode(), autocast(device):
+        parts = [network(part.to(device)).float().cpu() for part in inputs.split(ITEMS_AT_ONCE)]
+    return torch.cat(parts)
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from pydantic import Field
 
 from simscope.camera import adu_to_photons
 from simscope.errors import TrainingError
-from simscope.recipe import Distribution, Recipe
+from simscope.recipe import Distribution, Model, Recipe
+
+
+class Scales(Model):
+    """What brings images to order one; part of every network's config."""
+
+    background_photons: float = Field(0.0, description="level taken off images [photons/px]")
+    spread_photons: float = Field(1.0, gt=0, description="images are divided by this [photons/px]")
 
 
 def photons_from_counts(images: npt.ArrayLike, recipe: Recipe) -> npt.NDArray[np.float32]:
@@ -22,8 +31,8 @@ def photons_from_counts(images: npt.ArrayLike, recipe: Recipe) -> npt.NDArray[np
     return adu_to_photons(images, camera, parameters=means)
 
 
-def background_and_spread(photons: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Typical dark level and spread of images [photons/px]: median and standard deviation.
+def scales_of(photons: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Fields of :class:`Scales` for images [photons/px]: their median and standard deviation.
 
     Raises
     ------
@@ -35,4 +44,15 @@ def background_and_spread(photons: npt.NDArray[np.float32]) -> tuple[float, floa
         raise TrainingError(
             f"images are flat at {level:g} photons/px: nothing to learn from; check the recipe"
         )
-    return level, spread
+    return {"background_photons": level, "spread_photons": spread}
+
+
+def photons_and_roots(photons: npt.NDArray[np.float32], scales: Scales) -> torch.Tensor:
+    """Network input (n, 2 planes, y, x), channels last, from photons (n, planes, y, x).
+
+    First the scaled photons of all planes, then their roots, whose noise is even.
+    """
+    values = torch.from_numpy(photons)
+    scaled = (values - scales.background_photons) / scales.spread_photons
+    root = torch.sqrt(values.clamp(min=0) / max(scales.background_photons, 1.0)) - 1
+    return torch.cat([scaled, root], dim=1).contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
 from simscope.learn.compute import run_network
-from simscope.learn.deepstorm import FOUND_DTYPE, DeepStormTask
+from simscope.learn.localizer import Localizer, empty_table
 from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
 
 PIXELS_AT_ONCE = 1 << 18
@@ -23,9 +23,8 @@ def localize(
 ) -> npt.NDArray[Any]:
     """Emitter table of images, positions in nm: structured ``(emitters,)``, sorted by frame.
 
-    Columns ``frame`` (from 0, counted through all samples), ``x_nm, y_nm, z_nm, photons`` and
-    ``expected``, the expected number of emitters there. ``z_nm`` is NaN where a 2-D network cannot
-    know it.
+    Columns as ``FOUND_DTYPE``: ``frame`` (from 0, counted through all samples), position, photons,
+    ``probability`` and predicted uncertainties; NaN where the network does not tell.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ def localize(
         Path of a dataset file, an opened dataset, or counts [ADU] of shape (y, x), (n, y, x) or
         (samples, frames, y, x). Pixel size and camera are taken to be those the model knows.
     threshold
-        Least expected number of emitters of a peak; the one chosen in training if None.
+        Least probability of an emitter; the one chosen in training if None.
 
     Raises
     ------
@@ -44,12 +43,12 @@ def localize(
     """
     model = model if isinstance(model, TrainedModel) else load(model)
     task = model.task
-    if not isinstance(task, DeepStormTask):
+    if not isinstance(task, Localizer):
         raise TrainingError(
-            f"a {task.kind} network gives no positions: train a localiser such as 'deepstorm'"
+            f"a {task.kind} network gives no positions: train a localiser such as 'deepstorm-slim'"
         )
-    if threshold is not None and not 0 < threshold < np.inf:
-        raise TrainingError(f"threshold={threshold} is not above 0: give expected emitters")
+    if threshold is not None and not 0 < threshold <= 1:
+        raise TrainingError(f"threshold={threshold} is not in (0, 1]: give a probability")
     if isinstance(data, str | Path):
         with open_dataset(data) as opened:
             return localize(model, opened, threshold=threshold)
@@ -57,7 +56,7 @@ def localize(
         _require_same_pixels(task, data.recipe)
         warn_if_trained_on(model, data)
         data = data.images
-    tables = [np.zeros(0, FOUND_DTYPE)]
+    tables = [empty_table(0)]
     for first, frames in _blocks(data):
         table = task.found(run_network(task, frames), threshold)
         table["frame"] += first
@@ -65,7 +64,7 @@ def localize(
     return np.concatenate(tables)
 
 
-def _require_same_pixels(task: DeepStormTask, recipe: Any) -> None:
+def _require_same_pixels(task: Localizer, recipe: Any) -> None:
     known, given = task.recipe.pixel_nm, recipe.pixel_nm
     if abs(given - known) > 1e-6 * known:
         raise TrainingError(

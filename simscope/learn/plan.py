@@ -16,6 +16,7 @@ class Plan(Model):
 
     steps: int | None = Field(None, ge=1, description="updates of the weights")
     minutes: float | None = Field(None, gt=0, description="wall time of the loop [min]")
+    cpu_minutes: float | None = Field(None, gt=0, description="processor time of the loop [min]")
     batch_size: int = Field(16, ge=1, description="samples in an update")
     learning_rate: float = Field(4e-3, gt=0, description="highest learning rate")
     warm_up: float = Field(0.1, gt=0, lt=1, description="share of the run that warms up")
@@ -33,11 +34,15 @@ class Plan(Model):
         fall = 0.5 * (1 + math.cos(math.pi * min((done - self.warm_up) / (1 - self.warm_up), 1)))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * fall)
 
-    def share_done(self, step: int, seconds: float) -> float:
-        """Share of the run that is over, by whichever limit comes first."""
+    def share_done(self, step: int, seconds: float, cpu_seconds: float) -> float:
+        """Share of the run that is over, by whichever limit comes first.
+
+        Two busy cores for five minutes are ten minutes of processor time, whatever else runs.
+        """
         by_steps = step / self.steps if self.steps else 0.0
         by_clock = seconds / (60 * self.minutes) if self.minutes else 0.0
-        return max(by_steps, by_clock)
+        by_processor = cpu_seconds / (60 * self.cpu_minutes) if self.cpu_minutes else 0.0
+        return max(by_steps, by_clock, by_processor)
 
 
 def checked_plan(plan: dict[str, Any]) -> Plan:
@@ -48,8 +53,8 @@ def checked_plan(plan: dict[str, Any]) -> Plan:
     TrainingError
         If there is no budget, or a value is impossible or unknown.
     """
-    if plan.get("steps") is None and plan.get("minutes") is None:
-        raise TrainingError("neither steps nor minutes given: say how long to train")
+    if all(plan.get(budget) is None for budget in ("steps", "minutes", "cpu_minutes")):
+        raise TrainingError("no steps, minutes or cpu_minutes given: say how long to train")
     try:
         return Plan(**plan)
     except RecipeError as error:

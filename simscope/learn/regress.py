@@ -11,8 +11,8 @@ import numpy.typing as npt
 from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
 from simscope.learn.compute import run_network
+from simscope.learn.networks.zernike import ZernikeTask
 from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
-from simscope.learn.zernike import ZernikeTask
 
 STACKS_AT_ONCE = 64
 

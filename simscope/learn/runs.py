@@ -1,4 +1,4 @@
-"""A trained network on disk: ``weights.npz`` (plain arrays), ``config.json`` and ``run.json``.
+"""A trained network on disk: ``weights.safetensors``, ``config.json`` and ``run.json``.
 
 Nothing is pickled, so opening a stranger's run executes nothing of theirs.
 """
@@ -10,27 +10,23 @@ import math
 import os
 import platform
 import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from simscope.errors import SimscopeError, SimscopeWarning, TrainingError
 from simscope.learn.compute import autocast
-from simscope.learn.deepstorm import DeepStormConfig, DeepStormTask
+from simscope.learn.networks import network
 from simscope.learn.plan import Plan
 from simscope.learn.task import Task
-from simscope.learn.zernike import ZernikeConfig, ZernikeTask
 from simscope.recipe import Recipe
 
-NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
-    "deepstorm": (DeepStormTask, DeepStormConfig),
-    "zernike": (ZernikeTask, ZernikeConfig),
-}
-WEIGHTS, CONFIG, RECORD = "weights.npz", "config.json", "run.json"
+WEIGHTS, CONFIG, RECORD = "weights.safetensors", "config.json", "run.json"
 
 
 @dataclass(frozen=True)
@@ -81,15 +77,12 @@ def make_task(name: str, recipe: Recipe, config: dict[str, Any] | None = None) -
     TrainingError
         If there is no such network, or it does not fit the recipe.
     """
-    if name not in NETWORKS:
-        raise TrainingError(f"no network {name!r}: choose {' or '.join(NETWORKS)}")
-    task, model = NETWORKS[name]
+    task, model = network(name)
     try:
         checked = model(**(config or {}))
     except ValueError as error:
         raise TrainingError(f"config of {name}: {error}") from None
-    made: Task = task(recipe, checked)
-    return made
+    return task(recipe, checked)
 
 
 def checked_folder(folder: Path, force: bool) -> Path:
@@ -140,8 +133,8 @@ def circumstances(task: Task, plan: Plan, seed: int, device: str, threads: int) 
 def save(task: Task, record: dict[str, Any], folder: Path) -> TrainedModel:
     """Write a network and its record into ``folder`` and return it as a model."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {name: value.cpu().numpy() for name, value in task.network.state_dict().items()}
-    np.savez(folder / WEIGHTS, **arrays)
+    weights = {name: v.cpu().contiguous() for name, v in task.network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
     config = {
         "network": task.kind,
         "config": task.config.model_dump(mode="json"),
@@ -180,12 +173,10 @@ def load(folder: str | Path) -> TrainedModel:
     try:
         config = json.loads((folder / CONFIG).read_text("utf8"))
         task = make_task(config["network"], Recipe.from_dict(config["recipe"]), config["config"])
-        with np.load(folder / WEIGHTS, allow_pickle=False) as arrays:
-            weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        task.network.load_state_dict(weights)
+        task.network.load_state_dict(load_file(folder / WEIGHTS))
         record = json.loads((folder / RECORD).read_text("utf8"))
     except SimscopeError as error:
         raise TrainingError(f"{folder}: {error}") from None
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"{folder} is damaged ({error}): train again") from None
     return TrainedModel(task, record, folder)

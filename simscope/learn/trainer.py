@@ -28,9 +28,9 @@ from simscope.errors import TrainingError
 from simscope.keys import Key
 from simscope.learn.compute import autocast, checked_device, run_network, using_threads
 from simscope.learn.feed import Pair, batches, held_out_batch, open_source, validation_batch
+from simscope.learn.networks import network as network_named
 from simscope.learn.plan import Plan, checked_plan
 from simscope.learn.runs import (
-    NETWORKS,
     TrainedModel,
     checked_folder,
     circumstances,
@@ -60,7 +60,7 @@ def train(
     Parameters
     ----------
     network
-        ``deepstorm`` or ``zernike``.
+        One of ``simscope.learn.NETWORKS``.
     source
         A recipe (object, packaged name or YAML file): samples are simulated as they are needed,
         none twice. Or a dataset file: its last samples are held out, those before validate.
@@ -69,7 +69,8 @@ def train(
     config
         Fields of the network's config that differ from the defaults.
     plan
-        Fields of :class:`Plan`; ``steps`` or ``minutes`` is required. Defaults are the network's.
+        Fields of :class:`Plan`; ``steps``, ``minutes`` or ``cpu_minutes`` is
+        required. Defaults are the network's.
 
     Raises
     ------
@@ -77,9 +78,7 @@ def train(
         If the network does not fit the recipe, ``out`` holds a run and ``force`` is not set, a
         hyper-parameter is impossible, the device is not there, or the loss stops being a number.
     """
-    if network not in NETWORKS:
-        raise TrainingError(f"no network {network!r}: choose {' or '.join(NETWORKS)}")
-    checked = checked_plan(NETWORKS[network][0].plan | plan)
+    checked = checked_plan(network_named(network)[0].plan | plan)
     processor = checked_device(device)
     folder = checked_folder(Path(out), force)
     Key(seed)
@@ -133,31 +132,38 @@ class _Loop:
         self.curve: list[dict[str, float]] = []
         self.best, self.best_weights = math.inf, task.network.state_dict()
         self.step, self.seconds, self.waited, self.stopped = 0, 0.0, 0.0, "budget spent"
+        self.cpu_seconds = 0.0
         self.bar = _progress_bar(disable=not progress)
 
     def run(self, batches: Iterator[Pair]) -> None:
         """Update until the budget is spent or nothing is gained, then take the best weights."""
         begun, looks, smooth = time.perf_counter(), 0, math.nan
+        begun_cpu = time.process_time()
         with self.bar as bar:
             line = bar.add_task(self.task.kind, total=1.0, note="")
-            while (done := self.plan.share_done(self.step, self.seconds)) < 1:
+            while (done := self._share_done()) < 1:
                 waiting = time.perf_counter()
                 inputs, targets = next(batches)
                 self.waited += time.perf_counter() - waiting
                 loss = self._update(inputs, targets, self.plan.rate(done))
                 smooth = loss if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss
                 self.step, self.seconds = self.step + 1, time.perf_counter() - begun
-                done = self.plan.share_done(self.step, self.seconds)
+                self.cpu_seconds = time.process_time() - begun_cpu
+                done = self._share_done()
                 if done >= (looks + 1) / self.plan.validations:
                     looks = int(done * self.plan.validations)
                     self._look(smooth)
                     self.seconds = time.perf_counter() - begun
+                    self.cpu_seconds = time.process_time() - begun_cpu
                 note = f"loss {smooth:.4g}, {self.step / self.seconds:.2g} steps/s"
                 bar.update(line, completed=min(done, 1.0), note=note)
                 if self._gains_nothing():
                     self.stopped = f"no gain in {self.plan.patience} looks at validation samples"
                     break
         self.task.network.load_state_dict(self.best_weights)
+
+    def _share_done(self) -> float:
+        return self.plan.share_done(self.step, self.seconds, self.cpu_seconds)
 
     def _update(self, inputs: torch.Tensor, targets: torch.Tensor, rate: float) -> float:
         """One step of the optimiser; the loss before it."""
@@ -209,6 +215,7 @@ class _Loop:
             "steps": self.step,
             "samples_seen": self.step * self.plan.batch_size,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "seconds_waiting_for_data": self.waited,
         }
 

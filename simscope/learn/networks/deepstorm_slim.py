@@ -26,41 +26,24 @@ from torch.nn import functional
 
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
-from simscope.evaluate import in_frame, score
 from simscope.learn.heatmap import peaks
-from simscope.learn.inputs import background_and_spread, photons_from_counts
-from simscope.learn.task import Task
-from simscope.recipe import BeadStructure, FocusStack, Model, Recipe, UniformStructure
-from simscope.targets import density_map, frame_of_row
+from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
+from simscope.learn.localizer import THRESHOLDS, Localizer, empty_table, frames_of
+from simscope.recipe import Recipe
+from simscope.targets import density_map
 
-# ``expected`` is the expected number of emitters at a place: near 1 for a sure single one.
-FOUND_DTYPE = np.dtype(
-    [
-        ("frame", np.int64),
-        ("x_nm", np.float64),
-        ("y_nm", np.float64),
-        ("z_nm", np.float64),
-        ("photons", np.float64),
-        ("expected", np.float64),
-    ]
-)
-CALIBRATION_RADIUS_NM = 250.0
-TRUTH_COLUMNS = ("x_nm", "y_nm", "photons")
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 REACHES_NM = (75.0, 100.0, 125.0)
 
 
-class DeepStormConfig(Model):
+class DeepStormSlimConfig(Scales):
     """Size of the network, scales of its data, and how its map is read."""
 
-    kind: Literal["deepstorm"] = "deepstorm"
+    kind: Literal["deepstorm-slim"] = "deepstorm-slim"
     channels: int = Field(48, ge=1, description="features per camera pixel")
     dilations: tuple[int, ...] = Field((1, 2, 4, 2), description="one residual block each")
     upsampling: int = Field(4, ge=1, le=16, description="fine cells per camera pixel and axis")
     blur_cells: float = Field(1.0, gt=0, description="standard deviation of a true spot [cells]")
     photon_weight: float = Field(0.05, ge=0, description="weight of the loss of log photons")
-    background_photons: float = Field(0.0, description="level taken off images [photons/px]")
-    spread_photons: float = Field(1.0, gt=0, description="images are divided by this [photons/px]")
     typical_photons: float = Field(1000.0, gt=0, description="photons of a typical emitter")
     emitters_per_cell: float = Field(1e-3, gt=0, description="mean of the training maps")
     threshold: float = Field(0.3, gt=0, description="least expected emitters of a peak")
@@ -79,13 +62,13 @@ class ResidualBlock(nn.Module):
         return features + functional.relu(self.convolution(features))
 
 
-class DeepStorm(nn.Module):
+class DeepStormSlim(nn.Module):
     """Images (n, 2, y, x) to log emitters per fine cell and log photons per camera pixel.
 
     The output is ``(n, upsampling**2 + 1, y, x)``: :func:`split_output` takes it apart.
     """
 
-    def __init__(self, config: DeepStormConfig) -> None:
+    def __init__(self, config: DeepStormSlimConfig) -> None:
         super().__init__()
         width = config.channels
         self.stem = nn.Conv2d(2, width, 3, padding=1)
@@ -120,7 +103,7 @@ def split_output(output: torch.Tensor, upsampling: int) -> tuple[torch.Tensor, t
     return functional.pixel_shuffle(output[:, :-1], upsampling)[:, 0], output[:, -1]
 
 
-class DeepStormTask(Task):
+class DeepStormSlimTask(Localizer):
     """Deep-STORM for a recipe of single frames or movies of molecules in one plane.
 
     Raises
@@ -129,37 +112,24 @@ class DeepStormTask(Task):
         If the recipe is a focus stack or a single bead.
     """
 
-    kind = "deepstorm"
-    config: DeepStormConfig
-    network: DeepStorm
+    kind = "deepstorm-slim"
+    config: DeepStormSlimConfig
+    network: DeepStormSlim
 
-    def __init__(self, recipe: Recipe, config: DeepStormConfig | None = None) -> None:
-        super().__init__(recipe, config or DeepStormConfig())
-        if isinstance(recipe.acquisition.focus_nm, FocusStack):
-            raise TrainingError(
-                f"recipe {recipe.name!r} images focus stacks, deepstorm reads single frames: "
-                "train 'zernike' on it, or set acquisition.focus_nm to a number"
-            )
-        if isinstance(recipe.structure, BeadStructure):
-            raise TrainingError(
-                f"recipe {recipe.name!r} holds one bead near the middle: a localiser would learn "
-                "to guess the middle; use structure.kind: uniform"
-            )
-        self.network = DeepStorm(self.config)
+    def __init__(self, recipe: Recipe, config: DeepStormSlimConfig | None = None) -> None:
+        super().__init__(recipe, config or DeepStormSlimConfig())
+        self.network = DeepStormSlim(self.config)
 
     def fit_scales(self, batch: Batch) -> None:
         """Take dark level, spread, typical photons and mean density from a batch."""
-        photons = photons_from_counts(_frames(batch.images), self.recipe)
-        level, spread = background_and_spread(photons)
-        truth = self._truth(batch)
+        frames, truth = frames_of(batch.images), self.truth(batch)
         if not len(truth["photons"]):
             raise TrainingError(
-                f"no emitter in {len(photons)} frames of {self.recipe.name!r}: raise the density"
+                f"no emitter in {len(frames)} frames of {self.recipe.name!r}: raise the density"
             )
         self.config = self.config.model_copy(
-            update={
-                "background_photons": level,
-                "spread_photons": spread,
+            update=scales_of(photons_from_counts(frames, self.recipe))
+            | {
                 "typical_photons": float(np.median(truth["photons"])),
                 "emitters_per_cell": float(self._density(batch).mean()),
             }
@@ -168,13 +138,8 @@ class DeepStormTask(Task):
 
     def inputs(self, images: Any) -> torch.Tensor:
         """Two channels (n, 2, y, x): scaled photons, and their root, whose noise is even."""
-        config = self.config
-        photons = torch.from_numpy(photons_from_counts(_frames(images), self.recipe))
-        scaled = (photons - config.background_photons) / config.spread_photons
-        level = max(config.background_photons, 1.0)
-        root = torch.sqrt(photons.clamp(min=0) / level) - 1
-        stacked = torch.stack([scaled, root], dim=1)
-        return stacked.contiguous(memory_format=torch.channels_last)
+        photons = photons_from_counts(frames_of(images), self.recipe)
+        return photons_and_roots(photons[:, None], self.config)
 
     def targets(self, batch: Batch) -> torch.Tensor:
         """True map and, per camera pixel, photons of the emitters in it: as the network's output.
@@ -197,50 +162,35 @@ class DeepStormTask(Task):
         photons = functional.smooth_l1_loss(output[:, -1][lit], target[:, -1][lit])
         return deviance + self.config.photon_weight * photons
 
-    def judge(self, output: torch.Tensor, batch: Batch) -> dict[str, float]:
-        """Jaccard index, precision, recall and lateral RMSE [nm] at 250 nm."""
-        result = score(self.found(output), self._truth(batch), CALIBRATION_RADIUS_NM)
-        return {
-            "jaccard": result.jaccard,
-            "precision": result.precision,
-            "recall": result.recall,
-            "rmse_lateral_nm": result.rmse_lateral_nm,
-        }
-
     def calibrate(self, output: torch.Tensor, batch: Batch) -> None:
         """Choose threshold and reach with the best efficiency (Sage et al. 2019) on a batch."""
-        truth = self._truth(batch)
         best = -math.inf
         for reach_nm in REACHES_NM:
             lowest = {"reach_nm": reach_nm, "threshold": THRESHOLDS[0]}
             found = read_map(output, self.config.model_copy(update=lowest), self.recipe)
-            for threshold in THRESHOLDS:
-                sure = found[found["expected"] >= threshold]
-                merit = score(sure, truth, CALIBRATION_RADIUS_NM).efficiency_lateral
-                if merit > best:
-                    best, choice = merit, {"threshold": threshold, "reach_nm": reach_nm}
+            threshold, merit = self.best_threshold(found, batch)
+            if merit > best:
+                best, choice = merit, {"threshold": threshold, "reach_nm": reach_nm}
         if best > -math.inf:
             self.config = self.config.model_copy(update=choice)
+
+    @property
+    def halo_px(self) -> int:
+        """Radius of the receptive field [px]."""
+        return 2 + sum(self.config.dilations)
 
     def found(self, output: torch.Tensor, threshold: float | None = None) -> npt.NDArray[Any]:
         """Emitter table (``FOUND_DTYPE``) read from the network's output."""
         update = {} if threshold is None else {"threshold": threshold}
-        return read_map(output, self.config.model_copy(update=update), self.recipe)
-
-    def _truth(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
-        """Emitters with light inside the frame, frames counted from the batch's first."""
-        height, width = batch.images.shape[-2:]
-        emitters = batch.emitters
-        seen = in_frame(emitters, (height, width), self.recipe.pixel_nm)
-        seen &= emitters["photons"] > 0
-        columns = {name: emitters[name][seen].astype(np.float64) for name in TRUTH_COLUMNS}
-        return columns | {"frame": frame_of_row(batch.emitter_offsets)[seen]}
+        table = read_map(output, self.config.model_copy(update=update), self.recipe)
+        table["z_nm"] = self.common_height_nm()
+        return table
 
     def _density(self, batch: Batch) -> npt.NDArray[np.float32]:
         """True map on the fine grid, float32 (frames, y, x)."""
-        frames, height, width = _frames(batch.images).shape
+        frames, height, width = frames_of(batch.images).shape
         cell_nm = self.recipe.pixel_nm / self.config.upsampling
-        truth, fine = self._truth(batch), self.config.upsampling
+        truth, fine = self.truth(batch), self.config.upsampling
         return density_map(
             truth["frame"],
             truth["x_nm"] / cell_nm,
@@ -251,7 +201,7 @@ class DeepStormTask(Task):
 
     def _log_photons(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Mean log of photons over ``typical_photons`` per camera pixel; NaN without emitter."""
-        shape, truth = _frames(batch.images).shape, self._truth(batch)
+        shape, truth = frames_of(batch.images).shape, self.truth(batch)
         y, x = ((truth[axis] / self.recipe.pixel_nm).astype(np.int64) for axis in ("y_nm", "x_nm"))
         pixel = np.ravel_multi_index((truth["frame"], y, x), shape)
         value = np.log(truth["photons"] / self.config.typical_photons)
@@ -262,21 +212,20 @@ class DeepStormTask(Task):
         return mean.reshape(shape).astype(np.float32)
 
 
-def read_map(output: torch.Tensor, config: DeepStormConfig, recipe: Recipe) -> npt.NDArray[Any]:
+def read_map(output: torch.Tensor, config: DeepStormSlimConfig, recipe: Recipe) -> npt.NDArray[Any]:
     """Emitter table (``FOUND_DTYPE``, frames from 0) of a network output, sorted by frame.
 
-    ``z_nm`` is the recipe's height if all molecules share one, else NaN: a 2-D map has no z.
+    A 2-D map has no z. ``probability`` is the expected number of emitters, at most 1.
     """
     log_map, log_photons = split_output(output, config.upsampling)
     cell_nm = recipe.pixel_nm / config.upsampling
     found = peaks(
         torch.exp(log_map), reach_cells=config.reach_nm / cell_nm, threshold=config.threshold
     )
-    table = np.empty(len(found.image), FOUND_DTYPE)
+    table = empty_table(len(found.image))
     table["frame"] = found.image
     table["x_nm"], table["y_nm"] = found.x_cells * cell_nm, found.y_cells * cell_nm
-    table["z_nm"] = _common_height_nm(recipe)
-    table["expected"] = found.weight
+    table["probability"] = np.minimum(found.weight, 1.0)
     y, x = (
         np.minimum(position / config.upsampling, size - 1).astype(np.int64)
         for position, size in zip(
@@ -286,15 +235,3 @@ def read_map(output: torch.Tensor, config: DeepStormConfig, recipe: Recipe) -> n
     brightness = np.exp(log_photons.cpu().numpy()[found.image, y, x].astype(np.float64))
     table["photons"] = config.typical_photons * brightness
     return table
-
-
-def _common_height_nm(recipe: Recipe) -> float:
-    structure = recipe.structure
-    if isinstance(structure, UniformStructure) and isinstance(structure.z_nm, float | int):
-        return float(structure.z_nm)
-    return math.nan
-
-
-def _frames(images: Any) -> Any:
-    """Images as (frames, y, x), whether samples are single frames or movies."""
-    return images.reshape(-1, *images.shape[-2:])

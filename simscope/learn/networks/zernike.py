@@ -22,22 +22,20 @@ from torch.nn import functional
 
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
-from simscope.learn.inputs import background_and_spread, photons_from_counts
+from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
 from simscope.learn.task import Task
 from simscope.optics import osa_to_nm
-from simscope.recipe import FocusStack, Model, Recipe
+from simscope.recipe import FocusStack, Recipe
 from simscope.recipe.draws import parameter_units
 
 COEFFICIENTS = "optics.wavefront.coefficients_nm."
 
 
-class ZernikeConfig(Model):
+class ZernikeConfig(Scales):
     """Size of the network and scales of its data."""
 
     kind: Literal["zernike"] = "zernike"
     channels: int = Field(48, ge=1, description="features at full resolution")
-    background_photons: float = Field(0.0, description="level taken off images [photons/px]")
-    spread_photons: float = Field(1.0, gt=0, description="images are divided by this [photons/px]")
     coefficient_nm: float = Field(1.0, gt=0, description="RMS of a coefficient in training [nm]")
 
 
@@ -143,25 +141,18 @@ class ZernikeTask(Task):
 
     def fit_scales(self, batch: Batch) -> None:
         """Take dark level, spread and RMS coefficient from a batch."""
-        level, spread = background_and_spread(photons_from_counts(batch.images, self.recipe))
         size = float(np.sqrt(np.mean(self.coefficients_nm(batch) ** 2)))
         self.config = self.config.model_copy(
-            update={
-                "background_photons": level,
-                "spread_photons": spread,
-                "coefficient_nm": size,
-            }
+            update=scales_of(photons_from_counts(batch.images, self.recipe))
+            | {"coefficient_nm": size}
         )
 
     def inputs(self, images: Any) -> torch.Tensor:
         """Scaled photons and their even-noise root, planes as channels (n, 2 * planes, y, x)."""
-        config = self.config
-        photons = torch.from_numpy(photons_from_counts(images, self.recipe))
-        photons = photons.reshape(len(photons), -1, *photons.shape[-2:])
-        scaled = (photons - config.background_photons) / config.spread_photons
-        root = torch.sqrt(photons.clamp(min=0) / max(config.background_photons, 1.0)) - 1
-        stacked = torch.cat([scaled, root], dim=1)
-        return stacked.contiguous(memory_format=torch.channels_last)
+        photons = photons_from_counts(images, self.recipe)
+        return photons_and_roots(
+            photons.reshape(len(photons), -1, *photons.shape[-2:]), self.config
+        )
 
     def targets(self, batch: Batch) -> torch.Tensor:
         """Coefficients (n, modes) in units of ``coefficient_nm``."""

@@ -1,0 +1,35 @@
+"""The networks, one readable file each, by the names that ``simscope train`` knows.
+
+Modules are imported when a network is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from simscope.errors import TrainingError, did_you_mean
+from simscope.learn.task import Task
+from simscope.recipe import Model
+
+NETWORKS: dict[str, tuple[str, str, str]] = {
+    "deepstorm-slim": ("deepstorm_slim", "DeepStormSlimTask", "DeepStormSlimConfig"),
+    "zernike": ("zernike", "ZernikeTask", "ZernikeConfig"),
+}
+"""Name -> module, task and config of every network."""
+
+
+def network(name: str) -> tuple[type[Task], type[Model]]:
+    """Task and config of the network of a name.
+
+    Raises
+    ------
+    TrainingError
+        If there is none.
+    """
+    if name not in NETWORKS:
+        known = ", ".join(NETWORKS)
+        raise TrainingError(f"no network {name!r}: choose {known}{did_you_mean(name, NETWORKS)}")
+    module, task, config = NETWORKS[name]
+    home: Any = importlib.import_module(f"simscope.learn.networks.{module}")
+    return getattr(home, task), getattr(home, config)
