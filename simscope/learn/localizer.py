@@ -61,13 +61,9 @@ class Localizer(Task):
         If the recipe is a focus stack or a single bead.
     """
 
-    context: ClassVar[int] = 0
-    """Frames before and after each that the network sees; ends of a movie see their own again."""
     radius_nm: ClassVar[float] = 250.0
     """Largest lateral distance of a match, for judging and for choosing the threshold."""
     axial_radius_nm: ClassVar[float | None] = None
-    stride_px: ClassVar[int] = 1
-    """Tiles of a frame must begin at multiples of this."""
 
     def __init__(self, recipe: Recipe, config: Model) -> None:
         super().__init__(recipe, config)
@@ -81,6 +77,19 @@ class Localizer(Task):
                 f"recipe {recipe.name!r} holds one bead near the middle: a localiser would learn "
                 "to guess the middle; use structure.kind: uniform"
             )
+
+    @property
+    def context(self) -> int:
+        """Frames before and after each that the network sees; ends of a movie see their own again.
+
+        Images (n, y, x) are then consecutive frames of one movie, (samples, t, y, x) several.
+        """
+        return 0
+
+    @property
+    def stride_px(self) -> int:
+        """Tiles of a frame must begin at multiples of this."""
+        return 1
 
     @property
     @abstractmethod
