@@ -17,11 +17,12 @@ pytestmark = [
 import simscope as ss  # noqa: E402
 from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
 from simscope.learn.feed import (  # noqa: E402
-    batches,
+    Feed,
     held_out_batch,
     open_source,
     validation_batch,
 )
+from simscope.learn.loop import Loop  # noqa: E402
 from simscope.learn.networks.deepstorm_slim import DeepStormSlimTask, split_output  # noqa: E402
 from simscope.learn.runs import make_task  # noqa: E402
 from simscope.learn.stream import training_seed  # noqa: E402
@@ -141,12 +142,11 @@ def test_training_validation_and_held_out_samples_are_apart(dense, tmp_path, mon
     plan = ss.learn.Plan(**PLAN)
     data, task = open_source(source, 4, 4, None), make_task("deepstorm-slim", dense, TINY)
     noted = BatchesNoted(data, monkeypatch)
-    task.fit_scales(validation_batch(data, plan))
-    stream = batches(data, task, plan, 4)
-    for _ in range(4):
-        next(stream)
-    stream.close()  # and with it what reads ahead
-    held_out_batch(data, plan)
+    task.fit_scales(validation_batch(data, task, plan))
+    with Feed(data, task, plan, 4) as feed:
+        for _ in range(4):
+            next(feed)
+    held_out_batch(data, task, plan)
     validation, *training, held_out = map(set, noted.asked)
     trained = set().union(*training)
     assert len(validation) == len(held_out) == 8
@@ -177,6 +177,71 @@ def test_judging_on_the_data_trained_on_is_warned_of(dense, stacks, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", SimscopeWarning)
         ss.learn.localize(tmp_path / "run", other)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process: nothing of the run's own hears of it."""
+
+
+def killed_at(step, monkeypatch, error):
+    """From now on the update of that number fails; checkpoints are written at every step."""
+    counted = iter(range(10**6))
+    update = Loop._update
+
+    def failing(self, *arguments):
+        if next(counted) == step:
+            raise error
+        return update(self, *arguments)
+
+    monkeypatch.setattr(Loop, "_update", failing)
+
+
+@pytest.mark.parametrize("how", ["killed", "interrupted"])
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_a_stopped_run_goes_on_to_the_same_curve_and_weights(
+    dense, tmp_path, monkeypatch, how, kind
+):
+    source = dense if kind == "stream" else ss.generate(dense, 24, 1, tmp_path / "data.h5")
+    whole = train("deepstorm-slim", source, out=tmp_path / "whole", seed=4)
+    error = KilledError() if how == "killed" else KeyboardInterrupt()
+    with monkeypatch.context() as patch:
+        patch.setattr("simscope.learn.loop.SECONDS_AT_RISK", 0.0 if how == "killed" else 1e9)
+        killed_at(7, patch, error)
+        with pytest.raises(type(error)):
+            train("deepstorm-slim", source, out=tmp_path / "run", seed=4)
+    assert not (tmp_path / "run" / "run.json").exists()
+    with pytest.raises(TrainingError, match="seed=4, now seed=5"):
+        train("deepstorm-slim", source, out=tmp_path / "run", seed=5)
+    again = train("deepstorm-slim", source, out=tmp_path / "run", seed=4)
+    assert again.record["resumed_at_step"] == 7
+    for name in ("step", "learning_rate", "train_loss", "validation_loss", "jaccard"):
+        assert again.record["curves"][name] == whole.record["curves"][name]
+    for name, value in weights_of(whole).items():
+        np.testing.assert_array_equal(value, weights_of(again)[name])
+    assert again.record["held_out"] == whole.record["held_out"]
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_force_begins_anew(dense, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"no checkpoint at all")
+    with pytest.raises(TrainingError, match=r"damaged.*force"):
+        train("deepstorm-slim", dense, out=tmp_path / "run")
+    model = train("deepstorm-slim", dense, out=tmp_path / "run", force=True, steps=1)
+    assert model.record["resumed_at_step"] is None
+
+
+def test_tensorboard_gets_the_curves_where_it_is_installed(dense, tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    train("deepstorm-slim", dense, out=tmp_path / "run", tensorboard=True, steps=1)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_a_processor_budget_ends_the_run(dense, tmp_path):
+    model = train("deepstorm-slim", dense, out=tmp_path / "run", steps=None, cpu_minutes=0.005)
+    assert model.record["cpu_seconds"] >= 0.3
+    assert model.record["steps"] >= 1
+    assert model.record["curves"]["cpu_seconds"][-1] <= model.record["cpu_seconds"]
 
 
 def test_training_stops_early_when_nothing_is_gained(dense, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from simscope.acquire import Batch
@@ -39,7 +41,7 @@ def open_source(
     )  # fmt: skip
 
 
-def validation_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
+def validation_batch(data: StreamingDataset | HDF5Dataset, task: Task, plan: Plan) -> Batch:
     """Samples the weights are never fitted to, but chosen by, as the threshold is.
 
     Far along the stream, or the last but the held-out ones of the file.
@@ -50,17 +52,21 @@ def validation_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
         If a file is too small to keep any, or a sample too large to train on.
     """
     _require_room(data.recipe, max(plan.batch_size, plan.validation_samples))
-    if isinstance(data, StreamingDataset):
-        return data.batch(VALIDATION_START, VALIDATION_START + plan.validation_samples)
-    first = _training_samples(data, plan)
-    return data.batch(first, first + plan.validation_samples)
+    first = _training_samples(data, plan) if isinstance(data, HDF5Dataset) else VALIDATION_START
+    return _samples(data, task, first, plan.validation_samples)
 
 
-def held_out_batch(data: StreamingDataset | HDF5Dataset, plan: Plan) -> Batch:
+def held_out_batch(data: StreamingDataset | HDF5Dataset, task: Task, plan: Plan) -> Batch:
     """As many samples nothing was fitted to or chosen by: farther along, or the file's last."""
-    if isinstance(data, StreamingDataset):
-        return data.batch(HELD_OUT_START, HELD_OUT_START + plan.validation_samples)
-    return data.batch(len(data) - plan.validation_samples, len(data))
+    count = plan.validation_samples
+    streamed = isinstance(data, StreamingDataset)
+    return _samples(data, task, HELD_OUT_START if streamed else len(data) - count, count)
+
+
+def _samples(data: StreamingDataset | HDF5Dataset, task: Task, first: int, count: int) -> Batch:
+    """``count`` samples on the host, with the noiseless images if the network learns them."""
+    numbers = np.arange(first, first + count)
+    return data.source.take(numbers, expected=task.expected, on_device=False)
 
 
 def _training_samples(data: HDF5Dataset, plan: Plan) -> int:
@@ -91,22 +97,48 @@ def _require_room(recipe: Recipe, samples: int) -> None:
         )
 
 
-def batches(
-    data: StreamingDataset | HDF5Dataset, task: Task, plan: Plan, seed: int
-) -> Iterator[Pair]:
-    """Inputs and targets without end: streamed, or from a file, shuffled anew each epoch.
+class Feed:
+    """Inputs and targets of one update after another, without end; used as a context.
 
-    Batches of a file, which come again, are augmented.
+    Streamed, or from a file, shuffled anew each epoch; ``first`` is the update to begin with.
+    Batches of a file, which come again, are augmented. On a GPU, and from a file, batches are
+    made in a thread of their own while the network works. ``seconds_preparing`` is the time spent
+    on inputs and targets rather than on simulating or reading.
     """
-    stop, ahead, stored = VALIDATION_START, 0, isinstance(data, HDF5Dataset)
-    if isinstance(data, HDF5Dataset):
-        stop, ahead = _training_samples(data, plan), READ_AHEAD
-    order = order_of(data.source, plan.batch_size, seed, stop=stop, drop_last=True)
-    augment_key = Key(seed).child("augment")
-    with Batches(data.source, order, epochs=None, ahead=ahead, keep_open=True) as stream:
-        while True:
-            epoch, number = stream.epoch, stream.batch
-            batch = next(stream)
-            pair = task.inputs(batch.images), task.targets(batch)
-            chance = float(augment_key.uniform(number, step=epoch))
-            yield task.augment(*pair, chance) if stored else pair
+
+    def __init__(
+        self, data: StreamingDataset | HDF5Dataset, task: Task, plan: Plan, seed: int,
+        *, first: int = 0, ahead: bool = False,
+    ) -> None:  # fmt: skip
+        stored = isinstance(data, HDF5Dataset)
+        stop = _training_samples(data, plan) if isinstance(data, HDF5Dataset) else VALIDATION_START
+        order = order_of(data.source, plan.batch_size, seed, stop=stop, drop_last=True)
+        self._task, self._augmented = task, stored or task.augments_fresh
+        self._key = Key(seed).child("augment")
+        self.seconds_preparing = 0.0
+        self._batches = Batches(
+            data.source, order, epochs=None, first=first, transform=self._pair, keep_open=True,
+            ahead=READ_AHEAD if stored or ahead else 0, expected=task.expected,
+        )  # fmt: skip
+
+    def _pair(self, batch: Batch) -> Pair:
+        begun = time.perf_counter()
+        pair = self._task.inputs(batch.images), self._task.targets(batch)
+        self.seconds_preparing += time.perf_counter() - begun
+        return pair
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._batches.close()
+
+    def __iter__(self) -> Iterator[Pair]:
+        return self
+
+    def __next__(self) -> Pair:
+        epoch, number = self._batches.epoch, self._batches.batch
+        pair: Pair = next(self._batches)
+        if not self._augmented:
+            return pair
+        return self._task.augment(*pair, float(self._key.uniform(number, step=epoch)))

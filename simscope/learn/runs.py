@@ -19,7 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from simscope.dataset.folder import write_text
+from simscope.dataset.output import replacing
 from simscope.errors import SimscopeError, SimscopeWarning, TrainingError
+from simscope.learn.checkpoint import CHECKPOINT
 from simscope.learn.compute import autocast
 from simscope.learn.networks import network
 from simscope.learn.plan import Plan
@@ -85,6 +88,19 @@ def make_task(name: str, recipe: Recipe, config: dict[str, Any] | None = None) -
     return task(recipe, checked)
 
 
+def seeded_task(name: str, recipe: Recipe, config: dict[str, Any] | None, seed: int) -> Task:
+    """An untrained network with the seed's weights; PyTorch's own random state stays as it was.
+
+    Raises
+    ------
+    TrainingError
+        As :func:`make_task`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make_task(name, recipe, config)
+
+
 def checked_folder(folder: Path, force: bool) -> Path:
     """The folder of a run, made if it is not there.
 
@@ -97,6 +113,8 @@ def checked_folder(folder: Path, force: bool) -> Path:
         raise TrainingError(f"{folder} holds a run already: choose another folder, or force")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if force:
+            (folder / CHECKPOINT).unlink(missing_ok=True)
     except OSError as error:
         raise TrainingError(f"cannot make the run folder {folder}: {error}") from None
     return folder
@@ -134,15 +152,16 @@ def save(task: Task, record: dict[str, Any], folder: Path) -> TrainedModel:
     """Write a network and its record into ``folder`` and return it as a model."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: v.cpu().contiguous() for name, v in task.network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    with replacing(folder / WEIGHTS, force=True) as part:
+        save_file(weights, part)
     config = {
         "network": task.kind,
         "config": task.config.model_dump(mode="json"),
         "recipe": task.recipe.written(),
     }
-    (folder / CONFIG).write_text(json.dumps(config, indent=1), "utf8")
+    write_text(folder / CONFIG, json.dumps(config, indent=1))
     record = _without_nan(record)
-    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), "utf8")
+    write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False))
     return TrainedModel(task, record, folder)
 
 

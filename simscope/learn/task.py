@@ -22,6 +22,10 @@ class Task(ABC):
     kind: ClassVar[str]
     plan: ClassVar[dict[str, Any]] = {}
     """Hyper-parameters of training that suit this network better than the loop's defaults."""
+    expected: ClassVar[bool] = False
+    """Whether batches carry their noiseless images."""
+    augments_fresh: ClassVar[bool] = False
+    """Whether samples straight from the simulator are augmented too."""
     network: nn.Module
 
     def __init__(self, recipe: Recipe, config: Model) -> None:
