@@ -168,3 +168,19 @@ def test_the_lateral_tolerance_cannot_be_left_out():
 def test_a_masked_array_without_masked_rows_is_a_table_like_any_other():
     found = {name: np.ma.array(column) for name, column in table([[0, 0]]).items()}
     assert len(match(found, table([[10, 0]]))) == 1
+
+
+def test_blocks_of_frames_do_not_change_the_matching(monkeypatch):
+    rng = np.random.default_rng(4)
+    truth, found = (
+        {"frame": rng.integers(0, frames, 600)}
+        | {n: rng.random(600) * 4e3 for n in ("x_nm", "y_nm")}
+        for frames in (20, 30)
+    )
+    whole = match(found, truth)
+    monkeypatch.setattr("simscope.evaluate.matching.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("simscope.evaluate.matching.PAIRS_PER_BLOCK", 3)
+    cut = match(found, truth)
+    assert cut.found_rows.tolist() == whole.found_rows.tolist()
+    assert cut.truth_rows.tolist() == whole.truth_rows.tolist()
+    assert len(whole) > 100

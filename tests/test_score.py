@@ -110,3 +110,56 @@ def test_a_frame_holds_its_first_edge_and_not_its_last():
 def test_a_frame_without_area_is_refused(shape, pixel_nm):
     with pytest.raises(EvaluationError, match="give"):
         in_frame(EMPTY, shape, pixel_nm)
+
+
+def with_photons(columns, photons):
+    return columns | {"photons": np.asarray(photons, float)}
+
+
+def test_a_dim_emitter_counts_neither_way_whether_it_was_found_or_not():
+    truth = with_photons(grid(6), [900, 900, 900, 100, 100, 100])
+    found = {name: column[1:5] for name, column in truth.items()}
+    result = score(found, truth, ignore_below_photons=500)
+    assert (result.true_positives, result.false_positives, result.false_negatives) == (2, 0, 1)
+    assert (result.ignored_found, result.ignored_truth) == (2, 3)
+    assert result.counted_found.tolist() == [True, True, False, False]
+    assert result.matches.truth_rows.tolist() == [1, 2]
+
+
+def test_dim_emitters_are_matched_first_and_dropped_then():
+    # The dim one stands nearer. Dropped before the matching, it would leave the bright one hit.
+    truth = with_photons({"frame": [0, 0], "x_nm": [0.0, 90.0], "y_nm": [0.0, 0.0]}, [50, 900])
+    found = {"frame": [0], "x_nm": [30.0], "y_nm": [0.0]}
+    result = score(found, truth, ignore_below_photons=500)
+    assert (result.true_positives, result.false_positives, result.false_negatives) == (0, 0, 1)
+
+
+def test_a_mask_ignores_what_a_limit_of_photons_would():
+    truth = with_photons(grid(6), [900, 100, 900, 100, 900, 100])
+    by_limit = score(grid(5), truth, ignore_below_photons=500)
+    assert score(grid(5), truth, ignored=truth["photons"] < 500) == by_limit
+    assert by_limit.ignored_truth == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"ignore_below_photons": -1.0}, "ignore_below_photons=-1.0"),
+        ({"ignore_below_photons": math.nan}, "ignore_below_photons=nan"),
+        ({"ignore_below_photons": 5.0}, "no column 'photons'"),
+        ({"ignored": [0, 1, 0, 1]}, "give 4 booleans"),
+        ({"ignored": np.zeros(3, bool)}, "give 4 booleans"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused(option, says):
+    with pytest.raises(EvaluationError, match=says):
+        score(grid(4), grid(4), **option)
+
+
+def test_efficiency_in_three_dimensions_is_the_mean_of_both():
+    found = grid(10) | {"x_nm": grid(10)["x_nm"] + 30.0, "z_nm": np.full(10, 80.0)}
+    result = score(found, grid(10), 250, 500)
+    # Nothing missed: 100 - 1 * 30 laterally and 100 - 0.5 * 80 axially.
+    assert result.efficiency_3d == pytest.approx((70 + 60) / 2)
+    assert math.isnan(score(found, grid(10)).efficiency_3d)
+    assert result.to_dict()["efficiency_3d"] == pytest.approx(65)

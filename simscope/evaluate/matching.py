@@ -12,21 +12,22 @@ one at cost ``1 + distance`` or stay alone at a cost above any sum of distances.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
 
 from simscope.errors import EvaluationError
 from simscope.evaluate.tables import FARTHEST_NM, Floats, read_columns
 
 Rows = npt.NDArray[np.int64]
-ROWS_PER_BLOCK = 1000
+PAIRS_PER_BLOCK = 1000
+ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,17 @@ class Matches:
     def __len__(self) -> int:
         """Number of matched pairs."""
         return len(self.found_rows)
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Matches:
+        """Those pairs where ``chosen`` ``(matches,)`` is True; counts of rows stay."""
+        axial_nm = None if self.axial_nm is None else self.axial_nm[chosen]
+        return replace(
+            self,
+            found_rows=self.found_rows[chosen],
+            truth_rows=self.truth_rows[chosen],
+            lateral_nm=self.lateral_nm[chosen],
+            axial_nm=axial_nm,
+        )
 
 
 def match(
@@ -71,10 +83,13 @@ def match(
         _require_positive("axial_radius_nm", axial_radius_nm)
         names.append("z_nm")
     left, right = read_columns(found, names, "found"), read_columns(truth, names, "truth")
-    pairs = _gated_pairs(left, right, radius_nm, axial_radius_nm)
-    distance = _distances(left, right, *pairs)
-    chosen = _best_pairs(*pairs, distance, left["frame"])
-    rows_found, rows_truth = pairs[0][chosen], pairs[1][chosen]
+    pairs = [np.zeros((2, 0), np.int64)]
+    for of_found, of_truth in _rows_of_frames(left["frame"], right["frame"]):
+        some, others = _at(left, of_found), _at(right, of_truth)
+        allowed = _gated_pairs(some, others, radius_nm, axial_radius_nm)
+        best = _best_pairs(some, others, *allowed)
+        pairs.append(np.stack([of_found[best[0]], of_truth[best[1]]]))
+    rows_found, rows_truth = np.concatenate(pairs, axis=1)
     order = np.argsort(rows_found)
     rows_found, rows_truth = rows_found[order], rows_truth[order]
     return Matches(
@@ -85,6 +100,10 @@ def match(
         _lateral(left, right, rows_found, rows_truth),
         left["z_nm"][rows_found] - right["z_nm"][rows_truth] if "z_nm" in left else None,
     )
+
+
+def _at(table: dict[str, Floats], rows: Rows) -> dict[str, Floats]:
+    return {name: column[rows] for name, column in table.items()}
 
 
 def _require_positive(name: str, value: Any) -> None:
@@ -134,23 +153,54 @@ def _distances(
 
 
 def _best_pairs(
-    rows: Rows, columns: Rows, distance: Floats, frames: Floats
-) -> npt.NDArray[np.bool_]:
-    """Which of the allowed pairs the best matching uses, ``(pairs,)``."""
-    chosen = np.zeros(len(rows), np.bool_)
-    order = np.lexsort((columns, rows, frames[rows]))
-    for block in _blocks_of_frames(frames[rows[order]]):
+    found: dict[str, Floats], truth: dict[str, Floats], rows: Rows, columns: Rows
+) -> tuple[Rows, Rows]:
+    """Rows of the pairs, out of those allowed, that the best matching uses.
+
+    Emitters that no chain of allowed pairs connects do not matter to each other, so each such
+    group is matched by itself, and a pair without a rival needs no search.
+    """
+    group = _groups(len(found["frame"]), len(truth["frame"]), rows, columns)
+    chosen = np.bincount(group)[group] == 1
+    rivals = np.flatnonzero(~chosen)
+    order = rivals[np.lexsort((columns[rivals], rows[rivals], group[rivals]))]
+    distance = _distances(found, truth, rows, columns)
+    for block in _blocks_of_groups(group[order]):
         pairs = order[block]
         chosen[pairs] = _assign(rows[pairs], columns[pairs], distance[pairs])
-    return chosen
+    return rows[chosen], columns[chosen]
 
 
-def _blocks_of_frames(frames: Floats) -> Iterator[slice]:
-    """Slices that hold whole frames and, where frames are small, about ``ROWS_PER_BLOCK`` pairs."""
-    starts = np.flatnonzero(np.diff(frames, prepend=np.nan) != 0)
+def _groups(found_count: int, truth_count: int, rows: Rows, columns: Rows) -> Rows:
+    """Number of the connected group of each allowed pair, ``(pairs,)``."""
+    size = found_count + truth_count
+    graph = csr_array((np.ones(len(rows), np.int8), (rows, found_count + columns)), (size, size))
+    labels: Rows = connected_components(graph, directed=False)[1][rows].astype(np.int64)
+    return labels
+
+
+def _rows_of_frames(found: Floats, truth: Floats) -> Iterator[tuple[Rows, Rows]]:
+    """Rows of both tables, whole frames at a time and about ``ROWS_AT_ONCE`` of them."""
+    orders = [np.argsort(frames, kind="stable") for frames in (found, truth)]
+    left, right = (frames[order] for frames, order in zip((found, truth), orders, strict=True))
+    first = [0, 0]
+    while first[0] < len(left) and first[1] < len(right):
+        ends = [
+            frames[min(start + ROWS_AT_ONCE, len(frames)) - 1]
+            for frames, start in zip((left, right), first, strict=True)
+        ]
+        last = min(ends)
+        stop = [int(np.searchsorted(frames, last, "right")) for frames in (left, right)]
+        yield orders[0][first[0] : stop[0]], orders[1][first[1] : stop[1]]
+        first = stop
+
+
+def _blocks_of_groups(groups: Rows) -> Iterator[slice]:
+    """Slices that hold whole groups and, where groups are small, about ``PAIRS_PER_BLOCK``."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1) != 0)
     first = 0
-    for start in [*starts[1:].tolist(), len(frames)]:
-        if start - first >= ROWS_PER_BLOCK or (start == len(frames) and start > first):
+    for start in [*starts[1:].tolist(), len(groups)]:
+        if start - first >= PAIRS_PER_BLOCK or (start == len(groups) and start > first):
             yield slice(first, start)
             first = start
 

@@ -6,6 +6,10 @@ pooled over all frames.
 
 A share of nothing counts as 1, since no mistake was made: the precision of an empty result, the
 recall of an empty truth, the Jaccard index of two empty tables. Errors over no pair are NaN.
+
+True emitters too dim to be seen count neither way, as in the challenge: they take part in the
+matching, then each is dropped together with whatever was matched to it. So finding one is no
+false positive, and missing one no false negative.
 """
 
 from __future__ import annotations
@@ -15,9 +19,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from simscope.errors import EvaluationError
 from simscope.evaluate.matching import Matches, match
-from simscope.evaluate.tables import Floats
+from simscope.evaluate.tables import Floats, read_columns
+
+Mask = npt.NDArray[np.bool_]
 
 LATERAL_WEIGHT_PER_NM = 1.0
 AXIAL_WEIGHT_PER_NM = 0.5
@@ -25,17 +33,25 @@ AXIAL_WEIGHT_PER_NM = 0.5
 
 @dataclass(frozen=True)
 class Score:
-    """Counts, shares and errors [nm] of one comparison; ``matches`` has the pairs of rows."""
+    """Counts, shares and errors [nm] of one comparison; ``matches`` has the pairs that count.
+
+    ``counted_found`` and ``counted_truth`` are bool, a row of each table: False where it counts
+    neither way. How many those are say ``ignored_found`` and ``ignored_truth``.
+    """
 
     true_positives: int
     false_positives: int
     false_negatives: int
+    ignored_found: int
+    ignored_truth: int
     precision: float
     recall: float
     jaccard: float
     rmse_lateral_nm: float
     rmse_axial_nm: float
     matches: Matches = field(repr=False, compare=False)
+    counted_found: Mask = field(repr=False, compare=False)
+    counted_truth: Mask = field(repr=False, compare=False)
 
     @property
     def f1(self) -> float:
@@ -53,13 +69,20 @@ class Score:
         """Efficiency [%] with the axial error; NaN without z."""
         return efficiency(self.jaccard, self.rmse_axial_nm, AXIAL_WEIGHT_PER_NM)
 
+    @property
+    def efficiency_3d(self) -> float:
+        """Mean of lateral and axial efficiency [%]; NaN without z."""
+        return (self.efficiency_lateral + self.efficiency_axial) / 2
+
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON: no pairs of rows, None where there is no number."""
-        numbers = {name: value for name, value in vars(self).items() if name != "matches"}
+        tables = ("matches", "counted_found", "counted_truth")
+        numbers = {name: value for name, value in vars(self).items() if name not in tables}
         numbers |= {
             "f1": self.f1,
             "efficiency_lateral": self.efficiency_lateral,
             "efficiency_axial": self.efficiency_axial,
+            "efficiency_3d": self.efficiency_3d,
         }
         return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
@@ -70,7 +93,13 @@ def efficiency(jaccard: float, rmse_nm: float, weight_per_nm: float) -> float:
 
 
 def score(
-    found: Any, truth: Any, radius_nm: float = 250.0, axial_radius_nm: float | None = None
+    found: Any,
+    truth: Any,
+    radius_nm: float = 250.0,
+    axial_radius_nm: float | None = None,
+    *,
+    ignore_below_photons: float | None = None,
+    ignored: npt.ArrayLike | None = None,
 ) -> Score:
     """Agreement of ``found`` with ``truth``: shares in [0, 1], errors in nm.
 
@@ -78,25 +107,61 @@ def score(
     ``z_nm`` if ``axial_radius_nm`` is given; without it z is not looked at. The lateral RMSE is
     ``sqrt(mean(dx^2 + dy^2))`` over matched pairs.
 
+    True emitters with fewer than ``ignore_below_photons``, or where the mask ``ignored``
+    ``(truth rows,)`` is True, count neither way (Sage et al. 2019).
+
     Raises
     ------
     EvaluationError
-        As :func:`match`.
+        As :func:`match`; if a limit is given and the truth has no photons, or is no number from 0;
+        if the mask is not one truth value a row.
     """
     matches = match(found, truth, radius_nm, axial_radius_nm)
+    counted_truth = ~_mask(ignored, matches.truth_count)
+    if ignore_below_photons is not None:
+        counted_truth &= _photons(truth, ignore_below_photons) >= ignore_below_photons
+    counts = counted_truth[matches.truth_rows]
+    counted_found = np.ones(matches.found_count, np.bool_)
+    counted_found[matches.found_rows[~counts]] = False
+    return _scored(matches.only(counts), counted_found, counted_truth)
+
+
+def _scored(matches: Matches, counted_found: Mask, counted_truth: Mask) -> Score:
     hits = len(matches)
-    extra, missed = matches.found_count - hits, matches.truth_count - hits
+    extra, missed = int(counted_found.sum()) - hits, int(counted_truth.sum()) - hits
     return Score(
         true_positives=hits,
         false_positives=extra,
         false_negatives=missed,
+        ignored_found=len(counted_found) - hits - extra,
+        ignored_truth=len(counted_truth) - hits - missed,
         precision=_share(hits, hits + extra),
         recall=_share(hits, hits + missed),
         jaccard=_share(hits, hits + extra + missed),
         rmse_lateral_nm=_root_mean_square(matches.lateral_nm),
         rmse_axial_nm=math.nan if matches.axial_nm is None else _root_mean_square(matches.axial_nm),
         matches=matches,
+        counted_found=counted_found,
+        counted_truth=counted_truth,
     )
+
+
+def _photons(truth: Any, limit: float) -> Floats:
+    """Photons of the truth, once the limit makes sense."""
+    if not (math.isfinite(limit) and limit >= 0):
+        raise EvaluationError(f"ignore_below_photons={limit} is no number from 0: give photons")
+    return read_columns(truth, ("photons",), "truth")["photons"]
+
+
+def _mask(ignored: npt.ArrayLike | None, rows: int) -> Mask:
+    if ignored is None:
+        return np.zeros(rows, np.bool_)
+    mask = np.asarray(ignored)
+    if mask.dtype != np.bool_ or mask.shape != (rows,):
+        raise EvaluationError(
+            f"ignored is {mask.dtype} of shape {mask.shape}: give {rows} booleans, one a true row"
+        )
+    return mask
 
 
 def _share(part: int, whole: int) -> float:
