@@ -48,6 +48,10 @@ class TrainingError(SimscopeError):
     """A network cannot be built, trained or applied as asked."""
 
 
+class StudyError(SimscopeError):
+    """A study of a network cannot be done as written, or its runs are not there."""
+
+
 class SimscopeWarning(UserWarning):
     """Something is recorded that a careful user would want to know; the result stands."""
 

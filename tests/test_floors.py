@@ -36,6 +36,7 @@ FLOORS = {
     "show": 4,
     "cli": 5,
     "demo": 5,
+    "trust": 5,
 }
 HOMES = {"device": "cupy", "learn": "torch", "show": "matplotlib"}
 ONLY_HOME = (
