@@ -160,18 +160,33 @@ def load(name: str, settings: list[str] | None = None, *, allow_files: bool = Fa
 def changed(recipe: Recipe, settings: list[str] | None) -> Recipe:
     """The recipe with ``path=value`` settings applied, values read as YAML."""
     from simscope.recipe.recipe import anchor_files
-    from simscope.recipe.text import parse_yaml
 
     changes: dict[str, Any] = {}
-    for setting in settings or []:
-        path, equals, text = setting.partition("=")
-        if not equals or not path.strip():
-            raise RecipeError(f"--set {setting!r}: write it as path=value, such as camera.qe=0.8")
-        path = path.strip()
-        value = {path.rsplit(".", 1)[-1]: parse_yaml(text, f"--set {path}")}
+    for path, setting in named_values(settings, "--set", "camera.qe=0.8").items():
+        value = {path.rsplit(".", 1)[-1]: setting}
         anchor_files(value, Path.cwd())
         (changes[path],) = value.values()
     return recipe.replace_all(changes) if changes else recipe
+
+
+def named_values(settings: list[str] | None, option: str, example: str) -> dict[str, Any]:
+    """What ``name=value`` settings of an option say, values read as YAML.
+
+    Raises
+    ------
+    RecipeError
+        If one is not written so.
+    """
+    from simscope.recipe.text import parse_yaml
+
+    values: dict[str, Any] = {}
+    for setting in settings or []:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            kind = "path=value" if option == "--set" else "name=value"
+            raise RecipeError(f"{option} {setting!r}: write it as {kind}, such as {example}")
+        values[name.strip()] = parse_yaml(text, f"{option} {name.strip()}")
+    return values
 
 
 @contextmanager

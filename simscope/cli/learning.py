@@ -18,13 +18,15 @@ from simscope.cli.frame import (
     answer,
     command,
     load,
+    named_values,
     rounded,
 )
-from simscope.errors import DatasetError
+from simscope.errors import DatasetError, TrainingError, did_you_mean
 
 if TYPE_CHECKING:
     from simscope.recipe import Recipe
 
+DEFAULT_MINUTES = 4.0
 TABLE_FORMATS = "plain, thunderstorm, picasso, smap, decode or challenge."
 
 
@@ -44,29 +46,61 @@ def training_source(
 @command(
     examples="""
     simscope train deepstorm-slim smlm-2d-dense --out runs/a --minutes 4
-    simscope train zernike psf-zernike --out runs/z --minutes 10
-    simscope train deepstorm-slim train.h5 --out runs/b --minutes 4 --seed 1
+    simscope train zernike psf-zernike --out runs/z --steps 3000 --seed 1
+    simscope train deepstorm-slim train.h5 --out runs/b --cpu-minutes 8
+    simscope train deepstorm-slim train.h5 --out runs/c --config channels=64 --plan batch_size=32
 """
 )
 def train(
-    network: Annotated[str, typer.Argument(help="deepstorm-slim or zernike.")],
+    network: Annotated[str, typer.Argument(help="Name of a network.")],
     source: Annotated[str, typer.Argument(help="Recipe to stream from, or dataset file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    minutes: Annotated[float, typer.Option(help="Training time.")] = 4.0,
+    out: Annotated[Path, typer.Option(help="Folder of the run; a stopped run there goes on.")],
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall time of training; 4 if no budget is given.")
+    ] = None,
+    cpu_minutes: Annotated[float | None, typer.Option(help="Processor time of training.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates of the weights; so that results repeat exactly.")
+    ] = None,
     seed: Seed = 0,
     settings: Settings = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A field of the network; may be repeated."),
+    ] = None,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A hyper-parameter of training, likewise."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of PyTorch and simulator.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard too.")
+    ] = False,
     allow_files: AllowFiles = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
-    force: Force = False,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a network on a stream of fresh samples, or on a file."""
+    """Train a network on a stream of fresh samples, or on a file.
+
+    Networks: decode, deepstorm, deepstorm-slim, deepstorm3d, psf-blind, unet, zernike.
+    """
     from simscope import learn
 
     chosen: str | Recipe = training_source(source, settings, allow_files=allow_files)
+    chosen_plan = named_values(plan, "--plan", "batch_size=32")
+    for name in chosen_plan:
+        if name not in learn.Plan.model_fields:
+            known = did_you_mean(name, learn.Plan.model_fields) or "see docs/training.md"
+            raise TrainingError(f"--plan {name} is no hyper-parameter: {known}")
+    budget = {"minutes": minutes, "cpu_minutes": cpu_minutes, "steps": steps}
+    if not any(budget.values()):
+        budget["minutes"] = DEFAULT_MINUTES
     model = learn.train(
-        network, chosen, out=out, minutes=minutes, seed=seed, device=device, force=force
-    )
+        network, chosen, out=out, seed=seed, device=device, force=force, threads=threads,
+        config=named_values(config, "--config", "channels=64"), tensorboard=tensorboard,
+        **budget | chosen_plan,
+    )  # fmt: skip
     held_out = model.record["held_out"]
     rows = [(name.replace("_", " "), rounded(value)) for name, value in held_out.items()]
     answer({"out": str(out), "held_out": held_out}, [f"wrote {out}", *aligned(rows)], as_json)
