@@ -14,6 +14,8 @@ from simscope.recipe import Model
 
 NETWORKS: dict[str, tuple[str, str, str]] = {
     "deepstorm-slim": ("deepstorm_slim", "DeepStormSlimTask", "DeepStormSlimConfig"),
+    "decode": ("decode", "DecodeTask", "DecodeConfig"),
+    "deepstorm3d": ("deepstorm3d", "DeepStorm3dTask", "DeepStorm3dConfig"),
     "zernike": ("zernike", "ZernikeTask", "ZernikeConfig"),
 }
 """Name -> module, task and config of every network."""
