@@ -69,7 +69,23 @@ def crlb(
     OpticsError
         If an emitter lies outside the heights of the recipe.
     """
-    simulator = source if isinstance(source, Simulator) else _simulator_without_draws(source)
+    simulator = source if isinstance(source, Simulator) else simulator_without_draws(source)
+    table, recipe = the_only_psf(simulator), simulator.resolved
+    names = (*PLACE_AND_LIGHT, *ORIENTATION) if table.for_dipoles else PLACE_AND_LIGHT
+    columns = read_columns(emitters, names, "emitters")
+    if np.any(columns["photons"] <= 0):
+        raise EvaluationError("photons of 0 or fewer: leave dark emitters out of the table")
+    level = _background(recipe, background_photons, len(columns["photons"]))
+    bounds = [np.zeros(0, CRLB_DTYPE)]
+    for first in range(0, len(level), EMITTERS_AT_ONCE):
+        part = slice(first, first + EMITTERS_AT_ONCE)
+        some = {name: column[part] for name, column in columns.items()}
+        bounds.append(_bounds(table, recipe, some, level[part]))
+    return np.concatenate(bounds)
+
+
+def the_only_psf(simulator: Simulator) -> SplineTable | GaussianSpots:
+    """The PSF of all samples of a simulator; EvaluationError if optics or camera change."""
     table, recipe = simulator.table, simulator.resolved
     if recipe.optics.analyser is not None:
         raise EvaluationError(
@@ -84,20 +100,10 @@ def crlb(
     drawn = [path for path in recipe.drawn("sample") if path.startswith("camera.")]
     if drawn:
         raise EvaluationError(f"{', '.join(drawn)} drawn per sample: fix with recipe.replace")
-    names = (*PLACE_AND_LIGHT, *ORIENTATION) if table.for_dipoles else PLACE_AND_LIGHT
-    columns = read_columns(emitters, names, "emitters")
-    if np.any(columns["photons"] <= 0):
-        raise EvaluationError("photons of 0 or fewer: leave dark emitters out of the table")
-    level = _background(recipe, background_photons, len(columns["photons"]))
-    bounds = [np.zeros(0, CRLB_DTYPE)]
-    for first in range(0, len(level), EMITTERS_AT_ONCE):
-        part = slice(first, first + EMITTERS_AT_ONCE)
-        some = {name: column[part] for name, column in columns.items()}
-        bounds.append(_bounds(table, recipe, some, level[part]))
-    return np.concatenate(bounds)
+    return table
 
 
-def _simulator_without_draws(source: Recipe | str | Path) -> Simulator:
+def simulator_without_draws(source: Recipe | str | Path) -> Simulator:
     """The simulator of a recipe that is the same experiment whatever the seed."""
     recipe = load_recipe(source)
     drawn = recipe.drawn("dataset")
