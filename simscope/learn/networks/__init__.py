@@ -16,6 +16,7 @@ NETWORKS: dict[str, tuple[str, str, str]] = {
     "deepstorm-slim": ("deepstorm_slim", "DeepStormSlimTask", "DeepStormSlimConfig"),
     "decode": ("decode", "DecodeTask", "DecodeConfig"),
     "deepstorm3d": ("deepstorm3d", "DeepStorm3dTask", "DeepStorm3dConfig"),
+    "unet": ("unet", "UNetTask", "UNetConfig"),
     "zernike": ("zernike", "ZernikeTask", "ZernikeConfig"),
 }
 """Name -> module, task and config of every network."""
