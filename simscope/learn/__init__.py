@@ -11,6 +11,7 @@ from simscope.learn.localize import localize
 from simscope.learn.networks import NETWORKS
 from simscope.learn.plan import Plan
 from simscope.learn.regress import regress
+from simscope.learn.restore import restore
 from simscope.learn.runs import TrainedModel, load
 from simscope.learn.stream import HDF5Dataset, StreamingDataset, collate
 from simscope.learn.trainer import train
@@ -25,5 +26,6 @@ __all__ = [
     "load",
     "localize",
     "regress",
+    "restore",
     "train",
 ]

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simscope.errors import TrainingError
 
@@ -60,12 +60,11 @@ class Watch:
 
 
 def progress_bar(*, disable: bool = False) -> Progress:
-    """A bar on stderr with share, times and a note (``fields[note]``)."""
+    """A bar on stderr with share, time left and a note (``fields[note]``)."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
