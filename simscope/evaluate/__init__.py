@@ -1,5 +1,17 @@
 """Judging: matching, scores, and the Cramér-Rao bound."""
 
+from simscope.evaluate.bootstrap import Interval, bootstrap, score_intervals, seed_interval
+from simscope.evaluate.bounded import BoundedErrors, normalised_errors
+from simscope.evaluate.breakdown import Bin, Values, breakdown, signal_to_noise
+from simscope.evaluate.calibration import (
+    Calibration,
+    Reliability,
+    calibrated,
+    calibration,
+    matched_errors,
+    probability_calibration,
+    reliability,
+)
 from simscope.evaluate.crlb import crlb
 from simscope.evaluate.information import (
     bound_from_information,
@@ -16,23 +28,41 @@ from simscope.evaluate.matching import Matches, match
 from simscope.evaluate.pixel_noise import exact_variance
 from simscope.evaluate.psf_crlb import psf_crlb
 from simscope.evaluate.score import Score, efficiency, score
-from simscope.evaluate.tables import in_frame
+from simscope.evaluate.tables import has_column, in_frame
 
 __all__ = [
+    "Bin",
+    "BoundedErrors",
+    "Calibration",
+    "Interval",
     "Matches",
+    "Reliability",
     "Score",
+    "Values",
     "airy_limit_nm",
+    "bootstrap",
     "bound_from_information",
     "bound_or_infinity",
+    "breakdown",
+    "calibrated",
+    "calibration",
     "crlb",
     "efficiency",
     "exact_variance",
     "fisher_information",
     "gaussian_limit_nm",
+    "has_column",
     "in_frame",
     "match",
+    "matched_errors",
+    "normalised_errors",
+    "probability_calibration",
     "psf_crlb",
     "quantum_limit",
+    "reliability",
     "rieger_stallinga_limit_nm",
     "score",
+    "score_intervals",
+    "seed_interval",
+    "signal_to_noise",
 ]

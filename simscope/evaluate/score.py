@@ -57,7 +57,7 @@ class Score:
     def f1(self) -> float:
         """Harmonic mean of precision and recall."""
         wrong = self.false_positives + self.false_negatives
-        return _share(2 * self.true_positives, 2 * self.true_positives + wrong)
+        return share(2 * self.true_positives, 2 * self.true_positives + wrong)
 
     @property
     def efficiency_lateral(self) -> float:
@@ -135,11 +135,11 @@ def _scored(matches: Matches, counted_found: Mask, counted_truth: Mask) -> Score
         false_negatives=missed,
         ignored_found=len(counted_found) - hits - extra,
         ignored_truth=len(counted_truth) - hits - missed,
-        precision=_share(hits, hits + extra),
-        recall=_share(hits, hits + missed),
-        jaccard=_share(hits, hits + extra + missed),
-        rmse_lateral_nm=_root_mean_square(matches.lateral_nm),
-        rmse_axial_nm=math.nan if matches.axial_nm is None else _root_mean_square(matches.axial_nm),
+        precision=share(hits, hits + extra),
+        recall=share(hits, hits + missed),
+        jaccard=share(hits, hits + extra + missed),
+        rmse_lateral_nm=root_mean_square(matches.lateral_nm),
+        rmse_axial_nm=math.nan if matches.axial_nm is None else root_mean_square(matches.axial_nm),
         matches=matches,
         counted_found=counted_found,
         counted_truth=counted_truth,
@@ -164,9 +164,11 @@ def _mask(ignored: npt.ArrayLike | None, rows: int) -> Mask:
     return mask
 
 
-def _share(part: int, whole: int) -> float:
+def share(part: int, whole: int) -> float:
+    """Share of a whole, 1 of nothing."""
     return part / whole if whole else 1.0
 
 
-def _root_mean_square(values: Floats) -> float:
+def root_mean_square(values: Floats) -> float:
+    """Root of the mean square, in the unit of the values; NaN of none."""
     return float(np.sqrt(np.mean(values**2))) if len(values) else math.nan

@@ -42,6 +42,19 @@ def read_columns(table: Any, names: Sequence[str], what: str) -> dict[str, Float
     return columns
 
 
+def has_column(table: Any, name: str) -> bool:
+    """Whether a table has a column of that name, and not one that is NaN all over.
+
+    An empty column is one, as a network that found nothing has.
+    """
+    try:
+        values = np.asarray(table[name])
+    except (KeyError, ValueError, IndexError, TypeError):
+        return False
+    unknown = values.dtype.kind == "f" and values.size > 0 and bool(np.isnan(values).all())
+    return not unknown
+
+
 def _require_frames(frames: Floats, what: str) -> None:
     broken = frames != np.round(frames)
     if broken.any():

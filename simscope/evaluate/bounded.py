@@ -1,0 +1,106 @@
+"""Errors measured by each emitter's own Cramér-Rao bound.
+
+A network that sits on the bound has a ratio of 1, whether emitters are bright or dim. Below 1 it
+knows something the bound does not, such as where molecules tend to be, or the radius of the match
+cuts its errors off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from simscope.errors import EvaluationError
+from simscope.evaluate.calibration import matched_errors
+from simscope.evaluate.score import Score, root_mean_square
+from simscope.evaluate.tables import Floats, has_column
+
+PARAMETERS = ("x_nm", "y_nm", "z_nm", "photons")
+
+
+@dataclass(frozen=True)
+class BoundedErrors:
+    """``errors`` and ``bounds`` of matched emitters in one unit, each ``(pairs,)``."""
+
+    errors: Floats = field(repr=False)
+    bounds: Floats = field(repr=False)
+
+    @property
+    def normalised(self) -> Floats:
+        """Each error over its own bound, ``(pairs,)``."""
+        return self.errors / self.bounds
+
+    @property
+    def ratio(self) -> float:
+        """RMS error over RMS bound, the figure of merit; NaN without pairs."""
+        return root_mean_square(self.errors) / root_mean_square(self.bounds)
+
+    @property
+    def rms_normalised(self) -> float:
+        """RMS of the errors each over its own bound, which weighs all emitters alike."""
+        return root_mean_square(self.normalised)
+
+    @property
+    def bias(self) -> float:
+        """Mean error over RMS bound; NaN without pairs."""
+        mean = float(np.mean(self.errors)) if len(self.errors) else float("nan")
+        return mean / root_mean_square(self.bounds)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers for JSON, None where there is no number."""
+        numbers = {
+            "ratio": self.ratio,
+            "rms_normalised": self.rms_normalised,
+            "bias": self.bias,
+            "rms_bound": root_mean_square(self.bounds),
+        }
+        known = {name: None if np.isnan(value) else value for name, value in numbers.items()}
+        return {"pairs": len(self.errors)} | known
+
+
+def normalised_errors(
+    found: Any, truth: Any, result: Score, bound: Any
+) -> dict[str, BoundedErrors]:
+    """Errors and bounds of ``x_nm, y_nm, z_nm, photons``, as far as known, and ``lateral``.
+
+    ``bound`` has a row for each true emitter and a column for each parameter, as
+    :func:`simscope.evaluate.crlb` gives. Emitters without bound (NaN, infinite) are left out.
+    ``lateral`` holds distances against ``sqrt(bound_x^2 + bound_y^2)``, so it has no bias.
+
+    Raises
+    ------
+    EvaluationError
+        If the rows of the bound are not those of the truth, or as :func:`matched_errors`.
+    """
+    names = [
+        name
+        for name in PARAMETERS
+        if has_column(found, name) and has_column(truth, name) and has_column(bound, name)
+    ]
+    pairs = {}
+    for name in names:
+        limits = _bounds_of_rows(bound, name, result)
+        errors = matched_errors(found, truth, result, name)
+        pairs[name] = (errors, limits)
+    if "x_nm" in pairs and "y_nm" in pairs:
+        columns = zip(pairs["x_nm"], pairs["y_nm"], strict=True)
+        pairs["lateral"] = tuple(np.hypot(x, y) for x, y in columns)  # type: ignore[assignment]
+    return {name: _bounded(*columns) for name, columns in pairs.items()}
+
+
+def _bounds_of_rows(bound: Any, name: str, result: Score) -> Floats:
+    """The bound of each matched emitter, ``(matches,)``."""
+    column = np.asarray(bound[name], np.float64)
+    if column.shape != (result.matches.truth_count,):
+        raise EvaluationError(
+            f"bound has shape {column.shape} where {result.matches.truth_count} true emitters were "
+            "scored: give one row each"
+        )
+    return column[result.matches.truth_rows]
+
+
+def _bounded(errors: Floats, bounds: Floats) -> BoundedErrors:
+    known = np.isfinite(bounds) & (bounds > 0)
+    return BoundedErrors(errors[known], bounds[known])
