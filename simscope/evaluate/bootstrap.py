@@ -4,8 +4,8 @@ Emitters of one frame share its background, its crowding and perhaps its molecul
 are drawn, with replacement (Efron and Tibshirani 1993, *An Introduction to the Bootstrap*,
 chapters 8 and 13: percentile intervals). Molecules of a movie shine in many frames: draw whole
 movies there (``frames_per_unit``). Draws come from a :class:`simscope.keys.Key`, so an interval is
-the same every time. The bootstrap knows nothing of other training runs; for these repeat the training with other
-seeds and ask :func:`seed_interval`.
+the same every time. The bootstrap knows nothing of other training runs; for these repeat the
+training with other seeds and ask :func:`seed_interval`.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ class BoundedErrors:
 
     errors: Floats = field(repr=False)
     bounds: Floats = field(repr=False)
+    signed: bool = True
 
     @property
     def normalised(self) -> Floats:
@@ -44,8 +45,9 @@ class BoundedErrors:
 
     @property
     def bias(self) -> float:
-        """Mean error over RMS bound; NaN without pairs."""
-        mean = float(np.mean(self.errors)) if len(self.errors) else float("nan")
+        """Mean error over RMS bound; NaN without pairs, and of distances."""
+        known = self.signed and len(self.errors) > 0
+        mean = float(np.mean(self.errors)) if known else float("nan")
         return mean / root_mean_square(self.bounds)
 
     def to_dict(self) -> dict[str, float | int | None]:
@@ -87,7 +89,7 @@ def normalised_errors(
     if "x_nm" in pairs and "y_nm" in pairs:
         columns = zip(pairs["x_nm"], pairs["y_nm"], strict=True)
         pairs["lateral"] = tuple(np.hypot(x, y) for x, y in columns)  # type: ignore[assignment]
-    return {name: _bounded(*columns) for name, columns in pairs.items()}
+    return {name: _bounded(*columns, signed=name != "lateral") for name, columns in pairs.items()}
 
 
 def _bounds_of_rows(bound: Any, name: str, result: Score) -> Floats:
@@ -101,6 +103,6 @@ def _bounds_of_rows(bound: Any, name: str, result: Score) -> Floats:
     return column[result.matches.truth_rows]
 
 
-def _bounded(errors: Floats, bounds: Floats) -> BoundedErrors:
+def _bounded(errors: Floats, bounds: Floats, *, signed: bool) -> BoundedErrors:
     known = np.isfinite(bounds) & (bounds > 0)
-    return BoundedErrors(errors[known], bounds[known])
+    return BoundedErrors(errors[known], bounds[known], signed)

@@ -189,18 +189,27 @@ def _require_rows(values: Values, result: Score) -> None:
 def _checked_edges(edges: npt.ArrayLike) -> Floats:
     limits = np.asarray(edges, np.float64)
     if limits.ndim != 1 or len(limits) < 2 or not np.all(np.diff(limits) > 0):
-        raise EvaluationError(f"edges={edges} do not rise: give at least two, lowest first")
+        raise EvaluationError(f"edges={edges!r} do not rise: give at least two, lowest first")
     return limits
 
 
 def _edges_of(values: Floats, bins: int) -> Floats:
-    """Edges that part the values evenly; fewer where many values are the same, none of none."""
+    """Edges that part the values evenly, as far as equal values let them; none of none."""
     if bins < 1:
         raise EvaluationError(f"bins={bins} is below 1: give the number of bins")
     if not len(values):
         return np.zeros(0)
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
-    return edges if len(edges) > 1 else np.repeat(edges, 2)
+    rest = np.sort(values)
+    edges, top = [rest[0]], rest[-1]
+    for left in range(bins, 1, -1):
+        cut = rest[min(len(rest) // left, len(rest) - 1)]
+        if cut == rest[0]:  # of many equal values: all of them in one bin
+            cut = rest[min(np.searchsorted(rest, cut, "right"), len(rest) - 1)]
+        if cut == rest[0]:
+            break
+        edges.append(cut)
+        rest = rest[np.searchsorted(rest, cut) :]
+    return np.array([*edges, top])
 
 
 def _member(values: Floats, edges: Floats, *, clip: bool) -> npt.NDArray[np.int64]:
