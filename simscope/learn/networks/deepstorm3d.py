@@ -13,7 +13,8 @@ minutes on a processor suffice:
   trained by the Poisson deviance against the true grid, whose emitters are Gaussians below a voxel
   wide. Its best answer is the posterior mean (the original smooths both and takes a squared error).
 - **Voxels are coarse,** and each column of them says where in it the emitter is, how bright, and
-  how sure that is: a Gaussian likelihood as in DECODE (Speiser et al. 2021, *Nat. Methods* 18:1082).
+  how sure that is: a Gaussian likelihood as in DECODE (Speiser et al. 2021, *Nat. Methods*
+  18:1082).
 
 The trunk works on blocks of ``stride`` x ``stride`` pixels. Published size: ``stride=1``,
 ``upsampling=4``, ``channels=64``, ``dilations=(1, 2, 4, 8, 16, ...)``, for GPUs.
@@ -378,12 +379,10 @@ class VolumePeaks(NamedTuple):
 def volume_peaks(density: torch.Tensor, threshold: float) -> VolumePeaks:
     """Local maxima of ``density`` (images, z, y, x) around which ``threshold`` emitters stand."""
     size = 2 * REACH_VOXELS + 1
-    highest, mass = density[:, None], density[:, None]
-    for axis in range(3):
-        window, padding = [1, 1, 1], [0, 0, 0]
-        window[axis], padding[axis] = size, REACH_VOXELS
-        highest = functional.max_pool3d(highest, window, 1, padding)
-        mass = size * functional.avg_pool3d(mass, window, 1, padding)
+    highest = mass = functional.pad(density[:, None], (REACH_VOXELS,) * 6)
+    for window in ((size, 1, 1), (1, size, 1), (1, 1, size)):
+        highest = functional.max_pool3d(highest, window, 1)
+        mass = size * functional.avg_pool3d(mass, window, 1)
     peak = (density == highest[:, 0]) & (mass[:, 0] >= threshold)
     places = torch.nonzero(peak, as_tuple=True)
     return VolumePeaks(places, mass[:, 0][places].double())
