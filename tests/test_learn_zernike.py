@@ -34,18 +34,30 @@ def test_mirrored_image_is_that_of_the_mirrored_wavefront(mirror_x, mirror_y):
     np.testing.assert_allclose(np.flip(image, axes), mirrored, atol=3e-6 * image.max())
 
 
-def test_augmented_batches_are_the_four_mirror_images():
+def test_a_batch_is_trained_on_with_its_four_mirror_images():
     task = ZernikeTask(ss.load_recipe("psf-zernike"))
     inputs, targets = torch.rand(2, 4, 6, 6), torch.rand(2, len(task.modes))
-    seen = {
-        task.augment(inputs, targets, chance)[0][0, 0, 0, 0].item()
-        for chance in (0.1, 0.3, 0.6, 0.9)
-    }
-    corners = {inputs[0, 0, y, x].item() for y in (0, -1) for x in (0, -1)}
-    assert seen == corners
-    same_inputs, same_targets = task.augment(inputs, targets, 0.01)
-    assert torch.equal(same_inputs, inputs)
-    assert torch.equal(same_targets, targets)
+    images, numbers = task.augment(inputs, targets, 0.5)
+    assert torch.equal(images[:2], inputs)
+    assert torch.equal(numbers[:2], targets)
+    assert torch.equal(images[-2:], torch.flip(inputs, [2, 3]))
+    signs = mirror_signs(task.modes, mirror_x=True, mirror_y=True)
+    assert torch.equal(numbers[-2:], targets * torch.from_numpy(signs))
+
+
+def test_mirroring_keeps_nanometres_where_modes_are_drawn_off_centre():
+    recipe = ss.load_recipe("psf-zernike").replace(
+        "optics.wavefront", {"coefficients_nm": {5: {"uniform": [20, 60]}, 7: {"uniform": [0, 9]}}}
+    )
+    task = ZernikeTask(recipe)
+    batch = ss.Simulator(recipe.replace("acquisition.shape", [8, 8]), 1).batch(0, 4)
+    task.fit_scales(batch)
+    targets = task.targets(batch)
+    numbers = task.augment(torch.rand(4, 42, 8, 8), targets, 0.5)[1]
+    doubts = torch.zeros_like(numbers)
+    read = task.read(torch.cat([numbers, doubts], dim=1))
+    signs = mirror_signs((5, 7), mirror_x=True, mirror_y=False)
+    assert np.allclose(read[8:12], task.truth(batch) * signs, atol=1e-4)
 
 
 def test_modes_come_in_the_order_of_their_index():

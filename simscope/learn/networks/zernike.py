@@ -1,8 +1,10 @@
 """PSF regression: Zernike coefficients of the wavefront from a through-focus stack of one bead.
 
 The planes of a stack are the channels of a small residual convolutional network that halves the
-field three times (He et al. 2016, CVPR). Its last features, averaged to 4 x 4 places of the field
-so that where the light goes still counts, pass two full layers to one number a mode. Phase
+field three times (He et al. 2016, CVPR). Residual branches begin at zero instead of being
+normalised (Zhang, Dauphin and Ma 2019, ICLR), so that no sample's answer hangs on its batch. The
+last features, averaged to 4 x 4 places of the field so that where the light goes still counts,
+pass two full layers to two numbers a mode: its coefficient, and how far that may be off. Phase
 retrieval by a network: Möckl, Petrov and Moerner 2019, *Appl. Phys. Lett.* 115:251106.
 
 Coefficients are in nm RMS (orthonormal modes), so the root of the summed squared error is the RMS
@@ -11,6 +13,7 @@ wavefront error.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,8 +25,8 @@ from torch.nn import functional
 
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
-from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
-from simscope.learn.task import Task
+from simscope.learn.inputs import photons_and_roots, photons_from_counts, scales_of
+from simscope.learn.regressor import Regressor, RegressorConfig
 from simscope.optics import osa_to_nm
 from simscope.recipe import FocusStack, Recipe
 from simscope.recipe.draws import parameter_units
@@ -31,48 +34,50 @@ from simscope.recipe.draws import parameter_units
 COEFFICIENTS = "optics.wavefront.coefficients_nm."
 
 
-class ZernikeConfig(Scales):
+class ZernikeConfig(RegressorConfig):
     """Size of the network and scales of its data."""
 
     kind: Literal["zernike"] = "zernike"
-    channels: int = Field(48, ge=1, description="features at full resolution")
-    coefficient_nm: float = Field(1.0, gt=0, description="RMS of a coefficient in training [nm]")
+    channels: int = Field(64, ge=1, description="features at half the resolution")
 
 
-class DownBlock(nn.Module):
-    """Halve the field, then one residual convolution."""
+class ResidualBlock(nn.Module):
+    """Two convolutions added to what comes in; nothing is added before training."""
 
-    def __init__(self, channels_in: int, channels: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.down = nn.Conv2d(channels_in, channels, 3, stride=2, padding=1)
-        self.same = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm_down = nn.BatchNorm2d(channels)
-        self.norm_same = nn.BatchNorm2d(channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (n, channels, y / 2, x / 2)."""
-        halved = functional.relu(self.norm_down(self.down(features)))
-        return halved + functional.relu(self.norm_same(self.same(halved)))
+        """Features of the same shape."""
+        return functional.relu(features + self.second(functional.relu(self.first(features))))
 
 
 class ZernikeNet(nn.Module):
-    """Stacks (n, planes, y, x) to coefficients (n, modes), in units of ``coefficient_nm``."""
+    """Stacks (n, 2 * planes, y, x) to coefficients and doubts (n, 2 * modes)."""
 
     def __init__(self, planes: int, modes: int, channels: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(2 * planes, channels, 3, padding=1)
-        self.blocks = nn.Sequential(
-            DownBlock(channels, channels),
-            DownBlock(channels, 2 * channels),
-            DownBlock(2 * channels, 2 * channels),
+        self.body = nn.Sequential(
+            nn.Conv2d(2 * planes, channels, 5, stride=2, padding=2),
+            nn.ReLU(),
+            ResidualBlock(channels),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
+            nn.ReLU(),
+            ResidualBlock(2 * channels),
+            ResidualBlock(2 * channels),
+            nn.Conv2d(2 * channels, 4 * channels, 3, stride=2, padding=1),
+            nn.ReLU(),
+            ResidualBlock(4 * channels),
         )
-        self.hidden = nn.Linear(2 * channels * 16, 4 * channels)
-        self.head = nn.Linear(4 * channels, modes)
+        self.hidden = nn.Linear(4 * channels * 16, 8 * channels)
+        self.head = nn.Linear(8 * channels, 2 * modes)
 
     def forward(self, stacks: torch.Tensor) -> torch.Tensor:
-        """Coefficients as in the class's first line."""
-        features = self.blocks(functional.relu(self.stem(stacks)))
-        pooled = functional.adaptive_avg_pool2d(features, 4).flatten(1)
+        """Coefficients in units of their spread, then logarithms of variances."""
+        pooled = functional.adaptive_avg_pool2d(self.body(stacks), 4).flatten(1)
         return self.head(functional.relu(self.hidden(pooled)))
 
 
@@ -104,7 +109,7 @@ def mirror_signs(
     return signs
 
 
-class ZernikeTask(Task):
+class ZernikeTask(Regressor):
     """Zernike regression for a recipe whose wavefront is drawn per sample.
 
     Raises
@@ -116,36 +121,41 @@ class ZernikeTask(Task):
     kind = "zernike"
     plan: ClassVar[dict[str, Any]] = {
         "batch_size": 64,
-        "learning_rate": 2e-3,
+        "learning_rate": 1e-3,
         "validation_samples": 256,
     }
+    augments_fresh = True
     config: ZernikeConfig
     network: ZernikeNet
 
     def __init__(self, recipe: Recipe, config: ZernikeConfig | None = None) -> None:
-        super().__init__(recipe, config or ZernikeConfig())
-        self.paths = drawn_coefficients(recipe)
-        if not self.paths:
+        paths = drawn_coefficients(recipe)
+        if not paths:
             raise TrainingError(
                 f"recipe {recipe.name!r} draws no Zernike coefficients per sample: set "
                 "optics.wavefront.random_modes or distributions in coefficients_nm"
             )
+        super().__init__(recipe, config or ZernikeConfig(), paths)
         focus = recipe.acquisition.focus_nm
         self.planes = focus.planes if isinstance(focus, FocusStack) else recipe.acquisition.frames
-        self.network = ZernikeNet(self.planes, len(self.paths), self.config.channels)
+        self.network = ZernikeNet(self.planes, len(paths), self.config.channels)
 
     @property
     def modes(self) -> tuple[int, ...]:
         """OSA indices of the output's columns."""
         return tuple(osa_index(path) for path in self.paths)
 
+    def check_images(self, shape: tuple[int, ...]) -> None:
+        """Return nothing; TrainingError unless stacks have the planes the network knows."""
+        if len(shape) != 4 or shape[1] != self.planes:
+            raise TrainingError(
+                f"images of shape {shape}: give (samples, {self.planes} planes, y, x)"
+            )
+
     def fit_scales(self, batch: Batch) -> None:
-        """Take dark level, spread and RMS coefficient from a batch."""
-        size = float(np.sqrt(np.mean(self.coefficients_nm(batch) ** 2)))
-        self.config = self.config.model_copy(
-            update=scales_of(photons_from_counts(batch.images, self.recipe))
-            | {"coefficient_nm": size}
-        )
+        """Take dark level and spread of the images, and the coefficients' means and spreads."""
+        update: dict[str, Any] = scales_of(photons_from_counts(batch.images, self.recipe))
+        self.config = self.config.model_copy(update=update | self.learned_scales(batch))
 
     def inputs(self, images: Any) -> torch.Tensor:
         """Scaled photons and their even-noise root, planes as channels (n, 2 * planes, y, x)."""
@@ -154,40 +164,29 @@ class ZernikeTask(Task):
             photons.reshape(len(photons), -1, *photons.shape[-2:]), self.config
         )
 
-    def targets(self, batch: Batch) -> torch.Tensor:
-        """Coefficients (n, modes) in units of ``coefficient_nm``."""
-        scaled = self.coefficients_nm(batch) / self.config.coefficient_nm
-        return torch.from_numpy(scaled.astype(np.float32))
-
     def augment(
         self, inputs: torch.Tensor, targets: torch.Tensor, chance: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch mirrored in x, y, both or neither, by ``chance`` in (0, 1).
+        """The batch as it is, mirrored in x, in y, and in both: four batches in one.
 
         The PSF of a freely rotating dipole mirrors with the pupil, and each mode then keeps or
         changes its sign: four samples for the price of one.
         """
-        along = int(4 * chance)
-        axes = [axis for axis, bit in ((3, 1), (2, 2)) if along & bit]
-        signs = mirror_signs(self.modes, mirror_x=bool(along & 1), mirror_y=bool(along & 2))
-        return torch.flip(inputs, axes), targets * torch.from_numpy(signs)
-
-    def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of the coefficients relative to their spread."""
-        return functional.mse_loss(output.float(), target)
+        centres, spreads = (torch.from_numpy(part.astype(np.float32)) for part in self._scales())
+        values = targets * spreads + centres
+        images, numbers = [], []
+        for mirror_x, mirror_y in product((False, True), repeat=2):
+            axes = [axis for axis, yes in ((3, mirror_x), (2, mirror_y)) if yes]
+            signs = mirror_signs(self.modes, mirror_x=mirror_x, mirror_y=mirror_y)
+            images.append(torch.flip(inputs, axes))
+            numbers.append((values * torch.from_numpy(signs) - centres) / spreads)
+        mirrored = torch.cat(images).contiguous(memory_format=torch.channels_last)
+        return mirrored, torch.cat(numbers)
 
     def judge(self, output: torch.Tensor, batch: Batch) -> dict[str, float]:
-        """RMS wavefront error [nm], over all samples, beside the RMS that was drawn."""
-        truth = self.coefficients_nm(batch)
-        return wavefront_errors(self.read(output), truth)
-
-    def read(self, output: torch.Tensor) -> npt.NDArray[np.float64]:
-        """Coefficients [nm] (n, modes) from the network's output."""
-        return output.numpy().astype(np.float64) * self.config.coefficient_nm
-
-    def coefficients_nm(self, batch: Batch) -> npt.NDArray[np.float64]:
-        """Drawn coefficients [nm] (n, modes), columns as in ``modes``."""
-        return np.column_stack([batch.parameters[path] for path in self.paths])
+        """RMS wavefront error [nm], over all samples, beside the RMS drawn; then mode by mode."""
+        errors = wavefront_errors(self.read(output), self.truth(batch))
+        return errors | super().judge(output, batch)
 
 
 def wavefront_errors(
