@@ -1,5 +1,6 @@
 """Judging: matching, scores, and the Cramér-Rao bound."""
 
+from simscope.evaluate.baseline import found_nothing, local_maxima, mean_prediction
 from simscope.evaluate.bootstrap import Interval, bootstrap, score_intervals, seed_interval
 from simscope.evaluate.bounded import BoundedErrors, normalised_errors
 from simscope.evaluate.breakdown import Bin, Values, breakdown, signal_to_noise
@@ -13,6 +14,7 @@ from simscope.evaluate.calibration import (
     reliability,
 )
 from simscope.evaluate.crlb import crlb
+from simscope.evaluate.frc import RingCorrelation, localization_resolution, ring_correlation
 from simscope.evaluate.information import (
     bound_from_information,
     bound_or_infinity,
@@ -27,6 +29,12 @@ from simscope.evaluate.limits import (
 from simscope.evaluate.matching import Matches, match
 from simscope.evaluate.pixel_noise import exact_variance
 from simscope.evaluate.psf_crlb import psf_crlb
+from simscope.evaluate.regression import (
+    ParameterScore,
+    regression_intervals,
+    regression_scores,
+    wavefront_errors,
+)
 from simscope.evaluate.score import Score, efficiency, score
 from simscope.evaluate.tables import has_column, in_frame
 
@@ -36,7 +44,9 @@ __all__ = [
     "Calibration",
     "Interval",
     "Matches",
+    "ParameterScore",
     "Reliability",
+    "RingCorrelation",
     "Score",
     "Values",
     "airy_limit_nm",
@@ -50,19 +60,27 @@ __all__ = [
     "efficiency",
     "exact_variance",
     "fisher_information",
+    "found_nothing",
     "gaussian_limit_nm",
     "has_column",
     "in_frame",
+    "local_maxima",
+    "localization_resolution",
     "match",
     "matched_errors",
+    "mean_prediction",
     "normalised_errors",
     "probability_calibration",
     "psf_crlb",
     "quantum_limit",
+    "regression_intervals",
+    "regression_scores",
     "reliability",
     "rieger_stallinga_limit_nm",
+    "ring_correlation",
     "score",
     "score_intervals",
     "seed_interval",
     "signal_to_noise",
+    "wavefront_errors",
 ]
