@@ -40,6 +40,8 @@ from simscope.kernels.tiles import first_pixel
 
 f32 = np.float32
 X, Y, HEIGHT, PHOTONS, BACKGROUND, PARAMETERS = 0, 1, 2, 3, 4, 5
+COLUMNS = 13
+NO_SLOPE = np.iinfo(np.int64).min
 NEAR = 1e-4  # squared distance to the maximum, in variances of the estimate
 FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e9
 LEAST_PHOTONS, LEAST_BACKGROUND, MOST_LIGHT = 1.0, 1e-3, 1e12
@@ -75,7 +77,8 @@ def height_slopes(height, planes):
 
 @inlined
 def add_strips(deep, source, start, w, along_y, along_x, slope_x, seen, rows, canvas, at, at_slope):
-    """Add to the canvas an image summed from ``source``, and its slope by x if ``at_slope >= 0``.
+    """Add to the canvas an image summed from ``source``, and its slope by x at ``at_slope``, if
+    that is not ``NO_SLOPE``.
 
     ``along_y``, ``along_x``: node and weights of its splines; ``seen``: window rows and columns.
     """
@@ -90,7 +93,7 @@ def add_strips(deep, source, start, w, along_y, along_x, slope_x, seen, rows, ca
         )
         below = begin * canvas.shape[1]
         add_columns(rows, along_x[0], along_x[1], count, low, high, canvas, at + below)
-        if at_slope >= 0:
+        if at_slope != NO_SLOPE:
             add_columns(rows, along_x[0], slope_x, count, low, high, canvas, at_slope + below)
 
 
@@ -108,8 +111,10 @@ def add_image(source, start, w, along_y, along_x, slope_x, seen, rows, canvas, a
 
 
 @compiled
-def draw(model, row, place, box, room):
+def draw(model, row, place, box, slopes, room):
     """Write a unit emitter's image and slopes by x, y [1/px] and height [1/step] to the canvas.
+
+    Without ``slopes`` the image alone.
 
     ``model``: table (:func:`splat.in_lanes`), nodes per pixel, window, images and weights (as of
     :func:`splat.splat`), of which this emitter sums row ``row``. ``place``: x, y, height. ``box``:
@@ -130,28 +135,31 @@ def draw(model, row, place, box, room):
     slope_x = lateral_slopes(x, per_pixel)
     size = canvas.size // 4
     at = top * canvas.shape[1] + left + LANES
+    at_slope = at + size if slopes else NO_SLOPE
     by_height = height_slopes(height, planes)
     used = mix(table, images, weights, row, height, factors, starts)
     w = (factors[0, 0], factors[0, 1], factors[0, 2], factors[0, 3])
     if used == 1 and (planes > 1 or w[0] == ONE):
         view = (along_x, slope_x, seen, rows, canvas)
-        add_image(table, starts[0], w, along_y, *view, at, at + size)
-        add_image(table, starts[0], w, slope_y, *view, at + 2 * size, -1)
-        if planes > 1:
+        add_image(table, starts[0], w, along_y, *view, at, at_slope)
+        if slopes:
+            add_image(table, starts[0], w, slope_y, *view, at + 2 * size, NO_SLOPE)
+        if slopes and planes > 1:
             w = times(by_height, weights[row, 0])
-            add_image(table, starts[0], w, along_y, *view, at + 3 * size, -1)
+            add_image(table, starts[0], w, along_y, *view, at + 3 * size, NO_SLOPE)
         return
     end = per_pixel * (last - 1) + along_y[0] + 4
     nodes = (per_pixel * first + along_y[0], end)
     flat = plane.reshape(1, table.shape[1], table.shape[2], 1, table.shape[4], LANES)
     view = (along_x, slope_x, seen, rows, canvas)
     sum_images(table, starts, factors, used, nodes[0], nodes[1], plane)
-    add_image(flat, 0, w, along_y, *view, at, at + size)
-    add_image(flat, 0, w, slope_y, *view, at + 2 * size, -1)
-    if planes > 1:
+    add_image(flat, 0, w, along_y, *view, at, at_slope)
+    if slopes:
+        add_image(flat, 0, w, slope_y, *view, at + 2 * size, NO_SLOPE)
+    if slopes and planes > 1:
         slope_factors(images, weights, row, by_height, factors)
         sum_images(table, starts, factors, used, nodes[0], nodes[1], plane)
-        add_image(flat, 0, w, along_y, *view, at + 3 * size, -1)
+        add_image(flat, 0, w, along_y, *view, at + 3 * size, NO_SLOPE)
 
 
 @inlined
@@ -178,6 +186,20 @@ def perfect(data, frame, box):
         for c in range(box[2], box[3]):
             count = np.float64(counts[frame, r, c])
             value += (count * math.log(count) if count > 0.0 else 0.0) - count
+    return value
+
+
+@compiled
+def likelihood(data, frame, box, parameters, canvas):
+    """Log-likelihood of the drawn image, as :func:`weigh` has it."""
+    counts, rest, gain = data
+    photons, background = parameters[PHOTONS], parameters[BACKGROUND]
+    value = 0.0
+    for r in range(box[1] - box[0]):
+        for c in range(box[3] - box[2]):
+            light = photons * canvas[r, LANES + c] + background
+            mean = max(gain * light + rest[box[0] + r, box[2] + c], LEAST_MEAN)
+            value += counts[frame, box[0] + r, box[2] + c] * math.log(mean) - mean
     return value
 
 
@@ -291,7 +313,7 @@ def climb(model, data, row, frame, box, low, high, most, parameters, room):
     canvas = room[0]
     gradient, information, trial, new_gradient, new_information, matrix, step, held = room[5:]
     known_height = model[0].shape[3] == 1
-    draw(model, row, parameters, box, room)
+    draw(model, row, parameters, box, True, room)
     value = weigh(data, frame, box, parameters, canvas, gradient, information)
     damping, drawn = FIRST_DAMPING, 1
     while drawn < most and damping < MOST_DAMPING:
@@ -306,7 +328,7 @@ def climb(model, data, row, frame, box, low, high, most, parameters, room):
             parameters[:] = trial
             limited = held[X] or held[Y] or held[PHOTONS] or (held[HEIGHT] and not known_height)
             return value, drawn, not limited
-        draw(model, row, trial, box, room)
+        draw(model, row, trial, box, True, room)
         drawn += 1
         new = weigh(data, frame, box, trial, canvas, new_gradient, new_information)
         if new >= value - 0.1 * NEAR:
@@ -341,9 +363,9 @@ def merits_of(model, data, row, frame, box, low, heights, parameters, room, meri
     """Write the log-likelihood at every height, with the light that suits it best."""
     for k in range(heights.size):
         parameters[HEIGHT] = heights[k]
-        draw(model, row, parameters, box, room)
+        draw(model, row, parameters, box, False, room)
         guess_light(data, frame, box, room[0], low, parameters)
-        merits[k] = weigh(data, frame, box, parameters, room[0], room[5], room[6])
+        merits[k] = likelihood(data, frame, box, parameters, room[0])
 
 
 @inlined
@@ -400,7 +422,7 @@ def fit_emitter(model, data, row, frame, box, place, heights, limits, tries, mos
             break
         tried[k] = True
         parameters[X], parameters[Y], parameters[HEIGHT] = place[0], place[1], heights[k]
-        draw(model, row, parameters, box, room)
+        draw(model, row, parameters, box, False, room)
         guess_light(data, frame, box, room[0], low, parameters)
         climbed = climb(model, data, row, frame, box, low, high, most, parameters, room)
         drawn += climbed[1] + 1
@@ -416,7 +438,7 @@ def fit_emitter(model, data, row, frame, box, place, heights, limits, tries, mos
 @compiled
 def fit_some(
     table, per_pixel, window, images, weights, counts, rest, gain, frames, boxes, places, heights,
-    starts, lowest, highest, tries, most, out, first, last,
+    highest, tries, most, out, first, last,
 ):  # fmt: skip
     """Fit emitters first to last - 1, see :func:`fit`."""
     side = 1
@@ -426,13 +448,12 @@ def fit_some(
     model, data = (table, per_pixel, window, images, weights), (counts, rest, gain)
     low, high = np.empty(PARAMETERS), np.full(PARAMETERS, MOST_LIGHT)
     low[PHOTONS], low[BACKGROUND] = LEAST_PHOTONS, LEAST_BACKGROUND
-    low[HEIGHT], high[HEIGHT] = lowest, highest
+    low[HEIGHT], high[HEIGHT] = 0.0, highest
     for e in range(first, last):
         low[X], high[X] = np.float64(boxes[e, 2]), np.float64(boxes[e, 3])
         low[Y], high[Y] = np.float64(boxes[e, 0]), np.float64(boxes[e, 1])
-        chosen = heights[starts[e] : starts[e + 1]]
         fit_emitter(
-            model, data, min(e, images.shape[0] - 1), frames[e], boxes[e], places[e], chosen,
+            model, data, min(e, images.shape[0] - 1), frames[e], boxes[e], places[e], heights[e],
             (low, high), tries, most, room, out[e],
         )  # fmt: skip
 
@@ -440,29 +461,29 @@ def fit_some(
 @threaded
 def fit_shares(
     table, per_pixel, window, images, weights, counts, rest, gain, frames, boxes, places, heights,
-    starts, lowest, highest, tries, most, out, edges,
+    highest, tries, most, out, edges,
 ):  # fmt: skip
     """:func:`fit_some` from each edge to the next, side by side."""
     for share in prange(edges.size - 1):
         fit_some(
             table, per_pixel, window, images, weights, counts, rest, gain, frames, boxes, places,
-            heights, starts, lowest, highest, tries, most, out, edges[share], edges[share + 1],
+            heights, highest, tries, most, out, edges[share], edges[share + 1],
         )  # fmt: skip
 
 
 def fit(
     table, per_pixel, window, images, weights, counts, rest, gain, frames, boxes, places, heights,
-    starts, lowest, highest, tries, most, out, threads,
+    highest, tries, most, out, threads,
 ):  # fmt: skip
-    """Write to ``out`` (emitters, 13) the likeliest emitters, on ``threads`` threads.
+    """Write to ``out`` (emitters, ``COLUMNS``) the likeliest emitters, on ``threads`` threads.
 
     ``table`` to ``weights`` as of :func:`splat.splat`. ``counts`` float32 (frames, y, x), ``rest``
     float32 (y, x) and ``gain``: a pixel expects ``gain (N psf + b) + rest``, and its variance in
     these units is its mean. ``frames`` int64 and ``boxes`` int64 (emitters, 4), first row, row
     after the last, first and after the last column: the pixels that are fitted. ``places``:
-    float64 (emitters, 2), x and y [px] to start from; heights to start from [steps] of emitter e
-    are ``heights[starts[e] : starts[e + 1]]``, of which the ``tries`` likeliest are climbed from.
-    ``lowest``, ``highest``: limits of the height; ``most``: images a climb may draw.
+    float64 (emitters, 2), x and y [px] to start from; ``heights``: float64 (emitters, k), to start
+    from, ascending, [steps]; the ``tries`` highest peaks among them are climbed from. ``highest``:
+    limit of the height, as is 0; ``most``: images a climb may draw.
 
     Columns of ``out``: x, y [px], height [steps], photons, background [per px]; their bounds from
     the Fisher information in the same order; log-likelihood less that of a perfect model; images
@@ -470,7 +491,7 @@ def fit(
     """
     work = (
         table, per_pixel, window, images, weights, counts, rest, gain, frames, boxes, places,
-        heights, starts, lowest, highest, tries, most, out,
+        heights, highest, tries, most, out,
     )  # fmt: skip
     if threads == 1:
         fit_some(*work, 0, len(out))

@@ -10,10 +10,12 @@ from simscope.evaluate.calibration import (
     calibrated,
     calibration,
     matched_errors,
+    mean_errors,
     probability_calibration,
     reliability,
 )
 from simscope.evaluate.crlb import crlb
+from simscope.evaluate.fitting import FIT_DTYPE, box_of, fit
 from simscope.evaluate.frc import RingCorrelation, localization_resolution, ring_correlation
 from simscope.evaluate.information import (
     bound_from_information,
@@ -39,6 +41,7 @@ from simscope.evaluate.score import Score, efficiency, score
 from simscope.evaluate.tables import has_column, in_frame
 
 __all__ = [
+    "FIT_DTYPE",
     "Bin",
     "BoundedErrors",
     "Calibration",
@@ -53,6 +56,7 @@ __all__ = [
     "bootstrap",
     "bound_from_information",
     "bound_or_infinity",
+    "box_of",
     "breakdown",
     "calibrated",
     "calibration",
@@ -60,6 +64,7 @@ __all__ = [
     "efficiency",
     "exact_variance",
     "fisher_information",
+    "fit",
     "found_nothing",
     "gaussian_limit_nm",
     "has_column",
@@ -68,6 +73,7 @@ __all__ = [
     "localization_resolution",
     "match",
     "matched_errors",
+    "mean_errors",
     "mean_prediction",
     "normalised_errors",
     "probability_calibration",

@@ -179,6 +179,17 @@ class SplineTable:
             )
         return found.out
 
+    @property
+    def in_lanes(self) -> NDArray[np.float32]:
+        """The coefficients in the order kernels on the CPU read them, see ``kernels/splat.py``."""
+        return np.asarray(self._on(CPU))
+
+    def mixture(
+        self, x_nm: ArrayLike, y_nm: ArrayLike, weights: ArrayLike | None = None
+    ) -> Mixture:
+        """Images that emitters at places sum on the CPU; ``weights`` as in ``render``."""
+        return self._mixture(np.asarray(x_nm), np.asarray(y_nm), weights)
+
     def _on(self, device: Device) -> Any:
         """The coefficients on a device, copied there once; on a CPU in the order it reads."""
         if device.name not in self._copies:
