@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +26,6 @@ from simscope.learn.networks.deepstorm_slim import DeepStormSlimTask, split_outp
 from simscope.learn.runs import make_task  # noqa: E402
 from simscope.learn.stream import training_seed  # noqa: E402
 
-localizing = import_module("simscope.learn.localize")  # the package's attribute is the function
 TINY = {"channels": 16, "dilations": [1, 2]}
 PLAN = {"steps": 12, "batch_size": 4, "validation_samples": 8, "validations": 3}
 SHORT = PLAN | {"threads": 1}
@@ -370,39 +368,6 @@ def test_images_a_network_cannot_read_are_refused(run, dense):
         ss.learn.localize(run, np.full((1, 32, 32), np.nan))
     with pytest.raises(TrainingError, match="threshold"):
         ss.learn.localize(run, np.zeros((1, 32, 32)), threshold=0.0)
-
-
-class ReadsCounted:
-    """Images that note how many pixels each reading asks for."""
-
-    def __init__(self, images):
-        self.images, self.shape, self.largest = images, images.shape, 0
-
-    def __getitem__(self, index):
-        part = self.images[index]
-        self.largest = max(self.largest, part.size)
-        return part
-
-
-@pytest.mark.parametrize("frames_at_once", [1, 3, 7, 15, 100])
-def test_movies_are_read_in_bounded_blocks_that_make_up_the_whole(frames_at_once, monkeypatch):
-    limit = frames_at_once * 8 * 6
-    monkeypatch.setattr(localizing, "PIXELS_AT_ONCE", limit)
-    movies = ReadsCounted(np.arange(4 * 7 * 8 * 6).reshape(4, 7, 8, 6))
-    firsts, blocks = zip(*localizing._blocks(movies), strict=True)
-    np.testing.assert_array_equal(np.concatenate(blocks), movies.images.reshape(28, 8, 6))
-    assert list(firsts) == np.cumsum([0, *map(len, blocks[:-1])]).tolist()
-    assert movies.largest <= limit
-
-
-def test_a_movie_read_in_blocks_holds_the_emitters_of_one_read_whole(run, dense, monkeypatch):
-    movies = ss.Simulator(changed(dense, acquisition__frames=5), 9).batch(0, 2).images
-    whole = ss.learn.localize(run, movies, threshold=0.05)
-    monkeypatch.setattr(localizing, "PIXELS_AT_ONCE", 2 * 32 * 32)
-    pieces = ss.learn.localize(run, movies, threshold=0.05)
-    assert set(whole["frame"]) == set(range(10))
-    # Convolutions may add in another order for another batch size.
-    assert ss.evaluate.score(pieces, whole, 5.0).jaccard > 0.98
 
 
 def test_data_with_other_pixels_is_refused(run, dense, tmp_path):

@@ -25,10 +25,14 @@ class Scales(Model):
 
 def photons_from_counts(images: npt.ArrayLike, recipe: Recipe) -> npt.NDArray[np.float32]:
     """Photons [photons/px] behind counts [ADU], float32 of the same shape."""
+    return adu_to_photons(images, recipe.camera, parameters=mean_settings(recipe))
+
+
+def mean_settings(recipe: Recipe) -> dict[str, float]:
+    """Means of the camera's settings that the recipe draws, by name."""
     camera = recipe.camera
     fields = {name: getattr(camera, name) for name in type(camera).model_fields}
-    means = {name: v.mean() for name, v in fields.items() if isinstance(v, Distribution)}
-    return adu_to_photons(images, camera, parameters=means)
+    return {name: v.mean() for name, v in fields.items() if isinstance(v, Distribution)}
 
 
 def scales_of(photons: npt.NDArray[np.float32]) -> dict[str, float]:
@@ -52,7 +56,12 @@ def photons_and_roots(photons: npt.NDArray[np.float32], scales: Scales) -> torch
 
     First the scaled photons of all planes, then their roots, whose noise is even.
     """
-    values = torch.from_numpy(photons)
-    scaled = (values - scales.background_photons) / scales.spread_photons
-    root = torch.sqrt(values.clamp(min=0) / max(scales.background_photons, 1.0)) - 1
-    return torch.cat([scaled, root], dim=1).contiguous(memory_format=torch.channels_last)
+    inputs = scaled_and_roots(torch.from_numpy(photons), scales)
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+def scaled_and_roots(photons: torch.Tensor, scales: Scales) -> torch.Tensor:
+    """Scaled photons and their roots (n, 2 planes, y, x), from photons (n, planes, y, x)."""
+    scaled = (photons - scales.background_photons) / scales.spread_photons
+    root = torch.sqrt(photons.clamp(min=0) / max(scales.background_photons, 1.0)) - 1
+    return torch.cat([scaled, root], dim=1)

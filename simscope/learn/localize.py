@@ -1,25 +1,46 @@
-"""From images to an emitter table with a trained localisation network."""
+"""From images to an emitter table with a trained localisation network.
+
+Frames are read piece by piece (:mod:`simscope.learn.movies`), brought to the camera the network
+knows (:mod:`simscope.learn.foreign`) and, where they are large, cut into tiles that overlap by all
+the network can see (:mod:`simscope.learn.tiles`), so that memory does not grow with the movie.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from simscope.dataset import open_dataset
-from simscope.errors import TrainingError
+from simscope.dataset import open_dataset, tables
+from simscope.errors import SimscopeWarning, TrainingError
 from simscope.learn.compute import run_network
+from simscope.learn.foreign import ESTIMATE, Exchange, estimated, recipe_with, warn_if_unlike
 from simscope.learn.localizer import Localizer, empty_table
+from simscope.learn.movies import Movies, Piece
 from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
+from simscope.learn.tiles import joined, tiles_of
+from simscope.recipe import Recipe
+from simscope.tiff import SUFFIXES, TiffStack, tiff_stack
 
-PIXELS_AT_ONCE = 1 << 18
+PIXEL_TOLERANCE = 1e-3
+STATED_TOLERANCE = 1e-2
+"""Files round the pixel they state."""
+Progress = Callable[[int, int], None]
 
 
 def localize(
-    model: TrainedModel | str | Path, data: Any, *, threshold: float | None = None
+    model: TrainedModel | str | Path,
+    data: Any,
+    *,
+    threshold: float | None = None,
+    camera: Any = None,
+    pixel_nm: float | None = None,
+    progress: Progress | None = None,
 ) -> npt.NDArray[Any]:
     """Emitter table of images, positions in nm: structured ``(emitters,)``, sorted by frame.
 
@@ -31,15 +52,28 @@ def localize(
     model
         A trained model or its run folder.
     data
-        Path of a dataset file, an opened dataset, or counts [ADU] of shape (y, x), (n, y, x) or
-        (samples, frames, y, x). Pixel size and camera are taken to be those the model knows.
+        Path of a dataset or TIFF file, an opened dataset, or counts [ADU] of shape (y, x),
+        (n, y, x), the frames of one movie, or (samples, frames, y, x).
     threshold
         Least probability of an emitter; the one chosen in training if None.
+    camera
+        That of the images: a recipe, settings that differ from the model's by name, such as
+        ``{"baseline_adu": 400, "e_per_adu": 0.24}``, or "estimate" from the images. A dataset's
+        own, or else the model's, if None.
+    pixel_nm
+        Pixel of the images in the sample [nm], to be checked against the model's.
+    progress
+        Called with the number of frames done and of all frames.
 
     Raises
     ------
     TrainingError
-        If the model does not localise, or the images or threshold cannot be used.
+        If the model does not localise, or images, camera, pixel or threshold cannot be used.
+
+    Warns
+    -----
+    SimscopeWarning
+        With what was estimated or taken for granted, and if the model was trained on such data.
     """
     model = model if isinstance(model, TrainedModel) else load(model)
     task = model.task
@@ -49,57 +83,116 @@ def localize(
         )
     if threshold is not None and not 0 < threshold <= 1:
         raise TrainingError(f"threshold={threshold} is not in (0, 1]: give a probability")
-    if isinstance(data, str | Path):
-        with open_dataset(data) as opened:
-            return localize(model, opened, threshold=threshold)
-    if hasattr(data, "recipe"):
-        _require_same_pixels(task, data.recipe)
-        warn_if_trained_on(model, data)
-        data = data.images
-    tables = [empty_table(0)]
-    for first, frames in _blocks(data):
-        table = task.found(run_network(task, frames), threshold)
-        table["frame"] += first
-        tables.append(table)
-    return np.concatenate(tables)
+    with _opened(data) as source:
+        images, own, stated_nm = _described(model, source)
+        _require_pixel(task.recipe.pixel_nm, pixel_nm, stated_nm)
+        movies = Movies(images, one_movie=own is None)
+        if isinstance(source, TiffStack):
+            _tell_assumptions(task.recipe, camera, pixel_nm or stated_nm)
+        given = _given_camera(task.recipe, camera, own, movies)
+        return _found_in(task, movies, Exchange(given, task.recipe), threshold, progress)
 
 
-def _require_same_pixels(task: Localizer, recipe: Any) -> None:
-    known, given = task.recipe.pixel_nm, recipe.pixel_nm
-    if abs(given - known) > 1e-6 * known:
+def movie_of(model: TrainedModel, data: str | Path) -> dict[str, Any]:
+    """Pixel [nm], shape (rows, columns) and number of frames of a file, as formats ask for.
+
+    Raises
+    ------
+    SimscopeError
+        If it is neither a dataset nor a TIFF file, or cannot be read.
+    """
+    if Path(data).suffix.lower() not in SUFFIXES:
+        return tables.movie_of(data)
+    with tiff_stack(data, str(data), TrainingError) as stack:
+        frames, *shape = stack.shape
+    return {"pixel_nm": model.recipe.pixel_nm, "shape": tuple(shape), "frames": frames}
+
+
+@contextmanager
+def _opened(data: Any) -> Iterator[Any]:
+    """A dataset or TIFF stack by its path, anything else as it is."""
+    if not isinstance(data, str | Path):
+        yield data
+        return
+    is_tiff = Path(data).suffix.lower() in SUFFIXES
+    with tiff_stack(data, str(data), TrainingError) if is_tiff else open_dataset(data) as opened:
+        yield opened
+
+
+def _described(model: TrainedModel, source: Any) -> tuple[Any, Recipe | None, float | None]:
+    """Images, their own recipe if they have one, and the pixel they state [nm], if any."""
+    if hasattr(source, "recipe"):
+        warn_if_trained_on(model, source)
+        return source.images, source.recipe, source.recipe.pixel_nm
+    return source, None, source.pixel_nm if isinstance(source, TiffStack) else None
+
+
+def _require_pixel(known: float, given: float | None, stated: float | None) -> None:
+    """Return nothing; raise unless the images' pixel [nm], as far as it is known, is the model's.
+
+    What is given is believed before what a file states.
+    """
+    pixel, tolerance = (stated, STATED_TOLERANCE) if given is None else (given, PIXEL_TOLERANCE)
+    if pixel is not None and not abs(pixel - known) <= tolerance * known:
+        remedy = "" if given is not None else ", or give pixel_nm if the file is wrong"
         raise TrainingError(
-            f"data has pixels of {given:g} nm, the model was trained on {known:g} nm: "
-            "train on a recipe with the pixels of the data"
+            f"data has pixels of {pixel:g} nm, the model was trained on {known:g} nm: "
+            f"train on a recipe with the pixels of the data{remedy}"
         )
 
 
-def _blocks(images: Any) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """First frame and frames (n, y, x) of blocks of bounded size, read as they are needed.
-
-    A block is a run of whole samples, or a window of one sample's frames where a sample is larger
-    than ``PIXELS_AT_ONCE``.
-    """
-    shape = images.shape
-    if len(shape) not in (2, 3, 4) or 0 in shape[-2:]:
-        raise TrainingError(f"images of shape {shape}: give (y, x), (n, y, x) or (n, t, y, x)")
-    if len(shape) == 2:
-        images, shape = np.asarray(images)[None], (1, *shape)
-    per_item = shape[1] if len(shape) == 4 else 1
-    frames_at_once = max(1, PIXELS_AT_ONCE // (shape[-2] * shape[-1]))
-    for first, index in _pieces(shape[0], per_item, frames_at_once):
-        block = np.asarray(images[index]).reshape(-1, *shape[-2:])
-        if not np.all(np.isfinite(block)):
-            raise TrainingError(f"images {first} onwards hold NaN or infinity: repair them")
-        yield first, block
+def _tell_assumptions(known: Recipe, camera: Any, pixel_nm: float | None) -> None:
+    """Warn of what nobody said of a TIFF file."""
+    missing = [] if pixel_nm else [f"the pixel in the sample ({known.pixel_nm:g} nm)"]
+    missing += ["the camera"] if camera is None else []
+    if missing:
+        warnings.warn(
+            f"{' and '.join(missing)} of these frames is not stated and taken to be the model's: "
+            "give pixel_nm and camera",
+            SimscopeWarning,
+            stacklevel=3,
+        )
 
 
-def _pieces(items: int, per_item: int, frames_at_once: int) -> Iterator[tuple[int, Any]]:
-    """First frame, and the index that reads them, of at most ``frames_at_once`` frames."""
-    if per_item <= frames_at_once:
-        step = frames_at_once // max(per_item, 1)
-        for item in range(0, items, step):
-            yield item * per_item, slice(item, item + step)
-        return
-    for item in range(items):
-        for frame in range(0, per_item, frames_at_once):
-            yield item * per_item + frame, (item, slice(frame, frame + frames_at_once))
+def _given_camera(known: Recipe, camera: Any, own: Recipe | None, movies: Movies) -> Recipe:
+    """A recipe with the camera of the images."""
+    if isinstance(camera, str) and camera == ESTIMATE:
+        return estimated(known, movies)
+    if camera is not None:
+        return recipe_with(known, camera)
+    return known if own is None else own
+
+
+def _found_in(
+    task: Localizer,
+    movies: Movies,
+    exchange: Exchange,
+    threshold: float | None,
+    progress: Progress | None,
+) -> npt.NDArray[Any]:
+    """Emitter table of all frames."""
+    pixel_nm, tables, done = task.recipe.pixel_nm, [empty_table(0)], 0
+    tiles = tiles_of(movies.shape[-2:], task.halo_px, task.stride_px)
+    for piece in movies.pieces(task.context):
+        counts = exchange(piece.counts)
+        if not done:
+            warn_if_unlike(task.recipe, task.config, counts)
+        found = [
+            tile.own(_found_at_once(task, piece, counts[..., *tile.seen], threshold), pixel_nm)
+            for tile in tiles
+        ]
+        table = joined(found, pixel_nm)
+        table["frame"] += piece.first
+        tables.append(table)
+        done += piece.frames
+        if progress is not None:
+            progress(done, movies.frames)
+    return np.concatenate(tables)
+
+
+def _found_at_once(
+    task: Localizer, piece: Piece, counts: npt.NDArray[Any], threshold: float | None
+) -> npt.NDArray[Any]:
+    """Emitter table of a part of the frames that a piece is about, frames from 0."""
+    output = run_network(task, counts)
+    return task.found(output[piece.before : len(output) - piece.after], threshold)

@@ -103,6 +103,18 @@ def as_columns(table: Any) -> Columns:
     return {str(name): np.asarray(table[name]) for name in names}
 
 
+def with_lateral_uncertainty(columns: Columns) -> Columns:
+    """The same columns and, where those of x and y are told apart, their ``uncertainty_nm``.
+
+    The root of the mean variance, which is what one number for both directions can say.
+    """
+    apart = [columns.get(f"uncertainty_{axis}_nm") for axis in "xy"]
+    if "uncertainty_nm" in columns or any(part is None for part in apart):
+        return columns
+    x, y = (np.asarray(part, np.float64) for part in apart)
+    return columns | {"uncertainty_nm": np.sqrt((x**2 + y**2) / 2)}
+
+
 def to_records(columns: Columns) -> npt.NDArray[Any]:
     """The columns as a structured array ``(rows,)``: frame and id int64, all else float64."""
     types = [(name, np.int64 if name in WHOLE else np.float64) for name in columns]

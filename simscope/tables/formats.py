@@ -207,7 +207,8 @@ def write_alone(path: Path, table: Any, name: str, imaging: Imaging, suffix: str
     TableError
         As :func:`write`.
     """
-    given = columns.checked(columns.as_columns(table), "emitter table")
+    named = columns.with_lateral_uncertainty(columns.as_columns(table))
+    given = columns.checked(named, "emitter table")
     if "frame" not in given:
         raise TableError(f"emitter table lacks ['frame']; its columns are {sorted(given)}: add it")
     FORMATS[name].module.write(path, given, imaging, suffix)

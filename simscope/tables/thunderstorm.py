@@ -8,7 +8,8 @@ column's unit; lengths in um or px are converted, photons in another unit keep t
 DeepSTORM3D writes its results in this layout.
 
 Written are the eight columns that readers look for, for three dimensions with ``z [nm]`` and two
-widths; what is not known is written NaN. Source: Ovesny et al., Bioinformatics 30, 2389 (2014).
+widths; what is not known is written NaN. Uncertainties follow where they are known.
+Source: Ovesny et al., Bioinformatics 30, 2389 (2014).
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ SOURCES = {
     "intensity [photon]": ("photons",),
     "offset [photon]": ("background",),
     "bkgstd [photon]": ("background_std",),
+    "uncertainty_xy [nm]": ("uncertainty_nm",),
+    "uncertainty_z [nm]": ("uncertainty_z_nm",),
 }
+IF_KNOWN = ("uncertainty_xy [nm]", "uncertainty_z [nm]")
 _WITH_UNIT = re.compile(r"(.+?)\s*\[(.*)\]")
 
 
@@ -91,6 +95,7 @@ def write(path: Path, columns: Columns, imaging: Imaging, suffix: str) -> None:
     deep = "z_nm" in columns
     names = ["x [nm]", "y [nm]", *(("z [nm]", *DEEP) if deep else FLAT)]
     names += ["intensity [photon]", "offset [photon]", "bkgstd [photon]"]
+    names += [name for name in IF_KNOWN if SOURCES[name][0] in columns]
     rows = len(columns["x_nm"])
     ids = columns.get("id", np.arange(1, rows + 1))
     values = [ids, columns["frame"] + 1]

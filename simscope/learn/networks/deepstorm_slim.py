@@ -176,8 +176,9 @@ class DeepStormSlimTask(Localizer):
 
     @property
     def halo_px(self) -> int:
-        """Radius of the receptive field [px]."""
-        return 2 + sum(self.config.dilations)
+        """Radius of the receptive field and of a peak's reach [px]."""
+        reach_px = math.ceil(max(REACHES_NM) / self.recipe.pixel_nm)
+        return 2 + sum(self.config.dilations) + 2 * reach_px
 
     def found(self, output: torch.Tensor, threshold: float | None = None) -> npt.NDArray[Any]:
         """Emitter table (``FOUND_DTYPE``) read from the network's output."""
