@@ -6,7 +6,8 @@ whole, and the planes of the voxel grid come out as channels. Three things diffe
 minutes on a processor suffice:
 
 - **The optics are known.** The first layer correlates the frame, its noise evened by a square root,
-  with a basis of the recipe's own PSFs: the leading singular vectors of the images at all heights.
+  with a basis of the recipe's own PSFs: the leading singular vectors of the images at all heights
+  and places in a block.
   Any matched filter is a weighted sum of these few, so the trunk starts from evidence per place and
   height instead of finding out what a Tetrapod is. ``matched_filters=0`` leaves them out.
 - **The loss is a proper score.** The output is the logarithm of the expected emitters per voxel,
@@ -66,8 +67,8 @@ class DeepStorm3dConfig(Scales):
     upsampling: int = Field(1, ge=1, le=8, description="voxels per camera pixel and axis")
     plane_nm: float = Field(100.0, gt=0, description="height of a voxel [nm]")
     blur_voxels: float = Field(0.75, gt=0, description="standard deviation of a true spot [voxels]")
-    matched_filters: int = Field(16, ge=0, le=128, description="images of the PSF's basis")
-    filter_px: int = Field(88, ge=8, le=512, description="side of these images [px]")
+    matched_filters: int = Field(48, ge=0, le=128, description="images of the PSF's basis")
+    filter_px: int = Field(72, ge=8, le=512, description="side of these images [px]")
     place_weight: float = Field(0.5, ge=0, description="weight of the likelihood of places")
     typical_photons: float = Field(1000.0, gt=0, description="photons of a typical emitter")
     emitters_per_voxel: float = Field(1e-5, gt=0, description="mean of the training grids")
@@ -218,11 +219,15 @@ class DeepStorm3dTask(Localizer):
         self.network.start_from_mean(self.config.emitters_per_voxel)
         if self.config.matched_filters:
             filters = self.network.filters
-            basis = psf_basis(self.recipe, self.config.matched_filters, filters.side_px)
-            filters.images.copy_(torch.from_numpy(basis))
+            filters.images.copy_(torch.from_numpy(self._basis()))
             with torch.inference_mode():
-                size = self.network.filters(_whole(self.inputs(batch.images)[:16, 1:]))
+                size = filters(_whole(self.inputs(batch.images)[:16, 1:]))
             filters.images.div_(size.std(dim=(0, 2, 3))[:, None, None])
+
+    def _basis(self) -> npt.NDArray[np.float32]:
+        """The images that the filters match, float32 (filters, y, x)."""
+        side_px, config = self.network.filters.side_px, self.config
+        return psf_basis(self.recipe, config.matched_filters, side_px, config.stride)
 
     def inputs(self, images: Any) -> torch.Tensor:
         """Two channels (n, 2, y, x): scaled photons, and their root, whose noise is even."""
@@ -326,11 +331,13 @@ def _whole(images: torch.Tensor) -> torch.Tensor:
     return images[..., :height, :width]
 
 
-def psf_basis(recipe: Recipe, images: int, side_px: int) -> npt.NDArray[np.float32]:
-    """Orthonormal images (images, y, x) whose sums are nearly the recipe's PSFs at all heights.
+def psf_basis(
+    recipe: Recipe, images: int, side_px: int, block_px: float = 0.0
+) -> npt.NDArray[np.float32]:
+    """Orthonormal images (images, y, x) whose sums are nearly all of a recipe's PSFs.
 
-    Leading singular vectors of the PSFs at 81 heights, without their means, which would answer to
-    background.
+    Leading singular vectors of the PSFs at 41 heights and, within a block of ``block_px`` pixels,
+    3 x 3 places, without their means, which would answer to background.
 
     Raises
     ------
@@ -344,11 +351,22 @@ def psf_basis(recipe: Recipe, images: int, side_px: int) -> npt.NDArray[np.float
             f"{', '.join(drawn) or 'acquisition.focus_nm'} drawn per sample, so there is no one "
             "PSF to match: set matched_filters=0 in the network's config"
         )
-    heights = np.linspace(*height_range_nm(recipe), 81)
-    spots = psf(recipe.optics, heights, focus, (side_px, side_px), recipe.pixel_nm)  # type: ignore[arg-type]
-    spots = spots - spots.mean(axis=(1, 2), keepdims=True)
+    heights = np.unique(np.linspace(*height_range_nm(recipe), 41))
+    thirds = [step * block_px * recipe.pixel_nm / 3 for step in (-1, 0, 1)] if block_px else [0.0]
+    spots = np.concatenate(
+        [
+            psf(recipe.optics, heights, focus, (side_px, side_px), recipe.pixel_nm, x_nm=x, y_nm=y)  # type: ignore[arg-type]
+            for y in thirds
+            for x in thirds
+        ]
+    )
+    spots -= spots.mean(axis=(1, 2), keepdims=True)
     spots /= np.linalg.norm(spots, axis=(1, 2), keepdims=True)
-    _, _, basis = np.linalg.svd(spots.reshape(len(heights), -1), full_matrices=False)
+    _, _, basis = np.linalg.svd(spots.reshape(len(spots), -1), full_matrices=False)
+    if len(basis) < images:
+        raise TrainingError(
+            f"matched_filters={images} exceeds the {len(basis)} images they are made from: lower it"
+        )
     return basis[:images].reshape(-1, side_px, side_px).astype(np.float32)
 
 
