@@ -190,8 +190,8 @@ class DeepStorm3dTask(Localizer):
     radius_nm: ClassVar[float] = 100.0
     axial_radius_nm: ClassVar[float | None] = 100.0
     plan: ClassVar[dict[str, Any]] = {
-        "batch_size": 8,
-        "learning_rate": 2e-3,
+        "batch_size": 4,
+        "learning_rate": 1.5e-3,
         "validation_samples": 48,
     }
     config: DeepStorm3dConfig
