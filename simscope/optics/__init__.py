@@ -18,6 +18,7 @@ from simscope.optics.modulator import (
 from simscope.optics.pixels import Window
 from simscope.optics.psf import psf, pupil_phase
 from simscope.optics.pupil import PupilModel
+from simscope.optics.pupil_arrays import PupilArrays, pixel_shares, pupil_arrays
 from simscope.optics.radial import RadialModel
 from simscope.optics.spectrum import at_wavelength
 from simscope.optics.table import SplineTable, taper
@@ -44,6 +45,7 @@ __all__ = [
     "GaussianSpots",
     "ImageModel",
     "Objective",
+    "PupilArrays",
     "PupilModel",
     "RadialModel",
     "Reach",
@@ -84,7 +86,9 @@ __all__ = [
     "osa_to_fringe",
     "osa_to_nm",
     "osa_to_noll",
+    "pixel_shares",
     "psf",
+    "pupil_arrays",
     "pupil_phase",
     "pupil_roughness",
     "taper",

@@ -151,6 +151,11 @@ class PupilModel:
         return 2 * int(self.field.nodes.kx.shape[0])
 
     @property
+    def static(self) -> ComplexArray:
+        """Transmission of mask, maps and own wavefront [1], (2, 2, rows, columns) in quadrants."""
+        return self._static
+
+    @property
     def serves_batches(self) -> bool:
         """Whether the accuracy asked for leaves room for the single precision of ``batch``."""
         return self.accuracy >= BATCH_ACCURACY
