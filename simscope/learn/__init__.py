@@ -15,6 +15,7 @@ from simscope.learn.restore import restore
 from simscope.learn.runs import TrainedModel, load
 from simscope.learn.stream import HDF5Dataset, StreamingDataset, collate
 from simscope.learn.trainer import train
+from simscope.learn.zoo import export_model
 
 __all__ = [
     "NETWORKS",
@@ -23,6 +24,7 @@ __all__ = [
     "StreamingDataset",
     "TrainedModel",
     "collate",
+    "export_model",
     "load",
     "localize",
     "regress",

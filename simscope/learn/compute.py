@@ -15,22 +15,25 @@ from simscope.learn.task import Task
 ITEMS_AT_ONCE = 64
 
 
-def run_network(task: Task, images: npt.NDArray[Any]) -> torch.Tensor:
-    """Output of the network for counts [ADU], float32, on the CPU."""
+def run_network(task: Task, images: npt.NDArray[Any], *, fast: bool = False) -> torch.Tensor:
+    """Output of the network for counts [ADU], float32, on the CPU.
+
+    Single precision, alike on all machines to rounding; ``fast``: in the format of training.
+    """
     network = task.network
     device = next(network.parameters()).device
     network.eval()
     inputs = task.inputs(images)
-    with torch.inference_mode(), autocast(device):
+    with torch.inference_mode(), autocast(device, fast):
         parts = [network(part.to(device)).float().cpu() for part in inputs.split(ITEMS_AT_ONCE)]
     return torch.cat(parts)
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device, fast: bool = True) -> torch.autocast:
     """bfloat16 for convolutions where the processor has it in hardware, else float32."""
     cpu_has_it = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_it
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(fast))
+    has_it = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_it
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(fast and has_it))
 
 
 def checked_device(name: str) -> torch.device:

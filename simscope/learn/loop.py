@@ -110,7 +110,7 @@ class Loop:
     def _look(self, watch: Watch) -> None:
         """Judge the network on validation samples and keep its weights if they are the best."""
         standing = self.standing
-        output = run_network(self.task, self.validation.images)
+        output = run_network(self.task, self.validation.images, fast=True)
         loss = float(self.task.loss(output, self.task.targets(self.validation)))
         point = {
             "step": standing.step,
