@@ -453,7 +453,7 @@ def again_section(seed: int) -> Section:
     commands = "\n".join(
         (
             f"simscope demo --out demo --seed {seed}",
-            "simscope evaluate demo/test-1.csv demo/test-1.h5 --radius-nm 250",
+            "simscope score demo/test-1.csv demo/test-1.h5 --radius-nm 250",
             f"simscope train deepstorm-slim smlm-2d-dense --out runs/a --minutes 20 --seed {seed}",
             "simscope recipes smlm-2d-dense > mine.yaml   # then make it your microscope",
         )

@@ -19,7 +19,7 @@ from simscope import cli
 from simscope.recipe import packaged_recipes
 
 COMMANDS = (
-    "recipes", "schema", "check", "psf", "generate", "show", "train", "localize", "evaluate",
+    "recipes", "schema", "check", "psf", "generate", "show", "train", "localize", "score",
     "demo", "warmup", "export", "verify", "info", "diff",
 )  # fmt: skip
 
@@ -174,12 +174,12 @@ def test_truth_scored_against_itself_is_perfect(folder, tmp_path):
 
     truth = read_emitters(folder / "a.h5")
     write_localizations(tmp_path / "found.csv", truth)
-    numbers = answer("evaluate", tmp_path / "found.csv", folder / "a.h5")
+    numbers = answer("score", tmp_path / "found.csv", folder / "a.h5")
     assert numbers["jaccard"] == 1.0
     assert numbers["rmse_lateral_nm"] < 1e-3  # positions in CSV have three decimals
     assert numbers["rmse_axial_nm"] is None
     shown = invoke(
-        "evaluate", tmp_path / "found.csv", folder / "a.h5", "--axial-radius-nm", 500
+        "score", tmp_path / "found.csv", folder / "a.h5", "--axial-radius-nm", 500
     ).stdout
     assert "jaccard" in shown
     with (tmp_path / "found.csv").open() as file:
@@ -195,7 +195,7 @@ BAD_INPUT = {
     ),
     "a negative seed": (("check", "smlm-2d-dense", "--seed", "-1"), "seed=-1"),
     "a missing dataset": (("show", "none.h5", "--out", "a.png"), "check the path"),
-    "a missing table": (("evaluate", "none.csv", "none.h5"), "check the path"),
+    "a missing table": (("score", "none.csv", "none.h5"), "check the path"),
 }  # fmt: skip
 
 
@@ -306,7 +306,7 @@ def test_emitters_beside_the_frame_are_no_misses(folder, tmp_path):
     with open_dataset(data) as opened:
         assert np.array_equal(opened.emitters_in_frame, opened.emitters[1:])
         write_localizations(tmp_path / "found.csv", opened.emitters_in_frame)
-    result = invoke("evaluate", tmp_path / "found.csv", data, "--json")
+    result = invoke("score", tmp_path / "found.csv", data, "--json")
     assert json.loads(result.stdout)["jaccard"] == 1.0
     assert f"note: 1 of {total} emitter rows" in result.stderr
 

@@ -299,14 +299,14 @@ def test_tables_of_other_software_take_the_movie_from_the_dataset(tmp_path, monk
         assert np.allclose(again["x_nm"], truth["x_nm"], atol=1e-2)
         assert np.array_equal(again["frame"], truth["frame"])
         assert again["photons"] == pytest.approx(truth["photons"])
-        result = run("evaluate", path, tmp_path / "data.h5", "--radius-nm", "1", "--json")
+        result = run("score", path, tmp_path / "data.h5", "--radius-nm", "1", "--json")
         assert json.loads(result.stdout)["jaccard"] == 1.0
 
 
-def test_evaluate_tells_what_a_table_lacks(tmp_path):
+def test_scoring_tells_what_a_table_lacks(tmp_path):
     write_localizations(tmp_path / "a.csv", FOUND, format="smap", pixel_nm=100)
     write_localizations(tmp_path / "b.csv", FOUND)
-    arguments = ("evaluate", tmp_path / "a.csv", tmp_path / "b.csv", "--json")
+    arguments = ("score", tmp_path / "a.csv", tmp_path / "b.csv", "--json")
     result = run(*arguments)
     assert result.exit_code == 2
     assert "pixel_nm" in " ".join(result.output.split())

@@ -21,14 +21,22 @@ from simscope.cli import handover
 # isort: split
 from simscope.cli import learning
 
+# isort: split
+from simscope.cli import judging
+
+# isort: split
+from simscope.cli import trust
+
 __all__ = [
     "app",
     "checking",
     "datasets",
     "handover",
+    "judging",
     "learning",
     "load",
     "main",
     "optics",
     "recipes",
+    "trust",
 ]

@@ -13,7 +13,7 @@ the radius is not several times the uncertainty, z-scores look narrower than the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,13 @@ UNCERTAINTIES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """Errors over their predicted standard deviations, ``z_scores`` ``(pairs,)``."""
+    """Errors over their predicted standard deviations, ``z_scores`` ``(pairs,)``.
+
+    ``left_out`` pairs had no prediction, or none that is a number above 0.
+    """
 
     z_scores: Floats = field(repr=False)
+    left_out: int = 0
 
     @property
     def mean(self) -> float:
@@ -85,6 +89,7 @@ class Calibration:
         """Plain numbers for JSON, None where there is no number."""
         numbers: dict[str, Any] = {
             "pairs": len(self.z_scores),
+            "left_out": self.left_out,
             "mean": _number(self.mean),
             "spread": _number(self.spread),
             "expected_error": _number(self.expected_error),
@@ -113,12 +118,13 @@ def calibrated(errors: npt.ArrayLike, uncertainties: npt.ArrayLike) -> Calibrati
 def calibration(found: Any, truth: Any, result: Score) -> dict[str, Calibration]:
     """Calibration of each of ``x_nm, y_nm, z_nm, photons`` that ``found`` has uncertainties for.
 
-    ``result`` is the score of the two tables. An uncertainty that is NaN all over is none.
+    ``result`` is the score of the two tables. An uncertainty that is NaN all over is none; pairs
+    where it is no number above 0 are left out and counted.
 
     Raises
     ------
     EvaluationError
-        As :func:`calibrated`, or if a table is not the one that was scored.
+        As :func:`matched_errors`.
     """
     calibrations = {}
     for name, candidates in UNCERTAINTIES.items():
@@ -126,8 +132,11 @@ def calibration(found: Any, truth: Any, result: Score) -> dict[str, Calibration]
         if spread is None or not (has_column(found, name) and has_column(truth, name)):
             continue
         errors = matched_errors(found, truth, result, name)
-        said = read_columns(found, (spread,), "found")[spread][result.matches.found_rows]
-        calibrations[name] = calibrated(errors, said)
+        said = np.asarray(found[spread], np.float64)[result.matches.found_rows]
+        usable = np.isfinite(said) & (said > 0)
+        calibrations[name] = replace(
+            calibrated(errors[usable], said[usable]), left_out=int((~usable).sum())
+        )
     return calibrations
 
 
@@ -150,6 +159,19 @@ def matched_errors(found: Any, truth: Any, result: Score, name: str) -> Floats:
             f"{matches.found_count} and {matches.truth_count}: give the tables of the score"
         )
     return left[matches.found_rows] - right[matches.truth_rows]
+
+
+def mean_errors(found: Any, truth: Any, result: Score) -> dict[str, float | None]:
+    """Mean of found minus true ``x``, ``y`` and, where matched by it, ``z`` [nm]; None of nothing.
+
+    Far from 0 where conventions differ: half a pixel laterally, the sign or focus axially.
+    """
+    names = ["x_nm", "y_nm"] + (["z_nm"] if result.matches.axial_nm is not None else [])
+    return {
+        f"bias_{name}": _number(float(np.mean(errors))) if len(errors) else None
+        for name in names
+        for errors in [matched_errors(found, truth, result, name)]
+    }
 
 
 @dataclass(frozen=True)
