@@ -24,9 +24,6 @@ from simscope.cli import learning
 # isort: split
 from simscope.cli import judging
 
-# isort: split
-from simscope.cli import trust
-
 __all__ = [
     "app",
     "checking",
@@ -38,5 +35,4 @@ __all__ = [
     "main",
     "optics",
     "recipes",
-    "trust",
 ]

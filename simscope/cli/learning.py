@@ -1,4 +1,4 @@
-"""Commands that train, localise, score; and the demo."""
+"""Commands that train and localise; and the demo."""
 
 from __future__ import annotations
 
@@ -138,44 +138,6 @@ def localize(
         {"out": str(written), "found": len(found)}, [f"wrote {written}: {len(found):,} emitters"],
         as_json,
     )  # fmt: skip
-
-
-@command(
-    examples="""
-    simscope evaluate found.csv test.h5 --radius-nm 250
-    simscope evaluate found.csv test.h5 --radius-nm 250 --axial-radius-nm 500 --json
-    simscope evaluate locs.hdf5 test.h5 --format picasso --pixel-nm 108
-"""
-)
-def evaluate(
-    found: Annotated[Path, typer.Argument(help="Table of localisations of any software.")],
-    truth: Annotated[Path, typer.Argument(help="Dataset file, or a table.")],
-    radius_nm: Annotated[float, typer.Option(help="Largest lateral distance of a match.")] = 250.0,
-    axial_radius_nm: Annotated[
-        float | None, typer.Option(help="Largest axial distance of a match.")
-    ] = None,
-    table_format: Annotated[
-        str, typer.Option("--format", help=f"Of what was found: auto, {TABLE_FORMATS}")
-    ] = "auto",
-    pixel_nm: Annotated[
-        float | None, typer.Option(help="Pixel of tables that count in pixels and state none.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Score localisations against the truth: Jaccard, precision, recall, RMS error.
-
-    Of a dataset, the emitters on its pixels count; a note says how many lie beside.
-    """
-    from simscope.dataset import read_emitters, read_truth
-    from simscope.evaluate import score
-
-    result = score(
-        read_emitters(found, format=table_format, pixel_nm=pixel_nm),
-        read_truth(truth, pixel_nm=pixel_nm),
-        radius_nm=radius_nm, axial_radius_nm=axial_radius_nm,
-    ).to_dict()  # fmt: skip
-    rows = [(name.replace("_", " "), rounded(value)) for name, value in result.items()]
-    answer(result, aligned(rows), as_json)
 
 
 @command(
