@@ -24,6 +24,7 @@ The trunk works on blocks of ``stride`` x ``stride`` pixels. Published size: ``s
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ from torch import nn
 from torch.nn import functional
 
 from simscope.acquire import Batch
-from simscope.errors import TrainingError
+from simscope.errors import SimscopeWarning, TrainingError
 from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
 from simscope.learn.localizer import Localizer, empty_table, frames_of
 from simscope.learn.networks.deepstorm_slim import ResidualBlock
@@ -138,7 +139,7 @@ class DeepStorm3d(nn.Module):
                 continue
             nn.init.kaiming_normal_(values)
             with torch.no_grad():
-                values.mul_({"blocks": 0.4, "head": 0.1}.get(name.split(".")[0], 1.0))
+                values.mul_({"blocks": 0.4, "head": 0.01}.get(name.split(".")[0], 1.0))
 
     def start_from_mean(self, emitters_per_voxel: float) -> None:
         """Begin with the mean density everywhere instead of one emitter a voxel."""
@@ -353,13 +354,15 @@ def psf_basis(
         )
     heights = np.unique(np.linspace(*height_range_nm(recipe), 41))
     thirds = [step * block_px * recipe.pixel_nm / 3 for step in (-1, 0, 1)] if block_px else [0.0]
-    spots = np.concatenate(
-        [
-            psf(recipe.optics, heights, focus, (side_px, side_px), recipe.pixel_nm, x_nm=x, y_nm=y)  # type: ignore[arg-type]
-            for y in thirds
-            for x in thirds
-        ]
-    )
+    shape, pixel_nm = (side_px, side_px), recipe.pixel_nm
+    with warnings.catch_warnings(action="ignore", category=SimscopeWarning):  # light outside
+        spots = np.concatenate(
+            [
+                psf(recipe.optics, heights, focus, shape, pixel_nm, x_nm=x, y_nm=y)  # type: ignore[arg-type]
+                for y in thirds
+                for x in thirds
+            ]
+        )
     spots -= spots.mean(axis=(1, 2), keepdims=True)
     spots /= np.linalg.norm(spots, axis=(1, 2), keepdims=True)
     _, _, basis = np.linalg.svd(spots.reshape(len(spots), -1), full_matrices=False)
