@@ -11,7 +11,6 @@ from simscope.learn.networks.zernike import (  # noqa: E402
     ZernikeTask,
     drawn_coefficients,
     mirror_signs,
-    wavefront_errors,
 )
 
 MODES = tuple(range(3, 15))
@@ -63,11 +62,3 @@ def test_mirroring_keeps_nanometres_where_modes_are_drawn_off_centre():
 def test_modes_come_in_the_order_of_their_index():
     paths = drawn_coefficients(ss.load_recipe("psf-zernike"))
     assert [int(path.rsplit(".", 1)[1]) for path in paths] == list(MODES)
-
-
-def test_wavefront_error_is_the_root_of_summed_squares():
-    truth = np.array([[30.0, 40.0], [0.0, 50.0]])
-    errors = wavefront_errors(truth + np.array([[3.0, 4.0], [-4.0, 3.0]]), truth)
-    assert errors["rms_error_nm"] == pytest.approx(5)
-    assert errors["rms_drawn_nm"] == pytest.approx(50)
-    assert errors["relative_error"] == pytest.approx(0.1)

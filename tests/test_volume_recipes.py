@@ -12,7 +12,7 @@ from simscope.errors import RecipeError, SampleError, SimscopeError
 from simscope.keys import Key
 from simscope.optics import evanescent_depth_nm, image_volume
 from simscope.recipe import Recipe
-from simscope.sample.volumes import MEAN_STEEPNESS, random_field
+from simscope.sample.fields import MEAN_STEEPNESS, random_field
 
 pytestmark = pytest.mark.filterwarnings("ignore::simscope.SimscopeWarning")
 

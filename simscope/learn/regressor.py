@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
+from simscope.evaluate.regression import regression_scores
 from simscope.learn.inputs import Scales
 from simscope.learn.task import Task
 from simscope.recipe import Model, Recipe
@@ -114,15 +115,15 @@ class Regressor(Task):
         return np.asarray(np.exp(0.5 * doubts) * self._scales()[1])
 
     def judge(self, output: torch.Tensor, batch: Batch) -> dict[str, float]:
-        """R², RMS error of each number in its unit, and RMS of errors over their expected size."""
+        """R² and RMS error of each number in its unit, mean R², RMS of errors over doubts."""
         truth, read = self.truth(batch), self.read(output)
-        shares = r_squared(read, truth)
-        errors = np.sqrt(np.mean((read - truth) ** 2, axis=0))
-        judged = {"r_squared": float(shares.mean())}
-        for path, share, error in zip(self.paths, shares, errors, strict=True):
-            judged |= {f"r_squared {path}": float(share), f"rms_error {path}": float(error)}
+        scores = regression_scores(read, truth, self.paths)
+        judged = {"r2": float(np.mean([score.r2 for score in scores.values()]))}
         z_score = (read - truth) / self.uncertainty(output)
-        return judged | {"z_score_rms": float(np.sqrt(np.mean(z_score**2)))}
+        judged["z_score_rms"] = float(np.sqrt(np.mean(z_score**2)))
+        for path, score in scores.items():
+            judged |= {f"r2 {path}": score.r2, f"rms_error {path}": score.rmse}
+        return judged
 
     def _halves(self, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         count = len(self.paths)
@@ -134,9 +135,3 @@ class Regressor(Task):
             np.array(self.config.centres or (0.0,) * count),
             np.array(self.config.spreads or (1.0,) * count),
         )
-
-
-def r_squared(predicted: Floats, truth: Floats) -> Floats:
-    """Share of each column's variance that is explained, (parameters,); 1 where nothing is off."""
-    left = np.mean((predicted - truth) ** 2, axis=0)
-    return np.asarray(1.0 - left / truth.var(axis=0))

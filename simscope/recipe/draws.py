@@ -16,11 +16,13 @@ from simscope.keys import Key
 from simscope.recipe.base import Model, Scope
 from simscope.recipe.distributions import Distribution
 from simscope.recipe.recipe import Recipe
+from simscope.recipe.volumes import FORMS
 from simscope.recipe.wavefront import ZernikeWavefront
 
 Floats = npt.NDArray[np.float64]
 SCOPES: tuple[Scope, Scope] = ("dataset", "sample")
 COEFFICIENT = "optics.wavefront.coefficients_nm."
+FORM = "structure.form"
 
 
 def draw_dataset(recipe: Recipe, key: Key) -> tuple[Recipe, dict[str, float]]:
@@ -42,7 +44,18 @@ def draw_samples(recipe: Recipe, key: Key, samples: npt.NDArray[np.int64]) -> di
     wavefront = recipe.optics.wavefront
     if wavefront is not None and wavefront.random_modes:
         drawn.update(_random_direction(wavefront, drawn, key, samples))
+    forms = drawn_forms(recipe)
+    if forms:
+        numbers = np.array([FORMS.index(form) for form in forms], np.float64)
+        uniform = _stream(key, FORM).uniform(0, sample=samples)
+        drawn[FORM] = numbers[(uniform * len(forms)).astype(np.int64)]
     return drawn
+
+
+def drawn_forms(recipe: Recipe) -> tuple[str, ...]:
+    """Families of textures of which every sample draws one; empty where nothing is drawn."""
+    form = getattr(recipe.structure, "form", "")
+    return form if isinstance(form, tuple) else ()
 
 
 def draw_emitters(
@@ -88,12 +101,19 @@ def per_sample(recipe: Recipe, drawn: dict[str, Floats], path: str, samples: int
     return np.full(samples, float(value))
 
 
+def number_of(recipe: Recipe, drawn: dict[str, float], path: str) -> float:
+    """The number at a path of one sample, drawn or constant."""
+    return drawn[path] if path in drawn else float(per_sample(recipe, {}, path, 1)[0])
+
+
 def parameter_units(recipe: Recipe) -> dict[str, str]:
     """Unit of every number drawn per dataset or per sample, by path."""
     units = {path: _unit(recipe, path) for scope in SCOPES for path in recipe.drawn(scope)}
     wavefront = recipe.optics.wavefront
     if wavefront is not None:
         units.update({f"{COEFFICIENT}{mode}": "nm" for mode in sorted(wavefront.random_modes)})
+    if drawn_forms(recipe):
+        units[FORM] = "1"
     return units
 
 

@@ -6,7 +6,7 @@ the noiseless image, the volume itself, and which object lies where.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -14,6 +14,10 @@ from simscope.recipe.base import Model, PerEmitter, PerSample, number
 from simscope.recipe.dipoles import FreeDipole
 
 SHARE = {"ge": 0.0, "le": 1.0}
+
+Form = Literal["bodies", "membranes", "clouds", "spots", "grains", "mesh", "filaments", "stripes"]
+FORMS: tuple[Form, ...] = get_args(Form)
+"""Families of random textures; the label ``structure.form`` counts along these."""
 
 
 def check_pitch(pitch_nm: tuple[float, float, float], what: str) -> None:
@@ -115,34 +119,51 @@ class LabelsStructure(_FromFile):
 
 
 class TextureStructure(_Voxels):
-    """Random bodies such as cells, or membranes, fresh in every sample.
+    """Random structures of one or more families, fresh in every sample.
 
-    Where a Gaussian random field that varies over ``scale_um`` exceeds a level there is a body;
-    where it crosses that level runs a membrane.
+    ``bodies`` and ``membranes`` are where a Gaussian random field that varies over ``scale_um``
+    exceeds a level, and where it crosses it. ``clouds`` are log-normal with a power-law spectrum.
+    ``spots``, ``grains`` and ``mesh`` are balls about scattered points, the cells nearest to each,
+    and the walls between these. ``filaments`` are winding fibres, ``stripes`` a grating.
     """
 
     kind: Literal["texture"] = "texture"
     voxel_nm: tuple[float, float, float] = Field(
         description="pitch of the voxels (z, y, x) [nm]; those across a whole share of a pixel"
     )
-    form: Literal["bodies", "membranes"] = Field(
-        "bodies", description="whether insides shine, or the surfaces between in and out"
+    form: Form | tuple[Form, ...] = Field(
+        "bodies",
+        description="family of textures; of several, each sample draws one, equally likely",
     )
     planes: int = Field(ge=1, le=1024, description="planes of voxels")
     scale_um: PerSample = number(
-        "distance over which the random field varies", unit="um", default=1.5, ge=0.1, le=1000
-    )
+        "distance over which things vary: of random fields, between points, fibres or stripes",
+        unit="um", default=1.5, ge=0.1, le=1000,
+    )  # fmt: skip
     fill: PerSample = number(
-        "share of space inside bodies, on average", unit="1", default=0.3, gt=0, lt=1
-    )
+        "share of space inside bodies, spots and stripes, or of grains that shine, on average",
+        unit="1", default=0.3, gt=0, lt=1,
+    )  # fmt: skip
     edge_nm: float = number(
-        "thickness of membranes, and of the ramp at the surface of bodies, where the field is as "
-        "steep as it is on average",
-        unit="nm",
-        default=200.0,
-        gt=0,
-        le=1e5,
+        "thickness of membranes, walls and filaments, and of the ramp at the surface of all "
+        "others but clouds; of bodies and membranes where the field is as steep as on average",
+        unit="nm", default=200.0, gt=0, le=1e5,
+    )  # fmt: skip
+    slope: PerSample = number(
+        "power of the spatial frequency by which the spectrum of a plane of clouds falls, before "
+        "the exponential; from scale_um down to the voxels",
+        unit="1", default=3.0, ge=1, le=6,
+    )  # fmt: skip
+    contrast: PerSample = number(
+        "spread of the logarithm of brightness of clouds", unit="1", default=1.0, gt=0, le=3
     )
+
+    @field_validator("form")
+    @classmethod
+    def _forms_differ(cls, form: Any) -> Any:
+        if not isinstance(form, str) and (not form or len(set(form)) != len(form)):
+            raise ValueError(f"form={list(form)}: name at least one family, none twice")
+        return form
 
 
 class Steady(Model):

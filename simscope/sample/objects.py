@@ -48,11 +48,15 @@ def check_objects(recipe: Recipe) -> None:
         return
     if isinstance(structure, TextureStructure) and structure.form == "bodies":
         return
-    form = " of form membranes" if isinstance(structure, TextureStructure) else ""
+    form = f" of form {_shown(structure.form)}" if isinstance(structure, TextureStructure) else ""
     raise SampleError(
         f"a structure of kind {structure.kind}{form} has no objects to label: use kind labels, or "
         "kind texture of form bodies"
     )
+
+
+def _shown(form: str | tuple[str, ...]) -> str:
+    return form if isinstance(form, str) else "|".join(form)
 
 
 def camera_labels(recipe: Recipe, key: Key, sample: int, section: Section) -> Labels:

@@ -1,8 +1,7 @@
 """Continuous structures: cut out of a user's volume or labels, or made up for every sample.
 
-A volume covers the frame and a margin of whole pixels around it. Random ones are Gaussian random
-fields (normal variates on a grid, spread by cubic B-splines) taken where they exceed a level, or
-cross it; the level follows from the share of space to be filled.
+A volume covers the frame and a margin of whole pixels around it. Random ones are those of
+:mod:`simscope.sample.textures`.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope.blas import single_blas_thread
-from simscope.elementary import exp, normal_quantile
+from simscope.elementary import exp
 from simscope.errors import SampleError
 from simscope.keys import Key
 from simscope.memory import MOST_VOXELS
@@ -26,17 +24,15 @@ from simscope.recipe import (
     TextureStructure,
     VolumeStructure,
 )
-from simscope.recipe.draws import draw_emitters, per_sample
-from simscope.sample.background import spline_weights
+from simscope.recipe.draws import draw_emitters, number_of
+from simscope.sample.fields import random_field
+from simscope.sample.textures import texture_values
 from simscope.sample.volume_files import volume_file, voxel_pitch_nm
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 FromFile = VolumeStructure | LabelsStructure
 Continuous = FromFile | TextureStructure
-
-MEAN_STEEPNESS = 1.9
-"""Mean length of the gradient of a field of unit variance, per spacing of its grid."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def volume_values(
     if isinstance(structure, LabelsStructure):
         return _shining_objects(structure, recipe, key, sample, drawn, grid)
     assert isinstance(structure, TextureStructure)
-    return _texture(structure, recipe, key, sample, drawn, grid)
+    return texture_values(recipe, structure, key, sample, drawn, grid.shape)
 
 
 def volume_photons(
@@ -93,7 +89,7 @@ def volume_photons(
     """Photons of every voxel in a frame towards the camera, float32 (z, y, x)."""
     structure: Any = recipe.structure
     voxel_um3 = math.prod(voxel_nm(structure)) * 1e-9
-    each = _number(recipe, drawn, "photophysics.photons_per_um3") * voxel_um3
+    each = number_of(recipe, drawn, "photophysics.photons_per_um3") * voxel_um3
     return volume_values(recipe, key, sample, drawn, grid) * np.float32(each)
 
 
@@ -148,13 +144,13 @@ def cut_out(
 ) -> npt.NDArray[Any]:
     """Voxels of the file that a sample shows, (z, y, x), turned as it says."""
     values = volume_file(structure).values
-    turn = round(_number(recipe, drawn, "structure.turn"))
+    turn = round(number_of(recipe, drawn, "structure.turn"))
     _, rows, columns = grid.shape
     if turn % 2:
         rows, columns = columns, rows
     spare_y, spare_x = values.shape[1] - rows, values.shape[2] - columns
     top, left = (
-        _step(_number(recipe, drawn, f"structure.crop_{axis}"), spare)
+        _step(number_of(recipe, drawn, f"structure.crop_{axis}"), spare)
         for axis, spare in (("y", spare_y), ("x", spare_x))
     )
     piece = values[:, top : top + rows, left : left + columns]
@@ -180,9 +176,10 @@ def _shining_objects(
     """Brightness of every voxel: its object's, times smooth variations of mean 1."""
     labels = cut_out(structure, recipe, drawn, grid)
     values = object_brightness(structure, key, sample)[labels]
-    contrast = _number(recipe, drawn, "structure.contrast")
+    contrast = number_of(recipe, drawn, "structure.contrast")
     if contrast > 0.0:
-        field = _field(structure.scale_um, structure, key, sample, grid)
+        steps = tuple(pitch / (1e3 * structure.scale_um) for pitch in voxel_nm(structure))
+        field = random_field(key.child("structure/field"), sample, grid.shape, steps)
         values *= exp(contrast * (field.astype(np.float64) - 0.5 * contrast)).astype(np.float32)
     return values
 
@@ -190,63 +187,3 @@ def _shining_objects(
 def _step(share: float, spare: int) -> int:
     """The voxel that lies this share of the way, on every possible one alike."""
     return min(int(share * (spare + 1)), spare)
-
-
-def _texture(
-    structure: TextureStructure, recipe: Recipe, key: Key, sample: int,
-    drawn: dict[str, float], grid: VolumeGrid,
-) -> Singles:  # fmt: skip
-    scale_um = _number(recipe, drawn, "structure.scale_um")
-    field = _field(scale_um, structure, key, sample, grid)
-    fill = np.array([_number(recipe, drawn, "structure.fill")])
-    level = float(normal_quantile(1.0 - fill)[0])
-    field -= np.float32(level)
-    field *= np.float32(1e3 * scale_um / (MEAN_STEEPNESS * structure.edge_nm))
-    if structure.form == "bodies":
-        field += np.float32(0.5)
-    else:
-        np.abs(field, out=field)
-        np.subtract(np.float32(1.0), field, out=field)
-    return np.clip(field, 0.0, 1.0, out=field)
-
-
-def _field(
-    scale_um: float, structure: Continuous, key: Key, sample: int, grid: VolumeGrid
-) -> Singles:
-    """Random field of a sample that varies over ``scale_um``, one value a voxel."""
-    steps = tuple(pitch / (1e3 * scale_um) for pitch in voxel_nm(structure))
-    return random_field(key.child("structure/field"), sample, grid.shape, steps)
-
-
-def random_field(
-    key: Key, sample: int, shape: tuple[int, ...], steps: tuple[float, ...]
-) -> Singles:
-    """Gaussian random field of zero mean and unit variance everywhere, float32 of ``shape``.
-
-    Normal variates on a grid of unit spacing, spread by cubic B-splines; ``steps``: distances of
-    the samples along each axis, in units of the grid's.
-    """
-    weights = [_spline_matrix(count, step) for count, step in zip(shape, steps, strict=True)]
-    nodes = tuple(matrix.shape[1] for matrix in weights)
-    normal = key.normal(np.arange(math.prod(nodes)).reshape(nodes), sample=sample)
-    field = np.asarray(normal, np.float32)
-    with single_blas_thread():
-        for axis in (2, 1, 0):
-            field = np.moveaxis(np.tensordot(weights[axis], field, (1, axis)), 0, axis)
-    return np.ascontiguousarray(field)
-
-
-def _spline_matrix(count: int, step: float) -> Singles:
-    """Weights of all nodes at each sample of an axis, (samples, nodes)."""
-    weights, first, nodes = spline_weights(count, step)
-    matrix = np.zeros((count, nodes), np.float32)
-    for k in range(weights.shape[1]):
-        matrix[np.arange(count), first + k] = weights[:, k]
-    return matrix
-
-
-def _number(recipe: Recipe, drawn: dict[str, float], path: str) -> float:
-    """The number at a path of one sample."""
-    if path in drawn:
-        return drawn[path]
-    return float(per_sample(recipe, {}, path, 1)[0])

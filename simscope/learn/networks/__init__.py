@@ -13,10 +13,12 @@ from simscope.learn.task import Task
 from simscope.recipe import Model
 
 NETWORKS: dict[str, tuple[str, str, str]] = {
+    "deepstorm": ("deepstorm", "DeepStormTask", "DeepStormConfig"),
     "deepstorm-slim": ("deepstorm_slim", "DeepStormSlimTask", "DeepStormSlimConfig"),
     "decode": ("decode", "DecodeTask", "DecodeConfig"),
     "deepstorm3d": ("deepstorm3d", "DeepStorm3dTask", "DeepStorm3dConfig"),
     "unet": ("unet", "UNetTask", "UNetConfig"),
+    "psf-blind": ("psf_blind", "PsfBlindTask", "PsfBlindConfig"),
     "zernike": ("zernike", "ZernikeTask", "ZernikeConfig"),
 }
 """Name -> module, task and config of every network."""

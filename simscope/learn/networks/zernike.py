@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
+from simscope.evaluate.regression import wavefront_errors
 from simscope.learn.inputs import photons_and_roots, photons_from_counts, scales_of
 from simscope.learn.regressor import Regressor, RegressorConfig
 from simscope.optics import osa_to_nm
@@ -187,12 +188,3 @@ class ZernikeTask(Regressor):
         """RMS wavefront error [nm], over all samples, beside the RMS drawn; then mode by mode."""
         errors = wavefront_errors(self.read(output), self.truth(batch))
         return errors | super().judge(output, batch)
-
-
-def wavefront_errors(
-    predicted_nm: npt.NDArray[np.float64], truth_nm: npt.NDArray[np.float64]
-) -> dict[str, float]:
-    """RMS wavefront error and drawn RMS [nm] over samples, and their ratio."""
-    error = float(np.sqrt(np.mean(np.sum((predicted_nm - truth_nm) ** 2, axis=1))))
-    drawn = float(np.sqrt(np.mean(np.sum(truth_nm**2, axis=1))))
-    return {"rms_error_nm": error, "rms_drawn_nm": drawn, "relative_error": error / drawn}
