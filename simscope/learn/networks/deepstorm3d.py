@@ -83,6 +83,8 @@ class MatchedFilters(nn.Module):
     into blocks of 8 x 8 pixels, which become channels of an ordinary convolution.
     """
 
+    images: torch.Tensor
+
     def __init__(self, filters: int, side_px: int, stride: int) -> None:
         super().__init__()
         self.stride, self.side_px = stride, side_px + (side_px - stride) % 2
