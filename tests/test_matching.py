@@ -1,11 +1,10 @@
 """Matching: gated before assignment, most pairs first, then least distance."""
 
-from itertools import combinations, permutations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_judging import best_matching_by_trying_all
 
 from simscope.errors import EvaluationError
 from simscope.evaluate import match
@@ -21,24 +20,6 @@ def table(positions_nm, frame=0, z_nm=None):
         "y_nm": positions_nm[:, 1],
     }
     return columns if z_nm is None else columns | {"z_nm": np.asarray(z_nm, float)}
-
-
-def best_matching_by_trying_all(found, truth, radius_nm):
-    """(pairs, summed distance) of the best one-to-one matching, by listing every one there is."""
-    distance = np.hypot(
-        found["x_nm"][:, None] - truth["x_nm"], found["y_nm"][:, None] - truth["y_nm"]
-    )
-    allowed = distance <= radius_nm
-    for count in range(min(distance.shape), 0, -1):
-        sums = [
-            distance[list(rows), list(columns)].sum()
-            for rows in combinations(range(distance.shape[0]), count)
-            for columns in permutations(range(distance.shape[1]), count)
-            if allowed[list(rows), list(columns)].all()
-        ]
-        if sums:
-            return count, min(sums)
-    return 0, 0.0
 
 
 points = st.lists(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_judging import challenge_counts
 
 from simscope.errors import EvaluationError
 from simscope.evaluate import in_frame, score
@@ -132,6 +133,22 @@ def test_dim_emitters_are_matched_first_and_dropped_then():
     found = {"frame": [0], "x_nm": [30.0], "y_nm": [0.0]}
     result = score(found, truth, ignore_below_photons=500)
     assert (result.true_positives, result.false_positives, result.false_negatives) == (0, 0, 1)
+
+
+def test_counts_are_those_of_the_challenges_own_way():
+    # Emitters are far apart, so nearest-first and best matching pair alike; ghosts stand alone.
+    rng = np.random.default_rng(8)
+    truth = with_photons(grid(60), rng.uniform(0, 1000, 60))
+    seen = rng.random(60) < 0.7
+    found = {name: truth[name][seen] for name in ("frame", "x_nm", "y_nm")}
+    found["x_nm"] = found["x_nm"] + rng.normal(0, 120, len(found["x_nm"]))
+    found["frame"] = np.append(found["frame"], [1, 2])
+    for name in ("x_nm", "y_nm"):
+        found[name] = np.append(found[name], [900.0, 1100.0])
+    result = score(found, truth, 250, ignore_below_photons=400)
+    counted = (result.true_positives, result.false_positives, result.false_negatives)
+    assert counted == challenge_counts(found, truth, 250, 400)
+    assert min(counted) > 0
 
 
 def test_a_mask_ignores_what_a_limit_of_photons_would():
