@@ -138,10 +138,15 @@ class UNetTrunk(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features (n, channels, y, x) of images (n, 2 frames, y, x)."""
         height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+        right, below = (self._to_whole_blocks(side) - side for side in (width, height))
+        padded = functional.pad(images, (0, right, 0, below))
         frames = [padded[:, k :: self.frames] for k in range(self.frames)]
         features = torch.cat([self.each(frame) for frame in frames], dim=1)
-        return self.all(features)[..., :height, :width]
+        return functional.pad(self.all(features), (0, -right, 0, -below))
+
+    def _to_whole_blocks(self, side: int) -> int:
+        """The next multiple; written so that exporters see that halving it leaves no rest."""
+        return (side + self.multiple - 1) // self.multiple * self.multiple
 
 
 class Decode(nn.Module):
