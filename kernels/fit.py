@@ -44,6 +44,8 @@ COLUMNS = 13
 NO_SLOPE = np.iinfo(np.int64).min
 NEAR = 1e-4  # squared distance to the maximum, in variances of the estimate
 FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e9
+HOPELESS, UNLIKELY = 3.0, 10.0
+"""A start is left out that is this many times the first climb's rise, and so much, too low."""
 LEAST_PHOTONS, LEAST_BACKGROUND, MOST_LIGHT = 1.0, 1e-3, 1e12
 LEAST_MEAN = 1e-3  # a spline dips below 0 by its error, where it is dark
 ONE, ZERO, HALF, THREE_HALVES, TWO = floats32(1.0, 0.0, 0.5, 1.5, 2.0)
@@ -414,11 +416,11 @@ def fit_emitter(model, data, row, frame, box, place, heights, limits, tries, mos
     parameters = np.empty(PARAMETERS)
     parameters[X], parameters[Y] = place[0], place[1]
     merits_of(model, data, row, frame, box, low, heights, parameters, room, merits)
-    whole, best, drawn = perfect(data, frame, box), -np.inf, heights.size
+    whole, best, drawn, rise = perfect(data, frame, box), -np.inf, heights.size, np.inf
     out[:] = np.nan
     for _ in range(tries):
         k = next_peak(merits, tried)
-        if k < 0:
+        if k < 0 or best - merits[k] > HOPELESS * rise + UNLIKELY:
             break
         tried[k] = True
         parameters[X], parameters[Y], parameters[HEIGHT] = place[0], place[1], heights[k]
@@ -426,6 +428,7 @@ def fit_emitter(model, data, row, frame, box, place, heights, limits, tries, mos
         guess_light(data, frame, box, room[0], low, parameters)
         climbed = climb(model, data, row, frame, box, low, high, most, parameters, room)
         drawn += climbed[1] + 1
+        rise = min(rise, climbed[0] - merits[k])
         if climbed[0] > best:
             best = climbed[0]
             out[:PARAMETERS] = parameters
