@@ -22,7 +22,6 @@ SPOT_DTYPE = np.dtype(
 )
 """What :func:`local_maxima` finds; ``contrast`` is the height of the maximum in noise sigmas."""
 LARGEST_SMOOTHING_PX = 20.0
-MAD_TO_SIGMA = 1.4826
 PIXELS_AT_ONCE = 1 << 22
 
 
@@ -118,7 +117,7 @@ def _levels(block: Floats, background: float | None, noise: float | None) -> tup
     if noise is not None:
         return dark, np.full_like(level, noise)
     below = np.where(block <= level, level - block, np.nan)
-    spread = MAD_TO_SIGMA * np.nanmedian(below, axis=(1, 2), keepdims=True)
+    spread = np.sqrt(np.nanmean(below**2, axis=(1, 2), keepdims=True))
     return dark, np.maximum(spread, np.finfo(np.float32).tiny)
 
 
