@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simscope.cli.frame import (
     AllowFiles,
-    Data,
     Force,
     Json,
     Seed,
@@ -19,6 +18,7 @@ from simscope.cli.frame import (
     command,
     load,
     named_values,
+    progress_bar,
     rounded,
 )
 from simscope.errors import DatasetError, TrainingError, did_you_mean
@@ -110,34 +110,98 @@ def train(
     examples="""
     simscope localize runs/a test.h5 --out found.csv
     simscope localize runs/a test.h5 --out found.hdf5 --format picasso
+    simscope localize runs/a frames.tif --out found.csv --camera estimate --pixel-nm 100
+    simscope localize runs/a movie.tif --out a.csv --camera baseline_adu=398 --camera e_per_adu=0.24
 """
 )
 def localize(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    data: Data,
+    data: Annotated[Path, typer.Argument(help="Dataset file, or TIFF stack of any software.")],
     out: Annotated[
         Path, typer.Option(help="Table to write: .csv (ThunderSTORM), .h5, .npy, .mat (SMAP).")
     ],
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING",
+            help="Of the frames: estimate, a recipe, or NAME=VALUE that differs from the "
+            "model's; may be repeated.",
+        ),
+    ] = None,
+    pixel_nm: Annotated[float | None, typer.Option(help="Pixel of the frames, checked.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least probability; the trained one if absent.")
+    ] = None,
     table_format: Annotated[str | None, typer.Option("--format", help=TABLE_FORMATS)] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Find the emitters in a dataset with a trained network."""
+    """Find the emitters in a dataset or TIFF stack with a trained network."""
     from simscope import learn
     from simscope.dataset import output_target, write_localizations
-    from simscope.dataset.tables import movie_of
+    from simscope.learn.localize import movie_of
     from simscope.tables import format_for
 
     output_target(out, force=force, inputs=[data])
     chosen = format_for(out, table_format)
-    found = learn.localize(learn.load(run), data)
-    written = write_localizations(
-        out, found, format=chosen, force=force, inputs=[data], **movie_of(data)
-    )
+    model = learn.load(run)
+    movie = movie_of(model, data)
+    with progress_bar("localize") as update:
+        found = learn.localize(
+            model, data, camera=camera_given(camera), pixel_nm=pixel_nm, threshold=threshold,
+            progress=update,
+        )  # fmt: skip
+    written = write_localizations(out, found, format=chosen, force=force, inputs=[data], **movie)
     answer(
         {"out": str(written), "found": len(found)}, [f"wrote {written}: {len(found):,} emitters"],
         as_json,
     )  # fmt: skip
+
+
+def camera_given(settings: list[str] | None) -> Any:
+    """What the options ``--camera`` say: None, "estimate", a recipe, or settings by name."""
+    if not settings or settings == ["estimate"]:
+        return settings[0] if settings else None
+    if len(settings) == 1 and "=" not in settings[0]:
+        return load(settings[0])
+    return named_values(settings, "--camera", "baseline_adu=100")
+
+
+@command(
+    examples="""
+    simscope regress runs/z test.h5 --out coefficients.csv
+    simscope regress runs/b field.tif --out map.csv --map --stride-px 16
+"""
+)
+def regress(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    data: Annotated[Path, typer.Argument(help="Dataset file, or TIFF stack of any software.")],
+    out: Annotated[Path, typer.Option(help="Table to write, .csv.")],
+    as_map: Annotated[
+        bool, typer.Option("--map", help="Place by place over one field, for psf-blind.")
+    ] = False,
+    stride_px: Annotated[
+        int | None, typer.Option(help="With --map: pixels between places; half a patch if absent.")
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Read numbers of the PSF, and how sure they are, off images with a trained network."""
+    from simscope import learn
+    from simscope.dataset import output_target
+    from simscope.errors import TrainingError
+    from simscope.learn.regress import beside, write_columns
+
+    output_target(out, force=force, inputs=[data])
+    if stride_px is not None and not as_map:
+        raise TrainingError(f"--stride-px {stride_px} is for maps: add --map, or leave it out")
+    model = learn.load(run)
+    if as_map:
+        columns = learn.regress_map(model, data, stride_px=stride_px).table()
+    else:
+        columns = beside(*learn.regress(model, data, uncertainty=True))
+    rows = write_columns(out, columns, force=force, inputs=[data])
+    answer({"out": str(out), "rows": rows}, [f"wrote {out}: {rows:,} rows"], as_json)
 
 
 @command(

@@ -10,7 +10,7 @@ except ImportError as error:  # pragma: no cover - depends on the installation
 from simscope.learn.localize import localize
 from simscope.learn.networks import NETWORKS
 from simscope.learn.plan import Plan
-from simscope.learn.regress import regress
+from simscope.learn.regress import ParameterMap, regress, regress_map
 from simscope.learn.restore import restore
 from simscope.learn.runs import TrainedModel, load
 from simscope.learn.stream import HDF5Dataset, StreamingDataset, collate
@@ -20,6 +20,7 @@ from simscope.learn.zoo import export_model
 __all__ = [
     "NETWORKS",
     "HDF5Dataset",
+    "ParameterMap",
     "Plan",
     "StreamingDataset",
     "TrainedModel",
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "localize",
     "regress",
+    "regress_map",
     "restore",
     "train",
 ]

@@ -70,6 +70,10 @@ class Regressor(Task):
     def check_images(self, shape: tuple[int, ...]) -> None:
         """Return nothing; raise TrainingError unless images of this shape can be read."""
 
+    def patches_of(self, shape: tuple[int, ...]) -> int:
+        """Patches read one by one from each image of a block of this shape: 1, the whole."""
+        return 1
+
     def truth(self, batch: Batch) -> Floats:
         """Drawn numbers (n, parameters), in their units."""
         return np.column_stack([batch.parameters[path] for path in self.paths])
@@ -135,3 +139,15 @@ class Regressor(Task):
             np.array(self.config.centres or (0.0,) * count),
             np.array(self.config.spreads or (1.0,) * count),
         )
+
+
+def pooled(values: Floats, doubts: Floats, members: int) -> tuple[Floats, Floats]:
+    """Means of ``members`` rows each, weighted by certainty, and the doubts about them.
+
+    Patches of one image err together, so a mean is held no surer than its members are on average
+    (harmonic mean of their variances).
+    """
+    count, parameters = len(values) // members, values.shape[1]
+    weights = doubts.reshape(count, members, parameters) ** -2.0
+    means = (weights * values.reshape(weights.shape)).sum(axis=1) / weights.sum(axis=1)
+    return means, weights.mean(axis=1) ** -0.5
