@@ -61,10 +61,8 @@ def test_pictures_of_noise_alone_agree_at_none():
 
 def test_molecules_that_stay_on_pass_for_resolution_only_if_frames_are_mixed():
     count = 3000
-    again = {
-        name: np.repeat(RNG(seed).uniform(0, 8000, count), 10)
-        for seed, name in ((5, "x_nm"), (6, "y_nm"))
-    }
+    x, y = np.repeat(RNG(5).uniform(0, 8000, (2, count)), 10, axis=1)
+    again = {"x_nm": x, "y_nm": y}
     again["frame"] = np.arange(10 * count)  # each molecule in ten frames on end
     resolved = {
         split: localization_resolution(again, pixel_nm=8.0, split=split).resolution_nm
