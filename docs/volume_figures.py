@@ -1,4 +1,4 @@
-"""Draws the picture of docs/volumes.md into docs/images: `python docs/volume_figures.py`."""
+"""Draws the pictures of docs/volumes.md into docs/images: `python docs/volume_figures.py`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import simscope as ss
+from simscope.recipe.volumes import FORMS
 from simscope.show import save_figure, style
 
 IMAGES = Path(__file__).parent / "images"
@@ -50,6 +51,24 @@ def volume() -> Figure:
     return figure
 
 
+@style.styled
+def textures() -> Figure:
+    """The families of random textures, and their images out of focus."""
+    figure = style.new_figure(10.4, 2.9)
+    panels = figure.subplots(2, len(FORMS))
+    for column, form in enumerate(FORMS):
+        recipe = ss.load_recipe("psf-blind").replace_all(
+            {"structure.form": form, "structure.scale_um": 1.0, "acquisition.focus_nm": 600.0}
+        )
+        simulator = ss.Simulator(recipe, seed=7)
+        truth = simulator.volume(0)[0]
+        blurred = simulator.batch(0, 1, expected=True).expected_photons[0]
+        width_um = 1e-3 * recipe.pixel_nm * truth.shape[1]
+        _show(panels[0, column], truth, (0, width_um, width_um, 0), form)
+        _show(panels[1, column], blurred, (0, width_um, width_um, 0), None)
+    return figure
+
+
 def _show(
     axes: Axes,
     image: NDArray[np.float32],
@@ -71,3 +90,4 @@ def _show(
 
 if __name__ == "__main__":
     print(save_figure(volume(), IMAGES / "volume-foci.png", force=True))
+    print(save_figure(textures(), IMAGES / "textures.png", force=True))
