@@ -106,6 +106,15 @@ def test_a_table_with_no_match_at_all_draws_and_prints(folder, tmp_path):
     assert (judged["jaccard"], judged["rmse_lateral_nm"], judged["bias_x_nm"]) == (0, None, None)
 
 
+def test_tables_that_never_meet_earn_a_note(folder, tmp_path):
+    late = np.load(folder / "found.npy")
+    late["frame"] += 1000
+    write_localizations(tmp_path / "late.npy", late)
+    result = run(tmp_path / "late.npy", folder / "truth.csv", "--json")
+    assert json.loads(result.stdout)["jaccard"] == 0
+    assert "note: nothing found lies within 250 nm" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -19,6 +19,7 @@ PAGES = {  # examples at least
     "gpu.md": 1,
     "exchange.md": 2,
     "loading.md": 6,
+    "judging.md": 6,
     "training.md": 1,
 }
 WITH_TORCH = {"loading.md", "training.md"}

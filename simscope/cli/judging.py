@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simscope.cli.frame import Force, Json, aligned, answer, command, rounded
+from simscope.errors import SimscopeWarning
 
 if TYPE_CHECKING:
     from simscope.evaluate import Bin, Score
@@ -82,6 +84,13 @@ def score(
     result = evaluate.score(
         said, true, radius_nm, axial_radius_nm, ignore_below_photons=ignore_below_photons
     )
+    if not len(result.matches) and len(said) and len(true):
+        warnings.warn(
+            f"nothing found lies within {radius_nm:g} nm of a true emitter of its frame: check "
+            "units, axes, and whether both count frames from the same number",
+            SimscopeWarning,
+            stacklevel=2,
+        )
     tables = {name: evaluate.breakdown(said, true, result, name, bins=bins) for name in by or []}
     values, lines = _judged(said, true, result)
     if intervals:
