@@ -15,6 +15,7 @@ from simscope.evaluate.calibration import (
     reliability,
 )
 from simscope.evaluate.crlb import crlb
+from simscope.evaluate.fit_study import FIT_STUDY_DTYPE, fit_study
 from simscope.evaluate.fitting import FIT_DTYPE, box_of, fit
 from simscope.evaluate.frc import RingCorrelation, localization_resolution, ring_correlation
 from simscope.evaluate.information import (
@@ -42,6 +43,7 @@ from simscope.evaluate.tables import has_column, in_frame
 
 __all__ = [
     "FIT_DTYPE",
+    "FIT_STUDY_DTYPE",
     "Bin",
     "BoundedErrors",
     "Calibration",
@@ -65,6 +67,7 @@ __all__ = [
     "exact_variance",
     "fisher_information",
     "fit",
+    "fit_study",
     "found_nothing",
     "gaussian_limit_nm",
     "has_column",
