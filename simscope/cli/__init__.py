@@ -19,15 +19,22 @@ from simscope.cli import checking
 from simscope.cli import handover
 
 # isort: split
+from simscope.cli import design
+
+# isort: split
 from simscope.cli import learning
 
 # isort: split
 from simscope.cli import judging
 
+# isort: split
+from simscope.cli import trust
+
 __all__ = [
     "app",
     "checking",
     "datasets",
+    "design",
     "handover",
     "judging",
     "learning",
@@ -35,4 +42,5 @@ __all__ = [
     "main",
     "optics",
     "recipes",
+    "trust",
 ]

@@ -76,7 +76,72 @@ class Picture:
         )
 
 
-Block = Text | Code | Table | Picture
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    sentences: Sequence[str]
+
+    def to_html(self) -> str:
+        """The list as HTML."""
+        points = "".join(f"<li>{html.escape(words)}</li>" for words in self.sentences)
+        return f"<ul>{points}</ul>"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Says that something was not done, and why."""
+
+    reason: str
+
+    def to_html(self) -> str:
+        """The reason as HTML."""
+        reason = html.escape(self.reason)
+        return f'<p class="missing">{_badge("not tested")} {reason}</p>'
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Claims, one row each: sentence, figure, limit, and ``holds``, ``open``, ``fails`` or else."""
+
+    rows: Sequence[tuple[str, str, str, str]]
+
+    def to_html(self) -> str:
+        """The table as HTML."""
+        body = "".join(
+            f"<tr><td>{html.escape(claim)}</td><td>{html.escape(figure)}</td>"
+            f"<td>{html.escape(limit)}</td><td>{_badge(status)}</td></tr>"
+            for claim, figure, limit, status in self.rows
+        )
+        head = "<th>claim</th><th>figure (95 % interval)</th><th>limit</th><th></th>"
+        return (
+            f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        )
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Links to sections by their titles."""
+
+    titles: Sequence[str]
+
+    def to_html(self) -> str:
+        """The links as HTML."""
+        links = " ".join(
+            f'<a href="#{_anchor(title)}">{html.escape(title)}</a>' for title in self.titles
+        )
+        return f"<nav>{links}</nav>"
+
+
+def _badge(status: str) -> str:
+    return f'<span class="badge {_anchor(status)}">{html.escape(status)}</span>'
+
+
+def _anchor(title: str) -> str:
+    return "".join(sign if sign.isalnum() else "-" for sign in title.lower())
+
+
+Block = Text | Code | Table | Picture | Points | Missing | Verdicts | Contents
 
 
 @dataclass(frozen=True)
@@ -89,7 +154,8 @@ class Section:
     def to_html(self) -> str:
         """The section as HTML."""
         inside = "\n".join(block.to_html() for block in self.blocks)
-        return f"<section><h2>{html.escape(self.title)}</h2>\n{inside}</section>"
+        title = html.escape(self.title)
+        return f'<section id="{_anchor(self.title)}"><h2>{title}</h2>\n{inside}</section>'
 
 
 def write_report(
@@ -153,4 +219,17 @@ tbody tr + tr td { border-top: 1px solid #e4e7eb; }
 pre { background: #f5f7fa; padding: .9rem 1rem; overflow-x: auto; font-size: .82rem;
   line-height: 1.45; border-radius: 4px; }
 summary { cursor: pointer; color: #0b6e99; }
+nav { margin: 1.6rem 0 0; line-height: 2.1; }
+nav a { color: #0b6e99; text-decoration: none; font-size: .88rem; margin-right: .35rem;
+  padding: .15rem .55rem; background: #eef4f7; border-radius: 1rem; white-space: nowrap; }
+.badge { font-size: .78rem; font-weight: 600; padding: .1rem .55rem; border-radius: 1rem;
+  white-space: nowrap; background: #e4e7eb; color: #52606d; }
+.badge.holds { background: #d9f2e3; color: #14683c; }
+.badge.open { background: #fff1cc; color: #7a5200; }
+.badge.fails { background: #fbdcd9; color: #96231a; }
+.missing { color: #52606d; background: #f5f7fa; padding: .6rem .9rem; border-radius: 4px; }
+.verdicts td:first-child { max-width: 30rem; }
+.verdicts td:nth-child(2) { font-weight: 600; white-space: nowrap; }
+.verdicts td:nth-child(3) { white-space: nowrap; color: #52606d; }
+li { max-width: 46rem; margin: .3rem 0; }
 """

@@ -27,10 +27,10 @@ QUICK_STEPS, QUICK_SAMPLES = 8, 8
 
 
 def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[^\W_][^/.\x00-\x1f]{0,59}", name) or name != name.strip():
+    if not re.fullmatch(r"[^\W_][^/\x00-\x1f]{0,59}", name) or name != name.strip():
         raise ValueError(
-            f"{name!r} cannot be a name: begin with a letter or digit, use no '/' or '.', and at "
-            "most 60 characters"
+            f"{name!r} cannot be a name: begin with a letter or digit, use no '/', and at most 60 "
+            "characters"
         )
     if name == AS_TRAINED:
         raise ValueError(f"{AS_TRAINED!r} is the name of the recipe itself: choose another")
@@ -148,7 +148,7 @@ class Study(Model):
             "microscopes": self.microscopes,
             "conditions": self.tests.conditions,
             "structures": self.tests.structures,
-            "isolated": {"emitters": self.tests.isolated or {}},
+            "isolated": {"emitters": self.tests.isolated} if self.tests.isolated else {},
         }
         base = self.base
         found = {f"microscopes/{AS_TRAINED}": base}
@@ -168,6 +168,17 @@ class Study(Model):
         """YAML text that :func:`load_study` reads back to an equal study."""
         return to_yaml(self.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
 
+    def with_budget(self, **budget: float | None) -> Study:
+        """The same study with another budget for every run, if one is given.
+
+        Raises
+        ------
+        RecipeError
+            If more than one is given, or it is impossible.
+        """
+        given = {name: value for name, value in budget.items() if value is not None}
+        return self.model_copy(update={"budget": Budget(**given)}) if given else self
+
     def quick(self) -> Study:
         """The same study in seconds, to see that everything runs; its figures mean nothing."""
         tests = self.tests.model_copy(
@@ -180,6 +191,7 @@ class Study(Model):
         small = {"validation_samples": QUICK_SAMPLES, "validations": 2, "batch_size": 4}
         return self.model_copy(
             update={
+                "title": f"{self.title or self.name} (quick: no figure means anything)",
                 "budget": Budget(steps=QUICK_STEPS),
                 "plan": self.plan | small,
                 "sizes": self.sizes[:2],
