@@ -194,7 +194,7 @@ class DeepStorm3dTask(Localizer):
     axial_radius_nm: ClassVar[float | None] = 100.0
     plan: ClassVar[dict[str, Any]] = {
         "batch_size": 4,
-        "learning_rate": 1.5e-3,
+        "learning_rate": 2.5e-3,
         "validation_samples": 48,
     }
     config: DeepStorm3dConfig
