@@ -9,7 +9,7 @@ from small_worlds import snapshot
 import simscope as ss
 from simscope.camera import CameraMaps
 from simscope.errors import EvaluationError
-from simscope.evaluate import crlb, fit, fit_study, fitting
+from simscope.evaluate import crlb, fit, fit_frames, fit_study, fitting
 from simscope.kernels import fit as kernels
 
 CAMERAS = {
@@ -204,6 +204,32 @@ def test_a_box_keeps_nearly_all_the_window_tells():
     assert box % 2 == 1
     assert box < simulator.table.window_px
     assert box > fitting.box_of(ss.Simulator(one_emitter("smlm-2d-dense", 15), 0))
+
+
+def test_isolated_emitters_are_found_and_fitted_without_a_hint():
+    recipe = ss.load_recipe("smlm-2d-dense").replace("structure.density_per_um2", 0.15)
+    simulator = ss.Simulator(recipe.replace("photophysics.photons", 3000.0), 11)
+    batch = simulator.batch(0, 8)
+    found = fit_frames(batch.images, simulator)
+    inside = ss.evaluate.in_frame(batch.emitters, (64, 64), 100.0)
+    result = ss.evaluate.score(found, batch.emitters[inside], 100.0)
+    assert result.precision > 0.9
+    assert result.recall > 0.85  # neighbours within two pixels, and emitters at the edge, are lost
+
+
+def test_any_psf_is_found_by_its_own_image():
+    simulator = ss.Simulator(astigmatic(side=41), 12)
+    images, emitters = seen_by(simulator, 8, (-100, 900))
+    found = fit_frames(images, simulator)
+    assert np.array_equal(found["frame"], emitters["frame"])
+    for name in PLACE:
+        assert np.all(np.abs(found[name] - emitters[name]) < 5 * found[f"uncertainty_{name}"])
+
+
+def test_empty_frames_hold_no_emitters():
+    dark = astigmatic(side=31).replace("photophysics.photons", 1e-6)
+    simulator = ss.Simulator(dark, 13)
+    assert len(fit_frames(simulator.batch(0, 5).images, simulator)) == 0
 
 
 def wrong(**changes):

@@ -15,6 +15,7 @@ from simscope.evaluate.calibration import (
     reliability,
 )
 from simscope.evaluate.crlb import crlb
+from simscope.evaluate.fit_frames import CANDIDATE_DTYPE, candidates, fit_frames
 from simscope.evaluate.fit_study import FIT_STUDY_DTYPE, fit_study
 from simscope.evaluate.fitting import FIT_DTYPE, box_of, fit
 from simscope.evaluate.frc import RingCorrelation, localization_resolution, ring_correlation
@@ -42,6 +43,7 @@ from simscope.evaluate.score import Score, efficiency, score
 from simscope.evaluate.tables import has_column, in_frame
 
 __all__ = [
+    "CANDIDATE_DTYPE",
     "FIT_DTYPE",
     "FIT_STUDY_DTYPE",
     "Bin",
@@ -62,11 +64,13 @@ __all__ = [
     "breakdown",
     "calibrated",
     "calibration",
+    "candidates",
     "crlb",
     "efficiency",
     "exact_variance",
     "fisher_information",
     "fit",
+    "fit_frames",
     "fit_study",
     "found_nothing",
     "gaussian_limit_nm",

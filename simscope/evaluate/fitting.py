@@ -145,7 +145,7 @@ def fit(
     own_maps = simulator.maps if isinstance(source, Simulator) else None
     table, recipe = spline_table(simulator), simulator.resolved
     chip = Chip.of(recipe, own_maps if maps is None else maps)
-    frames = _frames(images, recipe)
+    frames = frames_of(images, recipe)
     where = _positions(positions, len(frames), recipe)
     box = box_of(simulator) if box_px is None else _checked_box(box_px)
     heights = _start_heights(table, heights_nm, len(where["x_nm"]))
@@ -204,7 +204,7 @@ def _one_height(table: SplineTable) -> bool:
     return table.z_max_nm == table.z0_nm
 
 
-def _frames(images: Any, recipe: Recipe) -> npt.NDArray[Any]:
+def frames_of(images: Any, recipe: Recipe) -> npt.NDArray[Any]:
     """Images as (frames, y, x); EvaluationError unless they are frames of the recipe."""
     frames = np.asarray(images)
     if (
@@ -256,20 +256,23 @@ def _checked_threads(threads: int | None) -> int:
     return threads
 
 
+def start_heights_nm(table: SplineTable) -> Floats:
+    """Heights [nm] to start from where none are given, (k,): middles of equal shares."""
+    count = 1 + math.ceil((table.z_max_nm - table.z0_nm) / START_STEP_NM)
+    edges = np.linspace(table.z0_nm, table.z_max_nm, count + 1)
+    return np.asarray(0.5 * (edges[1:] + edges[:-1]))
+
+
 def _start_heights(table: SplineTable, given: npt.ArrayLike | None, rows: int) -> Floats:
     """Heights to start from in steps of the table, (rows, k)."""
-    if given is None or _one_height(table):
-        count = 1 + math.ceil((table.z_max_nm - table.z0_nm) / START_STEP_NM)
-        edges = np.linspace(table.z0_nm, table.z_max_nm, count + 1)
-        heights: Floats = 0.5 * (edges[1:] + edges[:-1])
-    else:
-        heights = np.asarray(given, np.float64)
+    spread = given is None or _one_height(table)
+    heights = start_heights_nm(table) if spread else np.asarray(given, np.float64)
     if heights.ndim not in (1, 2) or (heights.ndim == 2 and len(heights) != rows):
         raise EvaluationError(
             f"heights_nm of shape {heights.shape} fit no {rows} positions: give (k,), or "
             "(positions, k)"
         )
-    if heights.size == 0 or not np.all((heights >= table.z0_nm) & (heights <= table.z_max_nm)):
+    if heights.shape[-1] == 0 or not np.all((heights >= table.z0_nm) & (heights <= table.z_max_nm)):
         raise EvaluationError(
             f"heights_nm must hold at least one height, all within [{table.z0_nm:g}, "
             f"{table.z_max_nm:g}], those of the recipe"
