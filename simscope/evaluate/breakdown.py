@@ -27,7 +27,10 @@ NEIGHBOURHOOD_NM = 1000.0
 
 @dataclass(frozen=True)
 class Bin:
-    """Score of the emitters with a value from ``low`` to ``high``; None where it cannot be told."""
+    """Score of the emitters with a value from ``low`` to below ``high``, in the last bin with it.
+
+    None where something cannot be told.
+    """
 
     low: float
     high: float

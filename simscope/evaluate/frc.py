@@ -36,7 +36,9 @@ SMOOTHING_RINGS = 2.0
 """Standard deviation of the smoothing of the curve before its crossing is sought, in rings."""
 SPLITS = ("random", "alternate", "halves")
 SPLIT = Key(0).child("frc")
-MOST_PIXELS = 1 << 26
+MOST_PIXELS = 1 << 25
+USUAL_SIDE, FINEST_NM = 4096, 5.0
+"""Pixels along a picture of localisations, and the pixel below which finer ones tell no more."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def ring_correlation(
 def localization_resolution(
     table: Any,
     *,
-    pixel_nm: float = 10.0,
+    pixel_nm: float | None = None,
     split: str = "random",
     key: Key = SPLIT,
     threshold: float = THRESHOLD,
@@ -103,7 +105,8 @@ def localization_resolution(
 
     ``table`` has ``x_nm, y_nm``, and ``frame`` for the splits by frame: ``random`` sends each row
     by a coin, ``alternate`` even and odd frames, ``halves`` the first and second half of the rows
-    in order of frames. ``pixel_nm`` should be a quarter of the resolution or less.
+    in order of frames. ``pixel_nm`` should be a quarter of the resolution or less; if None, 4096
+    pixels hold the table, or more of 5 nm.
 
     Raises
     ------
@@ -120,7 +123,15 @@ def localization_resolution(
         raise EvaluationError(
             f"{len(second)} rows split by {split!r} leave an empty half: give more rows or frames"
         )
-    return ring_correlation(*_histograms(columns, second, pixel_nm), pixel_nm, threshold)
+    place = [columns[axis] - columns[axis].min() for axis in ("y_nm", "x_nm")]
+    width_nm = max(float(axis.max()) for axis in place)
+    if pixel_nm is None:
+        pixel_nm = max(width_nm / USUAL_SIDE, FINEST_NM)
+    _require_picture(width_nm, pixel_nm)
+    left, right = (
+        _histogram([axis[half] for axis in place], width_nm, pixel_nm) for half in (~second, second)
+    )
+    return ring_correlation(left, right, pixel_nm, threshold)
 
 
 def _in_second_half(columns: dict[str, Floats], split: str, key: Key) -> npt.NDArray[np.bool_]:
@@ -136,27 +147,21 @@ def _in_second_half(columns: dict[str, Floats], split: str, key: Key) -> npt.NDA
     return late
 
 
-def _histograms(
-    columns: dict[str, Floats], second: npt.NDArray[np.bool_], pixel_nm: float
-) -> tuple[Floats, Floats]:
-    """Both halves as square pictures that hold all rows."""
+def _require_picture(width_nm: float, pixel_nm: float) -> None:
     if not (np.isfinite(pixel_nm) and pixel_nm > 0):
         raise EvaluationError(f"pixel_nm={pixel_nm} is not above 0: give the pixel of the picture")
-    place = [columns[axis] - columns[axis].min() for axis in ("y_nm", "x_nm")]
-    widest = max(float(axis.max()) for axis in place) / pixel_nm
-    if (widest + 1) ** 2 > MOST_PIXELS:
+    if (width_nm / pixel_nm + 1) ** 2 > MOST_PIXELS:
         raise EvaluationError(
-            f"the table is {widest:.0f} pixels of {pixel_nm:g} nm wide, above "
+            f"the table is {width_nm / pixel_nm:.0f} pixels of {pixel_nm:g} nm wide, above "
             f"{int(MOST_PIXELS**0.5)}: raise pixel_nm or cut the table"
         )
-    size = int(widest) + 1
-    y, x = ((axis / pixel_nm).astype(np.int64) for axis in place)
-    cell = y * size + x
-    left, right = (
-        np.bincount(cell[half], minlength=size * size).reshape(size, size).astype(np.float64)
-        for half in (~second, second)
-    )
-    return left, right
+
+
+def _histogram(place_nm: list[Floats], width_nm: float, pixel_nm: float) -> Floats:
+    """Counts of places (y, x) from 0 to the width in a square picture."""
+    side = int(width_nm / pixel_nm) + 1
+    y, x = ((axis / pixel_nm).astype(np.int64) for axis in place_nm)
+    return np.bincount(y * side + x, minlength=side * side).reshape(side, side).astype(np.float64)
 
 
 def _pictures(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Floats, Floats]:
