@@ -10,6 +10,7 @@ from simscope.show.reconstruction import reconstruction_figure
 from simscope.show.report import (
     Code,
     Contents,
+    Folded,
     Missing,
     Picture,
     Points,
@@ -26,6 +27,7 @@ __all__ = [
     "BoundCurve",
     "Code",
     "Contents",
+    "Folded",
     "Missing",
     "Picture",
     "Points",

@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 
 from simscope.show.style import png_bytes, write_new
 
+PIXELS_PER_INCH = 104
+"""Of pictures on the page, so that their letters are all of one size."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -70,8 +73,9 @@ class Picture:
         """The figure as an embedded PNG."""
         data = base64.b64encode(png_bytes(self.figure)).decode("ascii")
         caption = html.escape(self.caption)
+        width = round(self.figure.get_figwidth() * PIXELS_PER_INCH)
         return (
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f'<figure><img alt="{caption}" width="{width}" src="data:image/png;base64,{data}">'
             f"<figcaption>{caption}</figcaption></figure>"
         )
 
@@ -133,6 +137,19 @@ class Contents:
         return f"<nav>{links}</nav>"
 
 
+@dataclass(frozen=True)
+class Folded:
+    """Tables folded away under a title."""
+
+    title: str
+    tables: Sequence[Table]
+
+    def to_html(self) -> str:
+        """The tables as HTML."""
+        inside = "".join(table.to_html() for table in self.tables)
+        return f"<details><summary>{html.escape(self.title)}</summary>{inside}</details>"
+
+
 def _badge(status: str) -> str:
     return f'<span class="badge {_anchor(status)}">{html.escape(status)}</span>'
 
@@ -141,7 +158,7 @@ def _anchor(title: str) -> str:
     return "".join(sign if sign.isalnum() else "-" for sign in title.lower())
 
 
-Block = Text | Code | Table | Picture | Points | Missing | Verdicts | Contents
+Block = Text | Code | Table | Picture | Points | Missing | Verdicts | Contents | Folded
 
 
 @dataclass(frozen=True)
@@ -210,7 +227,8 @@ figure { margin: 1.2rem 0; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption, caption { color: #52606d; font-size: .88rem; margin-top: .4rem; max-width: 46rem; }
 caption { text-align: left; margin: 0 0 .4rem; }
-table { border-collapse: collapse; margin: 1.2rem 0; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; margin: 1.2rem 0; white-space: pre-line;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem 1rem .35rem 0; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 th { font-weight: 600; font-size: .88rem; border-bottom: 1.5px solid #1f2933;

@@ -42,7 +42,7 @@ def interval_figure(
         for place, name in enumerate(names):
             one = rows[name].get(metric)
             if one is None or one["value"] is None:
-                axes.text(0.5, place, "not tested", color=style.SOFT, fontsize=7, va="center",
+                axes.text(0.5, place, "none", color=style.SOFT, fontsize=7, va="center",
                           ha="center", transform=axes.get_yaxis_transform())  # fmt: skip
                 continue
             if place == 0:
@@ -137,6 +137,8 @@ def size_figure(points: Sequence[Mapping[str, Any]], metrics: Mapping[str, Readi
         for point, x, y in zip(points, samples, values, strict=True):
             axes.plot(x, y, "s" if point["stream"] else "o", color=NETWORK, ms=5)
         axes.set_xscale("log")
+        axes.set_xticks(samples, [f"{count:,.0f}" for count in samples], fontsize=7)
+        axes.minorticks_off()
         axes.set(xlabel="different training samples", ylabel=axis_words(reading))
     panels[0].plot([], [], "o", color=NETWORK, label="finite set, seen again")
     panels[0].plot([], [], "s", color=NETWORK, label="stream, none twice")
@@ -264,7 +266,7 @@ def marked_frames_figure(
     images: Sequence[npt.NDArray[Any]], marks: Sequence[Mapping[str, Any]], pixel_nm: float
 ) -> Figure:
     """Frames with what was found, missed and false; ``marks`` hold places [nm] by these names."""
-    figure = style.new_figure(2.35 * len(images), 2.95)
+    figure = style.new_figure(2.35 * len(images), 3.2)
     grid = figure.subplots(1, len(images), squeeze=False)[0]
     for axes, image, places in zip(grid, images, marks, strict=True):
         show_frame(axes, image, pixel_nm, style.grey_scale(image))

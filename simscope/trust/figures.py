@@ -61,13 +61,20 @@ def number(value: Any) -> float | int | None:
     return float(value) if math.isfinite(value) else None
 
 
-def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+SHARES = ("jaccard", "precision", "recall")
+"""Metrics that are between 0 and 1, which Student's interval does not know."""
+
+
+def over_seeds(metric: str, values: Sequence[float | None]) -> dict[str, Any]:
     """Mean over seeds with Student's 95 % interval, and the values of all seeds."""
     known = [value for value in values if value is not None]
     if not known:
         return figure(None, seeds=list(values))
     interval = seed_interval(known)
-    return figure(interval.value, interval.low, interval.high, seeds=list(values))
+    low, high = interval.low, interval.high
+    if metric in SHARES:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return figure(interval.value, low, high, seeds=list(values))
 
 
 def gap(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from simscope.recipe.text import to_yaml
 from simscope.show import (
     Code,
     Contents,
+    Folded,
     Missing,
     Picture,
     Points,
@@ -38,8 +39,8 @@ def write_page(report: Report, path: Path, *, force: bool = True) -> Path:
     titles = ["Verdicts", LIMITS, *(title for title, _ in SECTIONS.values())]
     rows = [verdict_row(row) for row in report["verdicts"]]
     explained = Text(
-        "A claim holds if its whole interval keeps the limit, fails if its figure does not, and is "
-        "open in between. What nobody measured is not tested."
+        "A claim holds if its whole interval keeps the limit, fails if its whole interval breaks "
+        "it, and is open in between. What nobody measured is not tested."
     )
     parts = [
         Section("Verdicts", [Verdicts(rows), explained, Contents(titles[1:])]),
@@ -64,14 +65,21 @@ def shown(one: Mapping[str, Any], digits: int | None = None, unit: str = "") -> 
     """A figure and its interval in words; a dash for none."""
     if one["value"] is None:
         return "–"
-    words = _number(one["value"], digits) + unit
+    words = number_words(one["value"], digits) + unit
     if one.get("low") is None or one.get("high") is None:
         return words
-    return f"{words} ({_number(one['low'], digits)} to {_number(one['high'], digits)})"
+    return f"{words} ({number_words(one['low'], digits)} to {number_words(one['high'], digits)})"
 
 
-def _number(value: float, digits: int | None) -> str:
-    return f"{value:.3g}" if digits is None else f"{value:.{digits}f}"
+def number_words(value: float, digits: int | None = None) -> str:
+    """A number with so many digits after the point, or three in all, and a true minus sign."""
+    words = f"{value:.3g}" if digits is None else f"{value:.{digits}f}"
+    return words.replace("-", "−")
+
+
+def two_lines(one: Mapping[str, Any], digits: int | None = None) -> str:
+    """As :func:`shown`, with the interval below the figure, for cells of tables."""
+    return shown(one, digits).replace(" (", "\n", 1).removesuffix(")")
 
 
 def blocks_of(name: str, report: Report) -> Blocks:
@@ -93,7 +101,7 @@ def metric_table(
         if not is_tested(row):
             lines.append([f"{name}: not tested, {row['reason']}", *["–"] * len(metrics)])
             continue
-        cells = [shown(row[m], reading["digits"]) if m in row else "–"
+        cells = [two_lines(row[m], reading["digits"]) if m in row else "–"
                  for m, reading in metrics.items()]  # fmt: skip
         lines.append([name, *cells])
     return Table(headers, lines, caption)
@@ -121,10 +129,11 @@ def accuracy(section: Report, report: Report) -> Blocks:
     ]
     if not is_tested(section["over_seeds"]):
         blocks.insert(0, Missing(f"intervals over seeds: {section['over_seeds']['reason']}"))
-    for seed, rows in section["over_items"].items():
-        caption = f"Seed {seed}, intervals over {report['item']}s"
-        blocks.append(metric_table(rows, report, "tested on", caption))
-    return blocks
+    seeds = [
+        metric_table(rows, report, "tested on", f"Seed {seed}, intervals over {report['item']}s")
+        for seed, rows in section["over_items"].items()
+    ]
+    return [*blocks, Folded("Every seed alone", seeds)]
 
 
 def limit(section: Report, report: Report) -> Blocks:
@@ -162,8 +171,8 @@ def limit(section: Report, report: Report) -> Blocks:
 
 
 def _bound_row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
-    bias = shown(one["bias"], 3) if "bias" in one else "–"
-    return (name, shown(one["rmse"], 2), shown(one["bound"], 2), shown(one["ratio"], 3), bias)
+    bias = two_lines(one["bias"], 2) if "bias" in one else "–"
+    return (name, *(two_lines(one[part], 2) for part in ("rmse", "bound", "ratio")), bias)
 
 
 def null(section: Report, report: Report) -> Blocks:
@@ -189,7 +198,9 @@ def overtraining(section: Report, report: Report) -> Blocks:
     ]
     if known:
         figure = pictures.gap_figure(known, few_metrics(report))
-        blocks.append(Picture(figure, "Distance between the dots is overtraining."))
+        blocks.append(
+            Picture(figure, "Red better than blue by more than chance would be overtraining.")
+        )
         gaps = {name: run["gap"] for name, run in known.items()}
         blocks.append(metric_table(gaps, report, "run", "Trained on less fresh"))
     missing = {name: run for name, run in section["runs"].items() if not is_tested(run)}
@@ -224,7 +235,8 @@ def microscopes(section: Report, report: Report) -> Blocks:
     rows = {
         f"{trained} → {tested}": cells[trained][tested] for trained in names for tested in names
     }
-    return [*blocks, metric_table(rows, report, "trained on → tested on")]
+    table = metric_table(rows, report, "trained on → tested on")
+    return [*blocks, Folded("All figures with their intervals, and why some are missing", [table])]
 
 
 def structures(section: Report, report: Report) -> Blocks:
@@ -275,7 +287,7 @@ def calibration(section: Report, report: Report) -> Blocks:
     levels = list(next(iter(told.values()))["coverage"])
     rows: list[tuple[str, ...]] = [
         (name, f"{one['count']:,}", shown(one["mean"], 2), shown(one["rms"], 2),
-         *(_number(one["coverage"][level], 3) for level in levels))
+         *(number_words(one["coverage"][level], 3) for level in levels))
         for name, one in told.items()
     ]  # fmt: skip
     headers = ("", "errors", "mean", "RMS (1 is true)",

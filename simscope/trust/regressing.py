@@ -99,9 +99,7 @@ class Regressors:
         scale = scale_of(bench, judged.truth)
         bounds = regression_bounds(judged.exam, paths_of(bench), BOUNDED_SAMPLES)
         errors = judged.errors[: len(bounds)] / scale
-        table = np.column_stack(
-            [np.sum(errors**2, axis=1), np.sum((bounds / scale) ** 2, axis=1)]
-        )
+        table = np.column_stack([np.sum(errors**2, axis=1), np.sum((bounds / scale) ** 2, axis=1)])
         ratio = bootstrap(table, _bound_figures, **bench.resampling)
         each = {
             path: figure(np.sqrt(np.mean(bounds[:, column] ** 2)))

@@ -94,7 +94,7 @@ def accuracy(bench: Bench) -> dict[str, Any]:
     first = each[subject.first.label]
     many = {
         name: {
-            metric: over_seeds([seed[name][metric]["value"] for seed in each.values()])
+            metric: over_seeds(metric, [seed[name][metric]["value"] for seed in each.values()])
             for metric in bench.metrics
         }
         for name in recipes

@@ -1,7 +1,7 @@
 """The first screen of a report: claims, the figure behind each, its limit, and whether it holds.
 
-A claim *holds* if the whole 95 % interval keeps the limit, *fails* if the figure itself does not,
-and is *open* in between. Every claim that nothing was measured for says so.
+A claim *holds* if the whole 95 % interval keeps the limit, *fails* if the whole of it breaks the
+limit, and is *open* in between. Every claim that nothing was measured for says so.
 """
 
 from __future__ import annotations
@@ -75,13 +75,8 @@ def verdict(claim: Claim, sections: dict[str, Any]) -> dict[str, Any]:
         return row | {"value": None, "low": None, "high": None} | found
     low = found["value"] if found["low"] is None else found["low"]
     high = found["value"] if found["high"] is None else found["high"]
-    sign = 1.0 if claim.at_most is None else -1.0
-    worst = low if claim.at_most is None else high
-    status = (
-        FAILS if sign * (found["value"] - limit) < 0
-        else OPEN if sign * (worst - limit) < 0
-        else HOLDS
-    )  # fmt: skip
+    kept = [end >= limit if claim.at_most is None else end <= limit for end in (low, high)]
+    status = HOLDS if all(kept) else OPEN if any(kept) else FAILS
     return row | {end: found[end] for end in ("value", "low", "high")} | {"status": status}
 
 
