@@ -17,7 +17,7 @@ import tifffile  # noqa: E402
 
 import simscope as ss  # noqa: E402
 from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
-from simscope.learn import movies, tiles  # noqa: E402
+from simscope.learn import movies  # noqa: E402
 from simscope.learn.movies import Movies  # noqa: E402
 from simscope.learn.networks.deepstorm_slim import DeepStormSlimTask  # noqa: E402
 from simscope.learn.runs import TrainedModel, make_task  # noqa: E402
@@ -64,15 +64,14 @@ def assert_same(found, expected, atol_nm=0.01):
 def test_tiles_give_the_table_of_the_whole_frame(trained, monkeypatch, side_px):
     frames = frames_of()
     whole = ss.learn.localize(trained, frames, threshold=0.1)
-    monkeypatch.setattr(tiles, "SIDE_PX", side_px)
-    assert len(tiles_of((24, 32), 5)) > 1
+    monkeypatch.setattr(DeepStormSlimTask, "pixels_at_once", side_px**2)
+    assert len(tiles_of((24, 32), side_px, 5)) > 1
     assert_same(ss.learn.localize(trained, frames, threshold=0.1), whole)
 
 
 @pytest.mark.parametrize(("length", "stride"), [(40, 1), (40, 4), (41, 4), (8, 8), (3, 1)])
-def test_every_place_is_the_own_of_one_tile_that_sees_its_surroundings(monkeypatch, length, stride):
-    monkeypatch.setattr(tiles, "SIDE_PX", 16)
-    rows = [tile.y for tile in tiles_of((length, 5), 6, stride)]
+def test_every_place_is_the_own_of_one_tile_that_sees_its_surroundings(length, stride):
+    rows = [tile.y for tile in tiles_of((length, 5), 16, 6, stride)]
     assert rows[0].low == -np.inf
     assert rows[-1].high == np.inf
     for above, below in pairwise(rows):
@@ -82,9 +81,8 @@ def test_every_place_is_the_own_of_one_tile_that_sees_its_surroundings(monkeypat
     assert all(row.first % stride == 0 and row.last <= length for row in rows)
 
 
-def test_an_emitter_on_a_seam_counts_once_and_neighbours_twice(monkeypatch):
-    monkeypatch.setattr(tiles, "SIDE_PX", 8)
-    first, second = tiles_of((8, 16), 4)
+def test_an_emitter_on_a_seam_counts_once_and_neighbours_twice():
+    first, second = tiles_of((8, 16), 8, 4)
     ends_px = [7.999, 8.001]  # where rounding put one emitter in either tile
 
     def table(tile, x_px):
@@ -124,7 +122,7 @@ def test_frames_see_their_neighbours_across_pieces(trained, monkeypatch, shape, 
     images = frames_of(8).reshape(shape)
     whole = ss.learn.localize(seeing, images, threshold=0.05)
     alone = ss.learn.localize(trained, images, threshold=0.05)
-    monkeypatch.setattr(movies, "PIXELS_AT_ONCE", frames_at_once * 24 * 32)
+    monkeypatch.setattr(Averaging, "pixels_at_once", frames_at_once * 24 * 32)
     monkeypatch.setattr(movies, "FRAMES_WITH_CONTEXT", frames_at_once)
     assert_same(ss.learn.localize(seeing, images, threshold=0.05), whole)
     assert len(alone) != len(whole)
@@ -143,11 +141,10 @@ class ReadsCounted:
 
 
 @pytest.mark.parametrize("frames_at_once", [1, 3, 7, 15, 100])
-def test_movies_are_read_in_bounded_pieces_that_make_up_the_whole(frames_at_once, monkeypatch):
+def test_movies_are_read_in_bounded_pieces_that_make_up_the_whole(frames_at_once):
     limit = frames_at_once * 8 * 6
-    monkeypatch.setattr(movies, "PIXELS_AT_ONCE", limit)
     images = ReadsCounted(np.arange(4 * 7 * 8 * 6).reshape(4, 7, 8, 6))
-    pieces = list(Movies(images).pieces())
+    pieces = list(Movies(images).pieces(limit))
     read = np.concatenate([piece.counts.reshape(-1, 8, 6) for piece in pieces])
     np.testing.assert_array_equal(read, images.images.reshape(28, 8, 6))
     assert [piece.first for piece in pieces] == np.cumsum(
@@ -197,7 +194,7 @@ def test_tiff_files_of_every_kind_hold_the_frames_that_went_in(stored, kind):
 def test_a_tiff_stack_gives_the_table_of_its_frames(trained, stored, kind, monkeypatch):
     folder, frames = stored
     expected = ss.learn.localize(trained, frames, threshold=0.1)
-    monkeypatch.setattr(movies, "PIXELS_AT_ONCE", 2 * 24 * 32)
+    monkeypatch.setattr(DeepStormSlimTask, "pixels_at_once", 2 * 24 * 32)
     done = []
     found = ss.learn.localize(
         trained, folder / f"{kind}.tif", threshold=0.1, progress=lambda *now: done.append(now)

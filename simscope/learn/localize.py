@@ -7,6 +7,7 @@ the network can see (:mod:`simscope.learn.tiles`), so that memory does not grow 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -172,8 +173,9 @@ def _found_in(
 ) -> npt.NDArray[Any]:
     """Emitter table of all frames."""
     pixel_nm, tables, done = task.recipe.pixel_nm, [empty_table(0)], 0
-    tiles = tiles_of(movies.shape[-2:], task.halo_px, task.stride_px)
-    for piece in movies.pieces(task.context):
+    side_px = math.isqrt(task.pixels_at_once)
+    tiles = tiles_of(movies.shape[-2:], side_px, task.halo_px, task.stride_px)
+    for piece in movies.pieces(task.pixels_at_once, task.context):
         counts = exchange(piece.counts)
         if not done:
             warn_if_unlike(task.recipe, task.config, counts)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from simscope.errors import TrainingError
 
-PIXELS_AT_ONCE = 1 << 18
 FRAMES_WITH_CONTEXT = 16
 """Least frames in a piece for networks that see neighbours, which pieces read once more."""
 
@@ -93,10 +92,10 @@ class Movies:
             raise TrainingError(f"frames from {first} on hold NaN or infinity: repair them")
         return part
 
-    def pieces(self, context: int = 0) -> Iterator[Piece]:
-        """All frames, in pieces of bounded size, read as they are needed."""
+    def pieces(self, pixels: int, context: int = 0) -> Iterator[Piece]:
+        """All frames, in pieces of about ``pixels`` at most, read as they are needed."""
         count, length, height, width = self.shape
-        at_once = max(1, PIXELS_AT_ONCE // (height * width))
+        at_once = max(1, pixels // (height * width))
         if length <= at_once:
             step = at_once // max(length, 1)
             for movie in range(0, count, step):

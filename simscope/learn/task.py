@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from simscope.acquire import Batch
+from simscope.learn.inputs import scaled_and_roots
 from simscope.recipe import Model, Recipe
 
 
@@ -26,6 +27,8 @@ class Task(ABC):
     """Whether batches carry their noiseless images."""
     augments_fresh: ClassVar[bool] = False
     """Whether samples straight from the simulator are augmented too."""
+    pixels_at_once: ClassVar[int] = 1 << 18
+    """Camera pixels that go through the network together when it is used."""
     network: nn.Module
 
     def __init__(self, recipe: Recipe, config: Model) -> None:
@@ -39,6 +42,10 @@ class Task(ABC):
     @abstractmethod
     def inputs(self, images: Any) -> torch.Tensor:
         """Network input from counts [ADU] of one batch."""
+
+    def prepared(self, photons: torch.Tensor) -> torch.Tensor:
+        """Network input from photons (n, planes, y, x), as an exported network makes it."""
+        return scaled_and_roots(photons, self.config)
 
     @abstractmethod
     def targets(self, batch: Batch) -> torch.Tensor:

@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-SIDE_PX = 512
-"""Longest side of the part that is a tile's own."""
 SEAM_PX = 0.02
 """How far a tile takes emitters beyond its own part; rounding moves them far less."""
 
@@ -58,15 +56,18 @@ class Tile:
         return table[inside]
 
 
-def tiles_of(shape: tuple[int, int], halo_px: int, stride_px: int = 1) -> list[Tile]:
-    """Tiles of frames of ``shape`` (y, x), beginning at multiples of ``stride_px``."""
-    rows, columns = (_spans(length, halo_px, stride_px) for length in shape)
+def tiles_of(shape: tuple[int, int], side_px: int, halo_px: int, stride_px: int = 1) -> list[Tile]:
+    """Tiles of frames of ``shape`` (y, x), beginning at multiples of ``stride_px``.
+
+    ``side_px`` is the longest side of the part that is a tile's own.
+    """
+    rows, columns = (_spans(length, side_px, halo_px, stride_px) for length in shape)
     return [Tile(y, x) for y in rows for x in columns]
 
 
-def _spans(length: int, halo_px: int, stride_px: int) -> list[Span]:
+def _spans(length: int, side_px: int, halo_px: int, stride_px: int) -> list[Span]:
     """Spans of about equal length that share out ``length`` pixels."""
-    step = math.ceil(length / math.ceil(length / SIDE_PX) / stride_px) * stride_px
+    step = math.ceil(length / math.ceil(length / side_px) / stride_px) * stride_px
     return [
         Span(
             first=max(0, (low - halo_px) // stride_px * stride_px),

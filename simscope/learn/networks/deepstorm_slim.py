@@ -25,29 +25,21 @@ from torch import nn
 from torch.nn import functional
 
 from simscope.acquire import Batch
-from simscope.errors import TrainingError
-from simscope.learn.heatmap import peaks
-from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
-from simscope.learn.localizer import THRESHOLDS, Localizer, empty_table, frames_of
+from simscope.learn.heatmap import MapConfig, MapLocalizer, Peaks
+from simscope.learn.inputs import photons_and_roots, photons_from_counts, scales_of
+from simscope.learn.localizer import frames_of
 from simscope.recipe import Recipe
-from simscope.targets import density_map
-
-REACHES_NM = (75.0, 100.0, 125.0)
 
 
-class DeepStormSlimConfig(Scales):
+class DeepStormSlimConfig(MapConfig):
     """Size of the network, scales of its data, and how its map is read."""
 
     kind: Literal["deepstorm-slim"] = "deepstorm-slim"
-    channels: int = Field(48, ge=1, description="features per camera pixel")
-    dilations: tuple[int, ...] = Field((1, 2, 4, 2), description="one residual block each")
-    upsampling: int = Field(4, ge=1, le=16, description="fine cells per camera pixel and axis")
-    blur_cells: float = Field(1.0, gt=0, description="standard deviation of a true spot [cells]")
+    channels: int = Field(32, ge=1, description="features per camera pixel")
+    dilations: tuple[int, ...] = Field((1, 2, 4, 4, 2, 1), description="one residual block each")
     photon_weight: float = Field(0.05, ge=0, description="weight of the loss of log photons")
     typical_photons: float = Field(1000.0, gt=0, description="photons of a typical emitter")
     emitters_per_cell: float = Field(1e-3, gt=0, description="mean of the training maps")
-    threshold: float = Field(0.3, gt=0, description="least expected emitters of a peak")
-    reach_nm: float = Field(100.0, gt=0, description="radius around a peak that counts [nm]")
 
 
 class ResidualBlock(nn.Module):
@@ -103,7 +95,7 @@ def split_output(output: torch.Tensor, upsampling: int) -> tuple[torch.Tensor, t
     return functional.pixel_shuffle(output[:, :-1], upsampling)[:, 0], output[:, -1]
 
 
-class DeepStormSlimTask(Localizer):
+class DeepStormSlimTask(MapLocalizer):
     """Deep-STORM for a recipe of single frames or movies of molecules in one plane.
 
     Raises
@@ -122,11 +114,8 @@ class DeepStormSlimTask(Localizer):
 
     def fit_scales(self, batch: Batch) -> None:
         """Take dark level, spread, typical photons and mean density from a batch."""
+        self.require_emitters(batch)
         frames, truth = frames_of(batch.images), self.truth(batch)
-        if not len(truth["photons"]):
-            raise TrainingError(
-                f"no emitter in {len(frames)} frames of {self.recipe.name!r}: raise the density"
-            )
         self.config = self.config.model_copy(
             update=scales_of(photons_from_counts(frames, self.recipe))
             | {
@@ -162,43 +151,30 @@ class DeepStormSlimTask(Localizer):
         photons = functional.smooth_l1_loss(output[:, -1][lit], target[:, -1][lit])
         return deviance + self.config.photon_weight * photons
 
-    def calibrate(self, output: torch.Tensor, batch: Batch) -> None:
-        """Choose threshold and reach with the best efficiency (Sage et al. 2019) on a batch."""
-        best = -math.inf
-        for reach_nm in REACHES_NM:
-            lowest = {"reach_nm": reach_nm, "threshold": THRESHOLDS[0]}
-            found = read_map(output, self.config.model_copy(update=lowest), self.recipe)
-            threshold, merit = self.best_threshold(found, batch)
-            if merit > best:
-                best, choice = merit, {"threshold": threshold, "reach_nm": reach_nm}
-        if best > -math.inf:
-            self.config = self.config.model_copy(update=choice)
-
     @property
     def halo_px(self) -> int:
         """Radius of the receptive field and of a peak's reach [px]."""
-        reach_px = math.ceil(max(REACHES_NM) / self.recipe.pixel_nm)
-        return 2 + sum(self.config.dilations) + 2 * reach_px
+        return 2 + sum(self.config.dilations) + self.reach_px
 
-    def found(self, output: torch.Tensor, threshold: float | None = None) -> npt.NDArray[Any]:
-        """Emitter table (``FOUND_DTYPE``) read from the network's output."""
-        update = {} if threshold is None else {"threshold": threshold}
-        table = read_map(output, self.config.model_copy(update=update), self.recipe)
-        table["z_nm"] = self.common_height_nm()
-        return table
+    def density(self, output: torch.Tensor) -> torch.Tensor:
+        """Expected emitters per fine cell (n, y*up, x*up)."""
+        return torch.exp(split_output(output, self.config.upsampling)[0])
+
+    def photons(self, output: torch.Tensor, found: Peaks) -> npt.NDArray[np.float64]:
+        """Photons of each peak, those said of the camera pixel it is in."""
+        _, log_photons = split_output(output, self.config.upsampling)
+        y, x = (
+            np.minimum(position / self.config.upsampling, size - 1).astype(np.int64)
+            for position, size in zip(
+                (found.y_cells, found.x_cells), log_photons.shape[1:], strict=True
+            )
+        )
+        brightness = np.exp(log_photons.cpu().numpy()[found.image, y, x].astype(np.float64))
+        return np.asarray(self.config.typical_photons * brightness)
 
     def _density(self, batch: Batch) -> npt.NDArray[np.float32]:
         """True map on the fine grid, float32 (frames, y, x)."""
-        frames, height, width = frames_of(batch.images).shape
-        cell_nm = self.recipe.pixel_nm / self.config.upsampling
-        truth, fine = self.truth(batch), self.config.upsampling
-        return density_map(
-            truth["frame"],
-            truth["x_nm"] / cell_nm,
-            truth["y_nm"] / cell_nm,
-            (frames, height * fine, width * fine),
-            self.config.blur_cells,
-        )
+        return self.true_map(batch, self.config.blur_cells)
 
     def _log_photons(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Mean log of photons over ``typical_photons`` per camera pixel; NaN without emitter."""
@@ -211,28 +187,3 @@ class DeepStormSlimTask(Localizer):
         total = np.bincount(pixel, value, minlength=size)
         mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
         return mean.reshape(shape).astype(np.float32)
-
-
-def read_map(output: torch.Tensor, config: DeepStormSlimConfig, recipe: Recipe) -> npt.NDArray[Any]:
-    """Emitter table (``FOUND_DTYPE``, frames from 0) of a network output, sorted by frame.
-
-    A 2-D map has no z. ``probability`` is the expected number of emitters, at most 1.
-    """
-    log_map, log_photons = split_output(output, config.upsampling)
-    cell_nm = recipe.pixel_nm / config.upsampling
-    found = peaks(
-        torch.exp(log_map), reach_cells=config.reach_nm / cell_nm, threshold=config.threshold
-    )
-    table = empty_table(len(found.image))
-    table["frame"] = found.image
-    table["x_nm"], table["y_nm"] = found.x_cells * cell_nm, found.y_cells * cell_nm
-    table["probability"] = np.minimum(found.weight, 1.0)
-    y, x = (
-        np.minimum(position / config.upsampling, size - 1).astype(np.int64)
-        for position, size in zip(
-            (found.y_cells, found.x_cells), log_photons.shape[1:], strict=True
-        )
-    )
-    brightness = np.exp(log_photons.cpu().numpy()[found.image, y, x].astype(np.float64))
-    table["photons"] = config.typical_photons * brightness
-    return table
