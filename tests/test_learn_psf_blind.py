@@ -194,3 +194,13 @@ def test_images_that_cannot_be_read_are_refused(model, batch, tmp_path):
     path = ss.generate(finer, 1, 1, tmp_path / "finer.h5")
     with pytest.raises(TrainingError, match="pixels of 50 nm"):
         ss.learn.regress(model, path)
+
+
+@pytest.mark.slow
+def test_an_exported_network_reads_counts_of_a_patch(model, batch, tmp_path):
+    path = ss.learn.export_model(model, tmp_path / "shared.pt2", "torch-export")
+    exported = torch.export.load(path).module()
+    counts = torch.from_numpy(batch.images[:2, None, :16, :16].astype(np.float32))
+    read = model.task.read(exported(counts).detach())
+    alone = ss.learn.regress(model, batch.images[:2, :16, :16])[FOCUS]
+    assert read[:, 0] == pytest.approx(alone, abs=0.02 * model.task.config.spreads[0])  # bfloat16

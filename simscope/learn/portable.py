@@ -16,7 +16,7 @@ from torch import nn
 from simscope.acquire import Simulator
 from simscope.errors import TrainingError
 from simscope.learn.compute import run_network
-from simscope.learn.inputs import photons_from_counts, scaled_and_roots
+from simscope.learn.inputs import photons_from_counts
 from simscope.learn.localizer import Localizer
 from simscope.learn.networks.unet import UNetTask
 from simscope.learn.runs import TrainedModel
@@ -38,12 +38,12 @@ class Portable(nn.Module):
         dark, one = photons_from_counts(np.array([[[0.0]], [[1.0]]], np.float32), task.recipe)
         self.photons_at_zero = float(dark[0, 0])
         self.photons_per_adu = float(one[0, 0] - dark[0, 0])
-        self.scales, self.network = task.config, task.network
+        self.prepared, self.network = task.prepared, task.network
 
     def forward(self, counts: torch.Tensor) -> torch.Tensor:
         """The network's output, as its module says."""
         photons = self.photons_per_adu * counts + self.photons_at_zero
-        output: torch.Tensor = self.network(scaled_and_roots(photons, self.scales))
+        output: torch.Tensor = self.network(self.prepared(photons))
         return output
 
 
@@ -60,8 +60,13 @@ def any_size(task: Task) -> bool:
 
 
 def sample_counts(task: Task) -> npt.NDArray[np.float32]:
-    """Counts [ADU] of one simulated sample, (1, planes, y, x), never one trained on."""
+    """Counts [ADU] of one simulated sample, (1, planes, y, x), never one trained on.
+
+    A patch of it for networks that read patches.
+    """
     images = Simulator(task.recipe, training_seed(0) ^ 1).batch(0, planes_of(task)).images
+    side = getattr(task.config, "patch_px", None)
+    images = images[..., :side, :side]
     height, width = images.shape[-2:]
     planes = images.reshape(-1, height, width)[: planes_of(task)]
     return planes[None].astype(np.float32)
@@ -91,8 +96,8 @@ def portable(model: TrainedModel) -> tuple[Portable, torch.Tensor, torch.Tensor]
 
 def _as_samples(task: Task, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Counts as the task takes images: frames of a movie, a stack, or single frames."""
-    stack = isinstance(task, Localizer) and not task.context
-    return counts[:, 0] if stack else counts
+    single = isinstance(task, Localizer) and not task.context
+    return counts[:, 0] if single or hasattr(task.config, "patch_px") else counts
 
 
 def difference(output: torch.Tensor, own: torch.Tensor) -> float:
