@@ -2,11 +2,14 @@
 
 import json
 
+import numba
 import numpy as np
 import pytest
+from small_worlds import snapshot
 from typer.testing import CliRunner
 
-from simscope import cli
+import simscope as ss
+from simscope import cli, evaluate
 from simscope.dataset import write_localizations
 
 COUNT = 200
@@ -104,6 +107,34 @@ def test_a_table_with_no_match_at_all_draws_and_prints(folder, tmp_path):
     assert result.exit_code == 0, result.output
     judged = json.loads(result.stdout)
     assert (judged["jaccard"], judged["rmse_lateral_nm"], judged["bias_x_nm"]) == (0, None, None)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="tabulates, too slow without JIT")
+def test_errors_drawn_at_the_bounds_of_the_datasets_own_recipe_have_ratio_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "tables"))
+    recipe = snapshot()  # with a background drawn for each sample
+    ss.generate(recipe, 40, 3, tmp_path / "data.h5")
+    with ss.open_dataset(tmp_path / "data.h5") as data:
+        truth = data.emitters_in_frame
+        level = data.parameters["background.photons_per_pixel"][truth["frame"]]
+        bound = evaluate.crlb(ss.Simulator(recipe, 3), truth, background_photons=level)
+    found, rng = truth.copy(), np.random.default_rng(1)
+    for name in ("x_nm", "y_nm"):
+        found[name] += np.nan_to_num(bound[name]) * rng.normal(size=len(truth))
+    write_localizations(tmp_path / "found.npy", found)
+    result = run(tmp_path / "found.npy", tmp_path / "data.h5", "--crlb", "--json")
+    judged = json.loads(result.stdout)["crlb"]
+    assert judged["x_nm"]["pairs"] > 100
+    # Relative standard error of an RMS over n pairs is 1 / sqrt(2 n).
+    assert judged["lateral"]["ratio"] == pytest.approx(1, abs=4 / judged["x_nm"]["pairs"] ** 0.5)
+
+
+def test_a_table_as_truth_has_no_microscope_and_so_no_bound(folder):
+    result = run(folder / "found.npy", folder / "truth.csv", "--crlb")
+    assert result.exit_code == 2
+    assert "truth.csv" in result.stderr
 
 
 def test_tables_that_never_meet_earn_a_note(folder, tmp_path):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simscope.evaluate import Bin, Score
 
 TABLE_FORMATS = "auto, plain, thunderstorm, picasso, smap, decode or challenge."
+BACKGROUND = "background.photons_per_pixel"
 HEADERS = {
     "low": "from",
     "high": "to",
@@ -32,6 +33,7 @@ HEADERS = {
     simscope score found.csv test.h5 --radius-nm 250
     simscope score found.csv truth.csv --axial-radius-nm 500 --ignore-below-photons 200
     simscope score found.csv test.h5 --by photons --by density --intervals --out score.png
+    simscope score found.csv test.h5 --crlb
     simscope score locs.hdf5 test.h5 --format picasso --pixel-nm 108 --resolution --json
 """
 )
@@ -55,6 +57,9 @@ def score(
     ] = False,
     resolution: Annotated[
         bool, typer.Option("--resolution", help="Fourier ring correlation of both tables.")
+    ] = False,
+    limit: Annotated[
+        bool, typer.Option("--crlb", help="Errors over the bounds of a dataset's own recipe.")
     ] = False,
     table_format: Annotated[
         str, typer.Option("--format", help=f"Of what was found: {TABLE_FORMATS}")
@@ -95,6 +100,8 @@ def score(
     values, lines = _judged(said, true, result)
     if intervals:
         add_intervals(values, lines, evaluate.score_intervals(said, true, result))
+    if limit:
+        _add_limit(values, lines, truth, (said, true, result))
     if resolution:
         _add_resolution(values, lines, {"found": said, "truth": true})
     values |= {"by": {name: [one.to_dict() for one in table] for name, table in tables.items()}}
@@ -146,6 +153,25 @@ def add_intervals(values: dict[str, Any], lines: list[str], intervals: dict[str,
         for name, one in values["intervals"].items()
     ]
     lines += ["", "95 % intervals", *aligned(rows)]
+
+
+def _add_limit(
+    values: dict[str, Any], lines: list[str], path: Path, judged: tuple[Any, Any, Score]
+) -> None:
+    """Add the ratio of errors to the Cramér-Rao bounds of the experiment in a dataset."""
+    from simscope import Simulator, evaluate, open_dataset
+
+    with open_dataset(path) as data:
+        simulator, level = Simulator(data.recipe, data.seed), data.parameters.get(BACKGROUND)
+        if level is not None:  # drawn for each sample
+            level = level[judged[1]["frame"] // data.frames_per_sample]
+    bounds = evaluate.matched_bounds(simulator, *judged[1:], background_photons=level)
+    ratios = evaluate.normalised_errors(*judged, bounds)
+    values["crlb"] = {name: one.to_dict() for name, one in ratios.items()}
+    lines += ["", "errors over Cramér-Rao bounds"]
+    for name, one in values["crlb"].items():
+        ratio, bias = rounded(one["ratio"]), rounded(one["bias"])
+        lines.append(f"{name}: ratio {ratio}, bias {bias}, of {one['pairs']} emitters")
 
 
 def _add_resolution(values: dict[str, Any], lines: list[str], tables: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from simscope.evaluate.baseline import found_nothing, local_maxima, mean_prediction
 from simscope.evaluate.bootstrap import Interval, bootstrap, score_intervals, seed_interval
-from simscope.evaluate.bounded import BoundedErrors, normalised_errors
+from simscope.evaluate.bounded import BoundedErrors, matched_bounds, normalised_errors
 from simscope.evaluate.breakdown import Bin, Values, breakdown, signal_to_noise
 from simscope.evaluate.calibration import (
     Calibration,
@@ -79,6 +79,7 @@ __all__ = [
     "local_maxima",
     "localization_resolution",
     "match",
+    "matched_bounds",
     "matched_errors",
     "mean_errors",
     "mean_prediction",

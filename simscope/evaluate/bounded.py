@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from simscope.acquire import Simulator
 from simscope.errors import EvaluationError
 from simscope.evaluate.calibration import matched_errors
+from simscope.evaluate.crlb import CRLB_DTYPE, ORIENTATION, PLACE_AND_LIGHT, crlb
 from simscope.evaluate.score import Score, root_mean_square
 from simscope.evaluate.tables import Floats, has_column
+from simscope.recipe import Recipe
 
+MOST_BOUNDS = 5000
 PARAMETERS = ("x_nm", "y_nm", "z_nm", "photons")
 
 
@@ -90,6 +95,39 @@ def normalised_errors(
         columns = zip(pairs["x_nm"], pairs["y_nm"], strict=True)
         pairs["lateral"] = tuple(np.hypot(x, y) for x, y in columns)  # type: ignore[assignment]
     return {name: _bounded(*columns, signed=name != "lateral") for name, columns in pairs.items()}
+
+
+def matched_bounds(
+    source: Simulator | Recipe,
+    truth: Any,
+    result: Score,
+    *,
+    background_photons: npt.ArrayLike | None = None,
+    most: int = MOST_BOUNDS,
+) -> npt.NDArray[Any]:
+    """Cramér-Rao bounds (``CRLB_DTYPE``) of matched emitters, a row for each true one.
+
+    Rows of emitters that were not matched are NaN; of more than ``most`` matches, so many are
+    taken, evenly over the table. ``source`` is what made the images, and ``background_photons``
+    [photons/px] one number or one for each true emitter, the recipe's own if None.
+
+    Raises
+    ------
+    EvaluationError, OpticsError
+        As :func:`simscope.evaluate.crlb`.
+    """
+    rows = np.sort(result.matches.truth_rows)
+    if len(rows) > most:
+        rows = rows[np.arange(most) * len(rows) // most]
+    bounds = np.full(result.matches.truth_count, np.nan, CRLB_DTYPE)
+    if len(rows):
+        names = [name for name in (*PLACE_AND_LIGHT, *ORIENTATION) if has_column(truth, name)]
+        emitters = {name: np.asarray(truth[name])[rows] for name in names}
+        level = background_photons
+        if level is not None and np.ndim(level):
+            level = np.asarray(level)[rows]
+        bounds[rows] = crlb(source, emitters, background_photons=level)
+    return bounds
 
 
 def _bounds_of_rows(bound: Any, name: str, result: Score) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +71,10 @@ def _draw_breakdown(left: Axes, right: Axes, found: Any, truth: Any, result: Sco
     label = {"photons": "photons", "density": "true neighbours [1/µm²]"}[by]
     table = breakdown(found, truth, result, by, bins=BINS)
     middle = [(one.low + one.high) / 2 for one in table]
+    if by == "photons" and all(one.low > 0 for one in table):
+        middle = [math.sqrt(one.low * one.high) for one in table]
+        left.set_xscale("log")
+        right.set_xscale("log")
     left.plot(middle, [one.recall for one in table], "o-", ms=3.5, color=style.SERIES[0])
     left.set(xlabel=label, ylabel="recall", ylim=(0, 1.02))
     right.plot(middle, [one.rmse_lateral_nm for one in table], "o-", ms=3.5, color=style.SERIES[0])
