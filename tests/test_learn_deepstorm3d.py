@@ -209,6 +209,20 @@ def test_pixels_beyond_the_halo_change_nothing(astigmatic, batch, stride):
     assert 80 - int(differs.min()) <= made.halo_px
 
 
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_tile_that_begins_at_a_multiple_of_the_stride_says_the_same(astigmatic, batch, stride):
+    made = DeepStorm3dTask(astigmatic, DeepStorm3dConfig(**TINY | {"stride": stride}))
+    made.fit_scales(batch)
+    images = np.random.default_rng(2).poisson(120, (1, 104, 104)).astype(np.uint16)
+    first, halo = 3 * made.stride_px, made.halo_px
+    with torch.inference_mode():
+        whole = made.network(made.inputs(images))[..., first:, first:]
+        tile = made.network(made.inputs(images[:, first:, first:]))
+    inner = (..., slice(halo, None), slice(halo, None))
+    torch.testing.assert_close(tile[inner], whole[inner], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(tile, whole, rtol=1e-4, atol=1e-4)
+
+
 def test_frames_of_any_size_come_out_at_their_own_size(task):
     for shape in ((36, 44), (8, 8), (41, 57)):
         with torch.inference_mode():
