@@ -24,8 +24,10 @@ def run_network(task: Task, images: npt.NDArray[Any], *, fast: bool = False) -> 
     device = next(network.parameters()).device
     network.eval()
     inputs = task.inputs(images)
+    pixels = inputs.shape[-2] * inputs.shape[-1]
+    at_once = min(ITEMS_AT_ONCE, max(1, task.pixels_at_once // pixels))
     with torch.inference_mode(), autocast(device, fast):
-        parts = [network(part.to(device)).float().cpu() for part in inputs.split(ITEMS_AT_ONCE)]
+        parts = [network(part.to(device)).float().cpu() for part in inputs.split(at_once)]
     return torch.cat(parts)
 
 
