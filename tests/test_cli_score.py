@@ -5,7 +5,7 @@ import json
 import numba
 import numpy as np
 import pytest
-from small_worlds import snapshot
+from small_worlds import movie, snapshot
 from typer.testing import CliRunner
 
 import simscope as ss
@@ -79,6 +79,7 @@ def test_breakdowns_intervals_and_resolution_come_when_asked(folder):
     assert len(judged["by"]["photons"]) == 3
     recall = judged["intervals"]["recall"]
     assert recall["low"] <= recall["value"] == 0.9 <= recall["high"]
+    assert judged["intervals_over"] == "frames"
     assert set(judged["resolution_nm"]) == {"found", "truth"}
     shown = run(folder / "found.npy", folder / "truth.csv", *asked).stdout
     for words in ("by photons: from", "95 % intervals", "z-scores spread", "resolution nm, found"):
@@ -129,6 +130,16 @@ def test_errors_drawn_at_the_bounds_of_the_datasets_own_recipe_have_ratio_one(
     assert judged["x_nm"]["pairs"] > 100
     # Relative standard error of an RMS over n pairs is 1 / sqrt(2 n).
     assert judged["lateral"]["ratio"] == pytest.approx(1, abs=4 / judged["x_nm"]["pairs"] ** 0.5)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="tabulates, too slow without JIT")
+@pytest.mark.parametrize(("samples", "drawn"), [(20, "samples"), (3, "frames")])
+def test_movies_are_drawn_whole_where_there_are_enough(tmp_path, monkeypatch, samples, drawn):
+    monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "tables"))
+    ss.generate(movie(4), samples, 3, tmp_path / "data.h5")
+    result = run(tmp_path / "data.h5", tmp_path / "data.h5", "--intervals", "--json")
+    judged = json.loads(result.stdout)
+    assert (judged["intervals_over"], judged["intervals"]["jaccard"]["low"]) == (drawn, 1.0)
 
 
 def test_a_table_as_truth_has_no_microscope_and_so_no_bound(folder):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TABLE_FORMATS = "auto, plain, thunderstorm, picasso, smap, decode or challenge."
 BACKGROUND = "background.photons_per_pixel"
+FEWEST_SAMPLES = 20
 HEADERS = {
     "low": "from",
     "high": "to",
@@ -53,7 +54,7 @@ def score(
     ] = None,
     bins: Annotated[int, typer.Option(help="Bins of a breakdown.")] = 5,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="95 % intervals, by frames drawn anew.")
+        bool, typer.Option("--intervals", help="95 % intervals, by frames or movies drawn anew.")
     ] = False,
     resolution: Annotated[
         bool, typer.Option("--resolution", help="Fourier ring correlation of both tables.")
@@ -99,7 +100,9 @@ def score(
     tables = {name: evaluate.breakdown(said, true, result, name, bins=bins) for name in by or []}
     values, lines = _judged(said, true, result)
     if intervals:
-        add_intervals(values, lines, evaluate.score_intervals(said, true, result))
+        together = _frames_drawn_together(truth)
+        drawn = evaluate.score_intervals(said, true, result, frames_per_unit=together)
+        _add_intervals(values, lines, drawn, "samples" if together > 1 else "frames")
     if limit:
         _add_limit(values, lines, truth, (said, true, result))
     if resolution:
@@ -145,14 +148,28 @@ def _judged(found: Any, truth: Any, result: Score) -> tuple[dict[str, Any], list
     return values, lines
 
 
-def add_intervals(values: dict[str, Any], lines: list[str], intervals: dict[str, Any]) -> None:
-    """Add confidence intervals to what is printed."""
+def _frames_drawn_together(truth: Path) -> int:
+    """Frames of a sample, whose molecules shine in many, where there are samples enough to draw."""
+    from simscope.dataset import open_dataset
+    from simscope.dataset.tables import is_dataset
+
+    if not is_dataset(truth):
+        return 1
+    with open_dataset(truth) as data:
+        return data.frames_per_sample if len(data) >= FEWEST_SAMPLES else 1
+
+
+def _add_intervals(
+    values: dict[str, Any], lines: list[str], intervals: dict[str, Any], drawn: str
+) -> None:
+    """Add confidence intervals, and what was drawn for them, to what is printed."""
+    values["intervals_over"] = drawn
     values["intervals"] = {name: one.to_dict() for name, one in intervals.items()}
     rows = [
         (name.replace("_", " "), " ".join((rounded(one["low"]), "to", rounded(one["high"]))))
         for name, one in values["intervals"].items()
     ]
-    lines += ["", "95 % intervals", *aligned(rows)]
+    lines += ["", f"95 % intervals, {drawn} drawn anew", *aligned(rows)]
 
 
 def _add_limit(

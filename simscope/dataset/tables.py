@@ -95,7 +95,7 @@ def read_emitters(
     DatasetError
         If the file is neither, or cannot be read.
     """
-    if format == AUTO and _is_dataset(Path(path)):
+    if format == AUTO and is_dataset(Path(path)):
         with open_dataset(path) as data:
             return data.emitters_in_frame
     return read_localizations(path, format=format, pixel_nm=pixel_nm)
@@ -116,7 +116,7 @@ def read_truth(
     SimscopeWarning
         With the number of emitters left out because they lie beside the frame.
     """
-    if format != AUTO or not _is_dataset(Path(path)):
+    if format != AUTO or not is_dataset(Path(path)):
         return read_localizations(path, format=format, pixel_nm=pixel_nm)
     with open_dataset(path) as data:
         inside, total = data.emitters_in_frame, len(data.emitters)
@@ -146,7 +146,7 @@ def movie_of(path: str | os.PathLike[str]) -> dict[str, Any]:
         }
 
 
-def _is_dataset(path: Path) -> bool:
+def is_dataset(path: Path) -> bool:
     """Whether a file says it is a dataset, or is HDF5 so damaged that only a dataset's reader can
     say what is wrong with it.
     """
