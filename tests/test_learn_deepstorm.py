@@ -25,7 +25,7 @@ RECIPE = ss.load_recipe("smlm-2d-dense").replace_all(
     }
 )
 KINDS = ("deepstorm", "deepstorm-slim")
-SMALL = {"deepstorm": {"widths": [4, 8, 8, 16]}, "deepstorm-slim": {"channels": 8}}
+SMALL = {"deepstorm": {"widths": [8, 16, 16, 32]}, "deepstorm-slim": {"channels": 8}}
 
 
 def small(kind, recipe=RECIPE):
@@ -111,10 +111,10 @@ def test_nothing_beyond_the_halo_matters(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_steps_on_small_frames_lower_the_loss(kind, tmp_path):
-    recipe = RECIPE.replace_all({"acquisition.shape": [32, 32], "structure.density_per_um2": 2.0})
+    recipe = RECIPE.replace_all({"acquisition.shape": [16, 16], "structure.density_per_um2": 2.0})
     model = ss.learn.train(
-        kind, recipe, out=tmp_path / "run", config=SMALL[kind], steps=32, batch_size=2,
-        validation_samples=4, validations=4, threads=1, progress=False,
+        kind, recipe, out=tmp_path / "run", config=SMALL[kind], steps=40, batch_size=4,
+        validation_samples=8, validations=4, threads=1, progress=False,
     )  # fmt: skip
     losses = model.record["curves"]["validation_loss"]
     assert losses[-1] < losses[0]
