@@ -362,7 +362,7 @@ def test_localize_writes_the_format_asked_for_with_the_movie_of_the_data(tmp_pat
 
     monkeypatch.setenv("SIMSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(learn, "load", lambda run: run)
-    monkeypatch.setattr(learn, "localize", lambda model, data: FOUND)
+    monkeypatch.setattr(learn, "localize", lambda *_, **__: FOUND)
     ss.generate(snapshot(), 4, 7, tmp_path / "data.h5")
     words = ("localize", tmp_path / "run", tmp_path / "data.h5", "--out", tmp_path / "found.hdf5")
     result = run(*words, "--format", "picasso")
