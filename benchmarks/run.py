@@ -22,7 +22,9 @@ import numpy as np
 import roofline
 from timing import Row
 
-TOPICS = ("random", "camera", "render", "frames", "pupil", "volume", "blink", "dataset", "loading")
+TOPICS = (
+    "random", "camera", "render", "frames", "pupil", "volume", "blink", "dataset", "loading", "fit",
+)  # fmt: skip
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "roofline.png"
 
 

@@ -3,6 +3,7 @@
 from simscope.show.crlb import BoundCurve, crlb_figure, recipe_bound_curve
 from simscope.show.curves import Trial, precision_figure, training_figure
 from simscope.show.design import design_figure
+from simscope.show.fitting import fit_study_figure
 from simscope.show.gallery import gallery_figure
 from simscope.show.judging import judging_figure
 from simscope.show.optics import psf_figure, recipe_psf_figure
@@ -40,6 +41,7 @@ __all__ = [
     "crlb_figure",
     "design_figure",
     "failure_sheet",
+    "fit_study_figure",
     "gallery_figure",
     "judging_figure",
     "png_bytes",
