@@ -18,7 +18,8 @@ import simscope as ss  # noqa: E402
 from simscope.cli import app  # noqa: E402
 from simscope.errors import RecipeError, TrainingError  # noqa: E402
 from simscope.learn.design_plan import DesignPlan, mask_of, new_phase, random_start  # noqa: E402
-from simscope.learn.joint_design import Frames, add_patches, design_jointly  # noqa: E402
+from simscope.learn.joint_design import design_jointly  # noqa: E402
+from simscope.learn.layer_frames import Frames, add_patches  # noqa: E402
 from simscope.learn.mask_design import design_mask, layer_for, mean_bound_nm  # noqa: E402
 
 HEIGHTS = (0.0, 1200.0)
@@ -119,6 +120,18 @@ def test_frames_through_the_layer_equal_those_of_the_simulator(deep):
     # the simulator fades its windows out at their edge, the layer cuts them off
     assert np.abs(photons - expected).max() < 0.01 * expected.max()
     assert photons.sum() == pytest.approx(expected.sum(), rel=0.01)
+
+
+def test_a_crowd_in_pieces_gives_the_gradients_of_one_whole(deep, monkeypatch):
+    plan, gradients = DesignPlan(**QUICK), []
+    phase = new_phase(plan, 1.2)
+    frames = Frames(deep, layer_for(deep, phase, plan, 100.0), 500.0, 1)
+    truth = frames.truth(0, 2)
+    for at_once in (len(truth.emitters), 5):
+        monkeypatch.setattr("simscope.learn.layer_frames.MOLECULES_AT_ONCE", at_once)
+        cost = frames.photons(truth).square().sum()
+        gradients.append(torch.autograd.grad(cost, phase.coefficients_rad)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4 * float(gradients[0].abs().max()))
 
 
 def test_noise_of_joint_frames_has_the_camera_s_variance(deep):

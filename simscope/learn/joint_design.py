@@ -18,25 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from simscope.acquire import Batch, Simulator
 from simscope.errors import TrainingError
-from simscope.keys import Key
 from simscope.learn.compute import autocast, run_network, using_threads
 from simscope.learn.design_plan import DesignPlan, mask_of, new_phase, random_start
 from simscope.learn.feed import HELD_OUT_START, VALIDATION_START
-from simscope.learn.information import Detection
 from simscope.learn.inputs import photons_from_counts, scaled_and_roots
+from simscope.learn.layer_frames import Frames
 from simscope.learn.localizer import Localizer
 from simscope.learn.mask_design import layer_for, mean_bound_nm, plain_focus_nm
 from simscope.learn.plan import Plan
-from simscope.learn.psf_layer import PsfLayer
 from simscope.learn.runs import checked_folder, circumstances, origin, save, seeded_task
 from simscope.learn.stream import training_seed
 from simscope.optics import objective_of
-from simscope.recipe import ArrayMask, Recipe, UniformBackground
+from simscope.recipe import ArrayMask, Recipe
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "deepstorm-slim": {},
@@ -44,7 +41,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 """Networks that read single frames as photons and roots, and their settings here."""
 JUDGED_SAMPLES = 32
-LEVEL = "background.photons_per_pixel"
 
 
 @dataclass(frozen=True)
@@ -74,78 +70,6 @@ class JointDesign:
             "held_out": held_out,
             "curve": self.curve,
         }
-
-
-class Frames:
-    """Frames of a recipe's molecules seen through a layer's mask, with gradients by it.
-
-    Raises
-    ------
-    TrainingError
-        If the recipe's background differs between pixels or it takes movies.
-    """
-
-    def __init__(self, recipe: Recipe, layer: PsfLayer, focus_nm: float, seed: int) -> None:
-        if not isinstance(recipe.background, UniformBackground) or recipe.acquisition.frames > 1:
-            raise TrainingError(
-                f"{recipe.name!r} has movies or a background that differs between pixels: set "
-                "acquisition.frames to 1 and background.kind to uniform"
-            )
-        self.layer, self.focus_nm, self.recipe = layer, focus_nm, recipe
-        self.detection, self.key = Detection(recipe), Key(seed).child("design").child("noise")
-        # spots take the place of the PSF: only where molecules are and how bright is used
-        spots = recipe.replace_all({"optics.mask": None, "optics.model": "gaussian"})
-        self.source = Simulator(spots, training_seed(seed))
-
-    def truth(self, start: int, count: int) -> Batch:
-        """Molecules of samples ``start`` to ``start + count``; the images are not to be used."""
-        return self.source.batch(start, start + count)
-
-    def photons(self, batch: Batch) -> torch.Tensor:
-        """Expected photons per pixel, (frames, y, x)."""
-        shape = batch.images.shape
-        common: Any = self.recipe.background.photons_per_pixel
-        level = np.broadcast_to(batch.parameters.get(LEVEL, common), shape[:1])
-        background = torch.from_numpy(level.astype(np.float32))[:, None, None]
-        frame = np.repeat(np.arange(shape[0]), np.diff(batch.emitter_offsets))
-        seen, pixel_nm = batch.emitters, self.recipe.pixel_nm
-        column, row = (np.floor(seen[n] / pixel_nm).astype(np.int64) for n in ("x_nm", "y_nm"))
-        x, y = (
-            seen[name].astype(np.float64) - (place + 0.5) * pixel_nm
-            for name, place in (("x_nm", column), ("y_nm", row))
-        )
-        places = (seen["z_nm"].astype(np.float64), np.full(len(seen), self.focus_nm), x, y)
-        images = self.layer(*(torch.from_numpy(place) for place in places)).float()
-        light = torch.from_numpy(seen["photons"].astype(np.float32))[:, None, None] * images
-        return add_patches(light, frame, row, column, shape) + background
-
-    def noisy(self, photons: torch.Tensor, step: int) -> torch.Tensor:
-        """Photons as a camera with the recipe's noise would tell them, (frames, y, x)."""
-        spread = torch.sqrt(self.detection.variance_e2(photons.clamp(min=0.0)))
-        drawn = self.key.normal(np.arange(photons.numel()), step=step).astype(np.float32)
-        noise = torch.from_numpy(drawn).reshape(photons.shape)
-        return photons + spread * noise / self.detection.efficiency
-
-
-def add_patches(
-    patches: torch.Tensor,
-    frame: npt.NDArray[np.int64],
-    row: npt.NDArray[np.int64],
-    column: npt.NDArray[np.int64],
-    shape: tuple[int, ...],
-) -> torch.Tensor:
-    """Frames of ``shape`` with patches (n, side, side) added, their middles at row and column."""
-    frames, height, width = shape
-    side = patches.shape[-1]
-    half = side // 2
-    y, x = (
-        torch.from_numpy(middle)[:, None] - half + torch.arange(side) for middle in (row, column)
-    )
-    inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
-    first = torch.from_numpy(frame)[:, None, None] * height
-    place = (first + y[:, :, None]) * width + x[:, None, :]
-    flat = torch.zeros(frames * height * width, dtype=patches.dtype)
-    return flat.index_add(0, place[inside], patches[inside]).reshape(frames, height, width)
 
 
 def design_jointly(
