@@ -19,6 +19,7 @@ from simscope.trust.exams import Exam, Member, simulated
 from simscope.trust.figures import Figures, figure, gap, over_seeds
 from simscope.trust.status import is_tested, measured, not_tested
 from simscope.trust.study import AS_TRAINED, FEWEST_SEEDS
+from simscope.trust.training import DATA
 
 Section = Callable[[Bench], dict[str, Any]]
 
@@ -154,9 +155,11 @@ def trained_on(bench: Bench, member: Member) -> Exam:
     source = Path(record["source"])
     if source.suffix.lower() not in (".h5", ".hdf5"):
         return simulated(member.model.recipe, training_seed(record["seed"]), 0, count)
-    if not source.is_file():
+    beside = member.model.folder.resolve().parents[1] / DATA / source.name
+    path = next((place for place in (beside, source) if place.is_file()), None)
+    if path is None:
         raise StudyError(f"the training file {source.name} is not there any more")
-    with open_dataset(source) as data:
+    with open_dataset(path) as data:
         used = max(len(data) - 2 * kept, batch_size)
         return simulated(data.recipe, data.seed, 0, min(count, used))
 
