@@ -332,6 +332,19 @@ def test_a_network_of_any_kind_gets_a_report(tmp_path):
     assert report["sections"]["limit"]["status"] == "not_tested"
 
 
+@pytest.mark.slow
+def test_a_training_that_fails_beside_others_says_why_and_leaves_no_process(tmp_path):
+    runs = runs_of(Study(**STUDY | {"sizes": [], "microscopes": {}}))[:2]
+    bad = replace(runs[1], config={"channels": -1})
+    with pytest.raises(StudyError, match=r"seed 1 failed: .*channels"):
+        train_all([runs[0], bad], tmp_path, jobs=2, tell=silent)
+
+
+def test_a_run_sent_to_another_process_is_the_same_run():
+    for run in runs_of(Study(**STUDY)):
+        assert Run.from_json(json.loads(json.dumps(run.to_json()))) == run
+
+
 def test_a_run_is_named_after_everything_that_decides_it():
     base = Run("seed", "0", "deepstorm-slim", Study(**STUDY).base, 0, {}, {"steps": 3}, 1)
     others = [

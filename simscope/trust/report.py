@@ -123,7 +123,11 @@ def run_study(
         part.write_text(study.to_yaml(), "utf8")
     minutes = expected_minutes(runs, folder, jobs)
     tell(f"{len(runs)} runs of {study.network}; training takes about {minutes:.1f} minutes")
-    train_all(runs, folder, jobs=jobs, tell=tell, progress=bars)
+    try:
+        train_all(runs, folder, jobs=jobs, tell=tell, progress=bars)
+    except KeyboardInterrupt as request:
+        request.add_note("finished runs stay, and the same command goes on with the others")
+        raise
     tell("testing")
     return write(examine(subject_of_study(study, folder), progress), folder)
 

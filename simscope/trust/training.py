@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,11 +45,20 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the run's folder: what it is, and a hash of all that decides it."""
-        asked = {name: value for name, value in asdict(self).items() if name != "recipe"}
-        text = json.dumps(asked | {"recipe": self.recipe.sha256}, sort_keys=True, default=str)
+        text = json.dumps(self.to_json(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         word = "".join(sign if sign.isalnum() else "-" for sign in f"{self.role}-{self.label}")
         return f"{word}-{digest}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"recipe": self.recipe.written()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Run:
+        """The run that :meth:`to_json` wrote."""
+        return cls(**values | {"recipe": Recipe.from_dict(values["recipe"])})
 
     def folder(self, out: Path) -> Path:
         """Where the run lies in a study's folder."""
@@ -135,19 +142,15 @@ def train_all(
             tell(f"run {number + 1} of {len(missing)}: {run.role} {run.label}")
             train_one(run, out, progress)
         return
-    pool = ProcessPoolExecutor(
-        min(jobs, len(missing)), mp_context=multiprocessing.get_context("spawn")
-    )
-    with pool:
-        waiting = {pool.submit(train_one, run, out, False): run for run in missing}
-        try:
-            for number, done in enumerate(as_completed(waiting)):
-                done.result()
-                run = waiting[done]
-                tell(f"trained {number + 1} of {len(missing)}: {run.role} {run.label}")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    from simscope.trust.jobs import train_side_by_side
+
+    ended: list[Run] = []
+
+    def trained(run: Run) -> None:
+        ended.append(run)
+        tell(f"trained {len(ended)} of {len(missing)}: {run.role} {run.label}")
+
+    train_side_by_side(missing, out, jobs, trained)
 
 
 def _store_data(run: Run, out: Path, tell: Tell) -> None:
