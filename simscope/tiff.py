@@ -92,16 +92,16 @@ class TiffStack:
             return np.asarray(read).reshape(-1, *self.shape[1:]).astype(self.dtype, copy=False)
 
     def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        series = self._tiff.series[0]
-        if start == stop or series.dataoffset is None:
-            return (
-                self._tiff.asarray(key=slice(start, stop), series=0)
-                if stop > start
-                else (np.empty((0, *self.shape[1:]), self.dtype))
-            )
+        series = self._tiff.series
+        if start == stop:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        if len(series) > 1:
+            return np.asarray(self._tiff.asarray(key=slice(start, stop)))
+        if series[0].dataoffset is None:
+            return np.asarray(self._tiff.asarray(key=slice(start, stop), series=0))
         stored, size = self.dtype.newbyteorder(self._tiff.byteorder), self.shape[1] * self.shape[2]
         handle = self._tiff.filehandle
-        handle.seek(series.dataoffset + start * size * stored.itemsize)
+        handle.seek(series[0].dataoffset + start * size * stored.itemsize)
         content = handle.read((stop - start) * size * stored.itemsize)
         if len(content) < (stop - start) * size * stored.itemsize:
             raise self._error(f"{self._name} ends before frame {stop}: copy or export it again")
@@ -130,7 +130,7 @@ def tiff_stack(file: str | Path, name: str, error: type[SimscopeError]) -> Itera
             _check_alone(ome, Path(file), name, error)
             series = tiff.series[0]
             _check_complete(series, name, error)
-            shape = _frames_of(tiff.series, name, error)
+            shape = _frames_of(tiff, name, error)
             dtype = np.dtype(series.dtype).newbyteorder("=")
             stated = _stated_pixel_nm(tiff, ome)
         yield TiffStack(shape, dtype, stated, name, error, tiff)
@@ -148,12 +148,16 @@ def _explained(name: str, error: type[SimscopeError]) -> Iterator[None]:
         raise error(f"{name} cannot be read as a TIFF ({reason}): export it again") from problem
 
 
-def _frames_of(images: Any, name: str, error: type[SimscopeError]) -> tuple[int, int, int]:
-    """Frames, rows and columns of the only image of a file."""
+def _frames_of(tiff: Any, name: str, error: type[SimscopeError]) -> tuple[int, int, int]:
+    """Frames, rows and columns of the only image of a file, or of its pages if all are alike."""
+    images = tiff.series
     first = images[0]
     axes = {axis: size for axis, size in zip(first.axes, first.shape, strict=True) if size > 1}
     if len(images) > 1:
-        raise error(f"{name} holds {len(images)} images of their own: export one movie to one file")
+        alike = all((image.shape, image.dtype) == (first.shape, first.dtype) for image in images)
+        if not alike or len(first.shape) > 2 or len(tiff.pages) != len(images):
+            raise error(f"{name} holds {len(images)} images of their own: export one movie alone")
+        return len(images), int(first.shape[0]), int(first.shape[1])
     if first.axes[-2:] != "YX" or "S" in axes or "C" in axes:
         raise error(
             f"{name} has axes {first.axes} of sizes {tuple(first.shape)}, colours or channels: "

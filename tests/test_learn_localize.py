@@ -160,6 +160,9 @@ def stored(tmp_path_factory):
     tifffile.imwrite(folder / "plain.tif", frames, photometric="minisblack")
     tifffile.imwrite(folder / "pages.tif", frames, contiguous=False, photometric="minisblack",
                      metadata=None)  # fmt: skip
+    with tifffile.TiffWriter(folder / "appended.tif") as file:
+        for frame in frames:
+            file.write(frame, contiguous=False, photometric="minisblack")
     tifffile.imwrite(folder / "big.tif", frames, bigtiff=True, photometric="minisblack")
     tifffile.imwrite(folder / "packed.tif", frames, compression="zlib", photometric="minisblack")
     tifffile.imwrite(
@@ -174,7 +177,7 @@ def stored(tmp_path_factory):
     return folder, frames
 
 
-KINDS = ("plain", "pages", "big", "packed", "imagej", "slices", "stack.ome")
+KINDS = ("plain", "pages", "appended", "big", "packed", "imagej", "slices", "stack.ome")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -216,6 +219,11 @@ def test_tiff_files_of_no_single_movie_are_refused(trained, tmp_path):
         tifffile.imwrite(path, values, **how)
         with pytest.raises(TrainingError, match=r"export"):
             ss.learn.localize(trained, path)
+    with tifffile.TiffWriter(tmp_path / "pair.tif") as file:
+        file.write(frames[0])
+        file.write(frames[0, :10])
+    with pytest.raises(TrainingError, match="images of their own"):
+        ss.learn.localize(trained, tmp_path / "pair.tif")
     cut = tmp_path / "cut.tif"
     tifffile.imwrite(cut, frames, photometric="minisblack")
     cut.write_bytes(cut.read_bytes()[:-3000])
