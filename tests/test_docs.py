@@ -20,6 +20,7 @@ PAGES = {  # examples at least
     "exchange.md": 2,
     "loading.md": 6,
     "judging.md": 6,
+    "fitting.md": 2,
     "training.md": 1,
     "regression.md": 1,
     "localize.md": 1,
