@@ -304,7 +304,7 @@ def test_networks_refuse_recipes_they_cannot_learn(dense, stacks):
         make_task("zernike", dense)
     with pytest.raises(TrainingError, match="guess the middle"):
         DeepStormSlimTask(changed(stacks, acquisition__focus_nm=0.0))
-    with pytest.raises(TrainingError, match="choose deepstorm-slim, "):
+    with pytest.raises(TrainingError, match=r"choose deepstorm, .*; did you mean"):
         make_task("resnet", dense)
     with pytest.raises(TrainingError, match="chanels"):
         make_task("deepstorm-slim", dense, {"chanels": 3})

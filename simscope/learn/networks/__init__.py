@@ -33,8 +33,10 @@ def network(name: str) -> tuple[type[Task], type[Model]]:
         If there is none.
     """
     if name not in NETWORKS:
-        known = ", ".join(NETWORKS)
-        raise TrainingError(f"no network {name!r}: choose {known}{did_you_mean(name, NETWORKS)}")
+        hint = did_you_mean(name, NETWORKS)
+        raise TrainingError(
+            f"no network {name!r}: choose {', '.join(NETWORKS)}; {hint}".rstrip("; ")
+        )
     module, task, config = NETWORKS[name]
     home: Any = importlib.import_module(f"simscope.learn.networks.{module}")
     return getattr(home, task), getattr(home, config)
