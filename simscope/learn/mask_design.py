@@ -12,6 +12,7 @@ The cost has several minima: the best of some random starts is kept.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,8 @@ class Design:
     """A mask, how it came about, and the bounds that simscope's own evaluation finds for it.
 
     ``curve``: cost [nm] of every step, ``bound_nm``: mean of the bounds of x, y and z over the
-    heights (:func:`mean_bound_nm`), ``expected_nm``: the same by the layer alone.
+    heights (:func:`mean_bound_nm`), ``expected_nm``: the same by the layer alone; ``cpu_seconds``: processor
+    time of the search.
     """
 
     mask: ArrayMask
@@ -52,6 +54,7 @@ class Design:
     starts: list[float]
     bound_nm: float
     expected_nm: float
+    cpu_seconds: float
     plan: DesignPlan
 
     def record(self) -> dict[str, Any]:
@@ -61,6 +64,7 @@ class Design:
             "mean_bound_nm": self.bound_nm,
             "mean_bound_by_layer_nm": self.expected_nm,
             "mean": "of the standard deviations of x, y and z over all heights",
+            "cpu_seconds": self.cpu_seconds,
             "na_per_pixel": self.mask.na_per_pixel,
             "coefficients_rad": self.coefficients_rad,
             "starts_nm": self.starts,
@@ -86,7 +90,7 @@ def design_mask(
     TrainingError
         If the cost stops being a number.
     """
-    plan = plan or DesignPlan()
+    plan, begun = plan or DesignPlan(), time.process_time()
     bare = recipe.replace("optics.mask", None)
     na, detection = objective_of(bare.optics).na, Detection(recipe)
     with using_threads(threads):
@@ -96,6 +100,7 @@ def design_mask(
         starts, curve = _learn(phase, cost, plan, update)
         with torch.no_grad():
             expected = float(cost())
+    cpu_seconds = time.process_time() - begun
     mask = mask_of(phase, plan, na)
     coefficients = None
     if isinstance(phase, ZernikePhase):
@@ -103,7 +108,7 @@ def design_mask(
         coefficients = dict(zip(phase.modes, values, strict=True))
     masked = recipe.replace("optics.mask", mask.model_dump())
     bound = mean_bound_nm(masked, plan)
-    return Design(mask, coefficients, curve, starts, bound, expected, plan)
+    return Design(mask, coefficients, curve, starts, bound, expected, cpu_seconds, plan)
 
 
 def mean_bound_nm(recipe: Recipe, plan: DesignPlan) -> float:

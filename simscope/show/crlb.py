@@ -154,7 +154,7 @@ def crlb_figure(curve: BoundCurve) -> Figure:
             axes.plot(curve.place_nm, limit, ":", color=colour, lw=1.2, label=_limit_name(axis))
     axes.set_xlim(curve.place_nm[0], curve.place_nm[-1])
     axes.set(xlabel=f"{curve.label} [nm]", ylabel="smallest standard deviation [nm]")
-    _logarithmic(axes)
+    plain_logarithmic(axes)
     axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.12), columnspacing=1.2)
     figure.suptitle(curve.note, fontsize=8.5, color=style.SOFT)
     return figure
@@ -164,7 +164,7 @@ def _limit_name(axis: str) -> str:
     return f"quantum limit of {'x, y' if axis == 'x' else axis}"
 
 
-def _logarithmic(axes: Axes) -> None:
+def plain_logarithmic(axes: Axes) -> None:
     """Logarithmic y axis with plain numbers at 1, 2 and 5 times powers of ten."""
     low, high = axes.get_ylim()
     lines = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from simscope.optics import pupil_phase
 from simscope.recipe import Optics
 from simscope.show import style
-from simscope.show.crlb import AXES, BoundCurve
+from simscope.show.crlb import AXES, BoundCurve, plain_logarithmic
 
 
 @style.styled
@@ -34,7 +34,7 @@ def design_figure(
     middle.plot(np.arange(1, len(curve) + 1), curve, color=style.SERIES[0])
     middle.set(xlabel="steps", ylabel=what)
     if min(curve) > 0:
-        middle.set_yscale("log")
+        plain_logarithmic(middle)
     for axis, colour in zip(AXES, style.SERIES, strict=False):
         for given, dashes in ((bound, "-"), (before, ":")):
             if given is None:
@@ -44,7 +44,7 @@ def design_figure(
             label = f"$\\sigma_{axis}$" if given is bound else None
             right.plot(given.place_nm, shown, dashes, color=colour, label=label)
     right.set(xlabel=f"{bound.label} [nm]", ylabel="smallest standard deviation [nm]")
-    right.set_yscale("log")
+    plain_logarithmic(right)
     title = "solid: this mask" + ("" if before is None else ", dotted: the recipe's own")
     right.set_title(title)
     right.legend(ncols=3)
