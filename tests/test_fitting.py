@@ -1,5 +1,6 @@
 """Maximum-likelihood fits: the table's own image, the likeliest emitter, errors on the bound."""
 
+import numba
 import numpy as np
 import pytest
 from reference_fitting import fit_one, poisson_like
@@ -20,6 +21,7 @@ CAMERAS = {
     "emccd": {"kind": "emccd", "em_gain": 300, "read_noise_e": 50, "e_per_adu": 20},
 }  # fmt: skip
 PLACE = ("x_nm", "y_nm", "z_nm")
+many_fits = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="too many fits without JIT")
 
 
 def one_emitter(name, side, *, camera=None, photons=3000.0, background=10.0, z_nm=None):
@@ -119,6 +121,7 @@ def test_the_fit_finds_what_a_plain_optimiser_finds(camera):
         assert row["log_likelihood"] == pytest.approx(likelihood, abs=1e-3)
 
 
+@many_fits
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_errors_are_as_large_as_the_bound_says(camera):
     # The sum of n squared errors over their bounds is chi-square of n degrees of freedom; false
@@ -148,6 +151,7 @@ def test_uncertainties_are_the_bound_of_the_recipe():
         assert found[f"uncertainty_{name}"] == pytest.approx(bound[name], rel=1e-3)
 
 
+@many_fits
 def test_pixels_that_read_noisily_weigh_less():
     hot = CAMERAS["scmos"] | {"read_noise_e": 4.0, "read_noise_sigma_log": 1.5}
     simulator = ss.Simulator(astigmatic(camera=hot), 7)
@@ -207,6 +211,7 @@ def test_a_box_keeps_nearly_all_the_window_tells():
     assert box > fitting.box_of(ss.Simulator(one_emitter("smlm-2d-dense", 15), 0))
 
 
+@many_fits
 def test_isolated_emitters_are_found_and_fitted_without_a_hint():
     recipe = ss.load_recipe("smlm-2d-dense").replace("structure.density_per_um2", 0.15)
     simulator = ss.Simulator(recipe.replace("photophysics.photons", 3000.0), 11)
@@ -263,6 +268,7 @@ def test_recipes_without_one_table_are_refused():
         fit(np.zeros((23, 20), np.uint16), snapshot(), {"x_nm": [1.0], "y_nm": [1.0]})
 
 
+@many_fits
 def test_a_study_holds_errors_against_the_bound_of_the_whole_frame():
     simulator = ss.Simulator(one_emitter("smlm-2d-dense", 15), 14)
     study = fit_study(simulator, fits=400)
