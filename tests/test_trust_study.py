@@ -1,6 +1,8 @@
 """Studies as people write them: checked before anything is trained, hashed, cut short."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +81,14 @@ def test_unknown_studies_and_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "typo.yaml").write_text("name: x\nbudgget: {steps: 3}")
     with pytest.raises(StudyError, match=r"typo\.yaml"):
         load_study(tmp_path / "typo.yaml")
+
+
+def test_the_study_printed_in_the_documentation_can_be_done():
+    page = (Path(__file__).parents[1] / "docs" / "trust.md").read_text("utf8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    study = study_from_yaml(text, "docs/trust.md")
+    assert study.claims
+    assert study.recipes()["microscopes/oil, NA 1.49"].optics.na == 1.49
 
 
 def test_a_recipe_named_by_file_is_found_beside_the_study(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,12 +101,16 @@ class Localizers:
         bound = bounds_of(exam)
         for name in ("x_nm", "y_nm", "z_nm", "photons"):
             bound[name][~inside] = np.nan
-        network = bench.judged(bench.subject.first, recipe, count)
-        rows = {"network": over_bound(bench, network, bound)}
-        try:
-            rows["maximum likelihood"] = over_bound(bench, fitted(bench, exam), bound)
-        except SimscopeError as error:
-            rows["maximum likelihood"] = not_tested(str(error))
+        methods: dict[str, Callable[[], Judged]] = {
+            "network": lambda: bench.judged(bench.subject.first, recipe, count),
+            "maximum likelihood": lambda: fitted(bench, exam),
+        }
+        rows = {}
+        for name, judged in methods.items():
+            try:
+                rows[name] = over_bound(bench, judged(), bound)
+            except SimscopeError as error:
+                rows[name] = not_tested(str(error))
         return {"emitters": int(inside.sum()), "unit": "nm", "figures": rows}
 
     def empty(self, bench: Bench) -> dict[str, Any]:
@@ -284,7 +289,7 @@ def over_bound(bench: Bench, judged: Judged, bound: npt.NDArray[Any]) -> dict[st
     bounded = np.isfinite(bound["x_nm"])
     hits = int(bounded[judged.score.matches.truth_rows].sum())
     if hits < 2:
-        raise StudyError(f"{hits} isolated emitters were found: train longer, or test on more")
+        raise StudyError(f"{hits} isolated emitters were found: train longer or test on more")
     rows: dict[str, Any] = {"found": figure(hits / int(bounded.sum())), "pairs": hits}
     errors = normalised_errors(judged.found, judged.truth, judged.score, bound)
     for name in ("lateral", "x_nm", "y_nm", "z_nm"):

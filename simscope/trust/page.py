@@ -152,8 +152,9 @@ def limit(section: Report, report: Report) -> Blocks:
             "off by the tolerance of the match, or prior knowledge was used."
         )
     )
-    caption = "RMS error over RMS bound, with 95 % intervals."
-    blocks.append(Picture(pictures.ratio_figure(known), caption))
+    if known:
+        caption = "RMS error over RMS bound, with 95 % intervals."
+        blocks.append(Picture(pictures.ratio_figure(known), caption))
     lines = []
     for method, parts in rows.items():
         if not is_tested(parts):
@@ -167,7 +168,7 @@ def limit(section: Report, report: Report) -> Blocks:
         ]
     unit = f" [{section['unit']}]"
     headers = ("method, coordinate", f"RMS error{unit}", f"bound{unit}", "ratio", "bias over bound")
-    return [*blocks, Table(headers, lines)]
+    return [*blocks, Table(headers, lines)] if lines else blocks
 
 
 def _bound_row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ def examine(subject: Subject, progress: Progress | None = None) -> dict[str, Any
     bench = Bench(subject, family_of(subject))
     sections = measure(bench, progress)
     study = subject.study
-    claims = [*(study.claims if study else ()), *claims_of(bench.family.name, subject.first.name)]
+    asked = claims_of(bench.family.name, subject.first.name, bench.metrics)
+    claims = [*(study.claims if study else ()), *asked]
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
