@@ -214,3 +214,17 @@ def test_the_command_refuses_what_does_not_go_together(tmp_path):
     result = CliRunner().invoke(app, crowd)
     assert result.exit_code == 2
     assert "--joint" in result.output
+
+
+@pytest.mark.slow
+def test_the_command_learns_mask_and_network_together(deep, tmp_path):
+    own, out = tmp_path / "own.yaml", tmp_path / "joint"
+    own.write_text(deep.to_yaml())
+    line = ["design-mask", str(own), "--joint", "deepstorm3d", "--density", "1", "--out", str(out)]
+    result = CliRunner().invoke(app, [*line, "--steps", "2", "--order", "4", "--pixels", "32"])
+    assert result.exit_code == 0, result.output
+    model = ss.learn.load(out)
+    assert model.recipe.structure.density_per_um2 == 1
+    written = ss.load_recipe(out / "recipe.yaml")
+    assert written.optics.mask == model.recipe.optics.mask
+    assert len(json.loads((out / "design.json").read_text())["curve"]) == 2

@@ -44,8 +44,8 @@ class Design:
     """A mask, how it came about, and the bounds that simscope's own evaluation finds for it.
 
     ``curve``: cost [nm] of every step, ``bound_nm``: mean of the bounds of x, y and z over the
-    heights (:func:`mean_bound_nm`), ``expected_nm``: the same by the layer alone; ``cpu_seconds``: processor
-    time of the search.
+    heights (:func:`mean_bound_nm`), ``expected_nm``: the same by the layer alone, ``cpu_seconds``:
+    processor time of the search.
     """
 
     mask: ArrayMask
