@@ -344,3 +344,30 @@ def test_uncertainties_go_into_tables_of_others(tmp_path):
         read = ss.dataset.read_localizations(tmp_path / name)
         np.testing.assert_allclose(read["uncertainty_nm"], np.sqrt(12.5), atol=1e-3)
     assert make_task("deepstorm-slim", RECIPE).halo_px > 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("deepstorm", {"widths": [8, 16, 16, 32]}),
+        ("decode", {}),
+        ("deepstorm3d", {"matched_filters": 0}),
+    ],
+)
+def test_tiles_of_every_network_give_the_table_of_the_whole_frame(kind, config, monkeypatch):
+    """Whatever the weights: halo, stride and context of each network are as they should be."""
+    recipe = RECIPE.replace_all(
+        {"acquisition.shape": [40, 48], "acquisition.frames": 3, "structure.z_nm": 0}
+    )
+    if kind == "deepstorm3d":
+        recipe = recipe.replace("structure.z_nm", {"uniform": [0, 300]})
+    task, batch = make_task(kind, recipe, config), ss.Simulator(recipe, 1).batch(0, 1)
+    task.fit_scales(batch)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        for weights in task.network.parameters():
+            weights += 0.2 * torch.randn_like(weights) * weights.abs().mean().clamp(min=0.05)
+    model = TrainedModel(task, {}, Path())
+    whole = ss.learn.localize(model, batch.images, threshold=0.02)
+    monkeypatch.setattr(type(task), "pixels_at_once", 20**2)
+    assert_same(ss.learn.localize(model, batch.images, threshold=0.02), whole)
