@@ -20,7 +20,7 @@ from simscope.recipe import packaged_recipes
 
 COMMANDS = (
     "recipes", "schema", "check", "psf", "generate", "show", "train", "localize", "score",
-    "demo", "warmup", "export", "verify", "info", "diff",
+    "demo", "warmup", "export", "verify", "info", "diff", "study", "report",
 )  # fmt: skip
 
 
