@@ -178,11 +178,8 @@ def test_the_command_lists_packaged_studies_and_refuses_what_is_none(tmp_path):
     for words, says in (
         (("study", "dense-2d"), "no --out given"),
         (("study", "dens-2d", "--out", tmp_path / "a"), "did you mean"),
-        (
-            ("study", "dense-2d", "--out", tmp_path / "a", "--steps", 3, "--cpu-minutes", 2),
-            "one of",
-        ),
-        (("study", "dense-2d", "--out", tmp_path / "a", "--jobs", 0), "jobs=0"),
+        ((*dense, "--steps", 3, "--cpu-minutes", 2), "one of"),
+        ((*dense, "--jobs", 0), "jobs=0"),
         (("report", tmp_path / "nowhere"), "no folder"),
     ):
         refused = command(*words)
