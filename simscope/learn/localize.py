@@ -144,12 +144,12 @@ def _require_pixel(known: float, given: float | None, stated: float | None) -> N
 
 def _tell_assumptions(known: Recipe, camera: Any, pixel_nm: float | None) -> None:
     """Warn of what nobody said of a TIFF file."""
-    missing = [] if pixel_nm else [f"the pixel in the sample ({known.pixel_nm:g} nm)"]
-    missing += ["the camera"] if camera is None else []
+    missing = {} if pixel_nm else {"pixel_nm": f"pixel in the sample ({known.pixel_nm:g} nm)"}
+    missing |= {"camera": "camera"} if camera is None else {}
     if missing:
         warnings.warn(
-            f"{' and '.join(missing)} of these frames is not stated and taken to be the model's: "
-            "give pixel_nm and camera",
+            f"the {' and the '.join(missing.values())} of these frames, not stated, is taken to be "
+            f"the model's: give {' and '.join(missing)}",
             SimscopeWarning,
             stacklevel=3,
         )
