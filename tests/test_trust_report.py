@@ -21,7 +21,7 @@ from simscope.errors import DatasetError, StudyError  # noqa: E402
 from simscope.evaluate import score  # noqa: E402
 from simscope.trust import Study, examine, report_on, run_study  # noqa: E402
 from simscope.trust.bench import Bench  # noqa: E402
-from simscope.trust.exams import simulated, subject_of_study  # noqa: E402
+from simscope.trust.exams import simulated, subject_of_runs, subject_of_study  # noqa: E402
 from simscope.trust.localizing import Localizers, away_from_border, without_emitters  # noqa: E402
 from simscope.trust.regression_bound import regression_bounds  # noqa: E402
 from simscope.trust.sections import SECTIONS, microscopes, overtraining, trained_on  # noqa: E402
@@ -214,6 +214,11 @@ def test_a_lost_run_is_said_to_be_missing_when_the_report_is_made_again(tiny, tm
     bench = bench_of(STUDY, copy)
     cells = microscopes(bench)["figures"]
     assert cells["other pixels"]["as trained"]["reason"] == "this run is not finished"
+    assert bench.subject.unfinished == ("microscope other pixels",)
+    assert (
+        "Not trained yet, so left out: microscope other pixels."
+        in (examine(bench.subject)["sections"]["limits"]["words"])
+    )
     gone = overtraining(bench)["runs"]["size 8"]
     assert "not there any more" in gone["reason"]
 
@@ -244,6 +249,17 @@ def test_a_run_alone_gives_a_report_that_says_what_is_missing(tiny, tmp_path):
     assert sections["accuracy"]["status"] == "measured"
     with pytest.raises(DatasetError, match="--force"):
         report_on([run], out=tmp_path / "alone")
+
+
+def test_runs_of_several_recipes_give_the_matrix_of_microscopes(tiny):
+    folders = [
+        next((tiny / "runs").glob(f"{name}-*")) for name in ("seed-0", "seed-1", "microscope")
+    ]
+    subject = subject_of_runs(folders)
+    assert [member.label for member in subject.seeds] == ["0", "1"]
+    cells = microscopes(Bench(subject, Localizers()))["figures"]
+    assert len(cells) == 2
+    assert all(row[name]["jaccard"]["value"] is not None for name, row in cells.items())
 
 
 def test_runs_that_cannot_be_reported_together_are_refused(tiny, stacks, tmp_path):

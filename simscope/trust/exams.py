@@ -15,7 +15,14 @@ from simscope.errors import SimscopeWarning, StudyError
 from simscope.evaluate import in_frame
 from simscope.recipe import Recipe
 from simscope.targets import frame_of_row
-from simscope.trust.study import AS_TRAINED, Study, Tests
+from simscope.trust.study import (
+    AS_TRAINED,
+    STUDY,
+    Study,
+    Tests,
+    load_study,
+    packaged_studies,
+)
 
 if TYPE_CHECKING:
     from simscope.learn import TrainedModel
@@ -101,6 +108,8 @@ class Member:
 class Subject:
     """All a report is about: networks, what they are tested on, and what is missing with reasons.
 
+    ``absent`` are sections there is no data for, with the reason; ``unfinished`` runs that a study
+    names and that are not trained.
     ``seeds`` are alike but for their seed; ``sizes`` were trained on finite sets; ``microscopes``
     hold, by name, the experiment and the network trained on it (None where there is none).
     """
@@ -116,6 +125,7 @@ class Subject:
     study: Study | None = None
     command: str = ""
     absent: dict[str, str] = field(default_factory=dict)
+    unfinished: tuple[str, ...] = ()
 
     @property
     def first(self) -> Member:
@@ -210,9 +220,16 @@ def subject_of_study(study: Study, out: Path) -> Subject:
         conditions={name: recipes[f"conditions/{name}"] for name in study.tests.conditions},
         structures={name: recipes[f"structures/{name}"] for name in study.tests.structures},
         isolated=recipes.get("isolated/emitters") if study.tests.isolated else None,
-        study=study, command=f"simscope study {study.name} --out {out.name}",
+        study=study, command=f"simscope study {_called(study, out)} --out {out.name}",
         absent=_left_out(study),
+        unfinished=tuple(f"{run.role} {run.label}" for run in runs if not run.is_finished(out)),
     )  # fmt: skip
+
+
+def _called(study: Study, out: Path) -> str:
+    """What names the study on the command line: its packaged name, or the file in its folder."""
+    packaged = study.name in packaged_studies() and load_study(study.name).sha256 == study.sha256
+    return study.name if packaged else f"{out.name}/{STUDY}"
 
 
 def _left_out(study: Study) -> dict[str, str]:

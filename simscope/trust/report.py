@@ -14,11 +14,12 @@ from simscope.trust.exams import Subject, subject_of_runs, subject_of_study
 from simscope.trust.figures import METRICS
 from simscope.trust.sections import measure
 from simscope.trust.status import measured
-from simscope.trust.study import Study, Tests, study_from_yaml
+from simscope.trust.study import STUDY, Study, Tests, study_from_yaml
 from simscope.trust.training import (
     Tell,
     checked_jobs,
     checked_out,
+    duration_words,
     expected_minutes,
     runs_of,
     train_all,
@@ -26,7 +27,7 @@ from simscope.trust.training import (
 from simscope.trust.verdicts import claims_of, limits_in_words, verdict
 
 SCHEMA, SCHEMA_VERSION = "simscope.trust-report", 1
-JSON, HTML, STUDY = "report.json", "report.html", "study.yaml"
+JSON, HTML = "report.json", "report.html"
 Progress = Callable[[int, int], None]
 
 
@@ -51,7 +52,9 @@ def examine(subject: Subject, progress: Progress | None = None) -> dict[str, Any
         "verdicts": [verdict(claim, sections) for claim in claims],
         "sections": sections,
     }
-    said = study.limits if study else ()
+    said = list(study.limits) if study else []
+    if subject.unfinished:
+        said.append(f"Not trained yet, so left out: {', '.join(subject.unfinished)}.")
     sections["limits"] = measured({"words": limits_in_words(report, said)})
     return report
 
@@ -123,7 +126,11 @@ def run_study(
     with replacing(folder / STUDY, force=True) as part:
         part.write_text(study.to_yaml(), "utf8")
     minutes = expected_minutes(runs, folder, jobs)
-    tell(f"{len(runs)} runs of {study.network}; training takes about {minutes:.1f} minutes")
+    tell(
+        f"{len(runs)} runs of {study.network}: training takes about {duration_words(minutes)} "
+        "more, tests a few minutes"
+        if minutes else "every run is there"
+    )  # fmt: skip
     try:
         train_all(runs, folder, jobs=jobs, tell=tell, progress=bars)
     except KeyboardInterrupt as request:

@@ -42,6 +42,7 @@ def identity(bench: Bench) -> dict[str, Any]:
             }
             for member in subject.members
         ],
+        "unfinished": list(subject.unfinished),
         "versions": subject.first.record["versions"],
     }
 

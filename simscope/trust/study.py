@@ -22,6 +22,8 @@ from simscope.recipe.text import parse_yaml, to_yaml
 
 AS_TRAINED = "as trained"
 """Name of the experiment trained on, beside the names a study gives to others."""
+STUDY = "study.yaml"
+"""The study, in the folder of its runs and report."""
 FEWEST_SEEDS = 3
 QUICK_STEPS, QUICK_SAMPLES = 8, 8
 
@@ -108,6 +110,7 @@ class Study(Model):
     budget: Budget
     plan: dict[str, Any] = Field(default_factory=dict, description="other hyper-parameters")
     threads: int = Field(1, ge=1, le=1024, description="threads of every run")
+    device: str = Field("cpu", description="cpu, cuda or auto, to train on")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, max_length=100)
     sizes: tuple[int, ...] = Field((), description="samples of finite training sets")
     microscopes: dict[Name, Changes] = Field(default_factory=dict, description="by name, changes")

@@ -40,6 +40,7 @@ class Run:
     config: dict[str, Any]
     plan: dict[str, Any]
     threads: int
+    device: str = "cpu"
     samples: int | None = None
 
     @property
@@ -104,6 +105,7 @@ def runs_of(study: Study) -> list[Run]:
         make_task(study.network, recipe, study.config)
     common: dict[str, Any] = {
         "network": study.network, "config": study.config, "plan": hyper, "threads": study.threads,
+        "device": study.device,
     }  # fmt: skip
     base, first = recipes.pop(AS_TRAINED), study.seeds[0]
     runs = [Run("seed", str(seed), recipe=base, seed=seed, **common) for seed in study.seeds]
@@ -173,7 +175,7 @@ def train_one(run: Run, out: Path, progress: bool) -> None:
         warnings.simplefilter("ignore", SimscopeWarning)
         learn.train(
             run.network, source, out=run.folder(out), seed=run.seed, config=run.config,
-            threads=run.threads, progress=progress, **run.plan,
+            threads=run.threads, device=run.device, progress=progress, **run.plan,
         )  # fmt: skip
 
 
@@ -189,7 +191,7 @@ def seconds_per_step(run: Run) -> float:
             warnings.simplefilter("ignore", SimscopeWarning)
             trial = learn.train(
                 run.network, run.recipe, out=Path(folder) / "trial", seed=run.seed,
-                config=run.config, threads=run.threads, progress=False,
+                config=run.config, threads=run.threads, device=run.device, progress=False,
                 **plan | small | {"steps": steps},
             )  # fmt: skip
             times.append(float(trial.record["seconds"]))
@@ -210,6 +212,13 @@ def expected_minutes(runs: Sequence[Run], out: Path, jobs: int = 1) -> float:
     else:
         each = plan.get("minutes") or plan["cpu_minutes"] / missing[0].threads
     return each * -(-len(missing) // jobs)
+
+
+def duration_words(minutes: float) -> str:
+    """A time in seconds, minutes or hours, as one says it."""
+    if minutes < 1:
+        return f"{max(60 * minutes, 1):.0f} seconds"
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
 def checked_out(folder: Path) -> Path:

@@ -6,7 +6,7 @@ limit, and is *open* in between. Every claim that nothing was measured for says 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from simscope.errors import did_you_mean
@@ -108,7 +108,7 @@ def figure_at(path: str, sections: dict[str, Any]) -> dict[str, Any]:
     return here
 
 
-def limits_in_words(report: dict[str, Any], said: tuple[str, ...]) -> list[str]:
+def limits_in_words(report: dict[str, Any], said: Sequence[str]) -> list[str]:
     """What the network cannot be trusted with, in plain words: the author's, then the measured."""
     sections = report["sections"]
     words = [*said, _range_of_training(report)]
