@@ -95,7 +95,8 @@ class Localizers:
 
     def limit(self, bench: Bench) -> dict[str, Any]:
         """Errors of isolated emitters over the Cramér-Rao bound: network and maximum likelihood."""
-        recipe, count = isolated(bench), bench.subject.tests.isolated_samples
+        tests = bench.subject.tests
+        recipe, count = isolated(bench), tests.isolated_samples or 4 * tests.samples
         exam = bench.exam(recipe, count)
         inside = away_from_border(exam)
         bound = bounds_of(exam)

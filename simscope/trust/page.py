@@ -57,7 +57,7 @@ def verdict_row(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     unit = f" {row['unit']}" if row["unit"] else ""
     limit = f"{sign} {row['limit']:g}{unit}"
     if not is_tested(row):
-        return f"{row['claim']} — {row['reason']}", "–", limit, "not tested"
+        return f"{row['claim']}\n({row['reason']})", "–", limit, "not tested"
     return row["claim"], shown(row, unit=unit), limit, row["status"]
 
 
@@ -315,7 +315,7 @@ def breakdown(section: Report, report: Report) -> Blocks:
         blocks.append(Picture(pictures.breakdown_figure(known), caption))
     for name, bins in known.items():
         table = [
-            (f"{row['low']:.4g} to {row['high']:.4g}", f"{row['true_emitters']:,}",
+            (f"{_end(row['low'])} to {_end(row['high'])}", f"{row['true_emitters']:,}",
              *(_or_dash(row[part]) for part in ("recall", "precision", "jaccard",
                                                 "rmse_lateral_nm", "rmse_axial_nm")))
             for row in bins
@@ -327,8 +327,12 @@ def breakdown(section: Report, report: Report) -> Blocks:
     return [*blocks, *(Missing(reason) for reason in missing)]
 
 
+def _end(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+    return "–" if value is None else number_words(value)
 
 
 def samples(section: Report, report: Report) -> Blocks:

@@ -108,7 +108,7 @@ def accuracy(bench: Bench) -> dict[str, Any]:
         }
         for name in recipes
     }
-    reason = f"{len(subject.seeds)} runs differ in seed alone, {FEWEST_SEEDS} are needed"
+    reason = f"{FEWEST_SEEDS} runs with other seeds are needed, there is {len(subject.seeds)}"
     return {
         "samples": subject.tests.samples,
         "intervals": "seeds" if enough else f"{bench.family.item}s",

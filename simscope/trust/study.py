@@ -73,7 +73,7 @@ class Tests(Model):
     conditions: dict[Name, Changes] = Field(default_factory=dict)
     structures: dict[Name, Changes] = Field(default_factory=dict)
     isolated: Changes | None = Field(None, description="changes that leave emitters alone")
-    isolated_samples: int | None = Field(None, ge=2, description="samples of isolated emitters")
+    isolated_samples: int | None = Field(None, ge=2, description="such frames; 4 times samples")
 
 
 class Claim(Model):
