@@ -19,7 +19,7 @@ pytestmark = [
 import simscope as ss  # noqa: E402
 from simscope.errors import DatasetError, StudyError  # noqa: E402
 from simscope.evaluate import score  # noqa: E402
-from simscope.trust import Study, examine, report_on, run_study  # noqa: E402
+from simscope.trust import Study, examine, report_on, run_study, study  # noqa: E402
 from simscope.trust.bench import Bench  # noqa: E402
 from simscope.trust.exams import simulated, subject_of_runs, subject_of_study  # noqa: E402
 from simscope.trust.localizing import Localizers, away_from_border, without_emitters  # noqa: E402
@@ -75,6 +75,9 @@ STACKS = {
     "seeds": [0],
     "tests": {"samples": 6, "bootstrap": 50},
 }
+
+
+FEW = study.Tests(samples=4, bootstrap=50)
 
 
 def silent(line):
@@ -161,10 +164,10 @@ def test_the_json_states_its_schema_and_holds_no_nan(either):
 
 
 def test_scores_are_those_of_evaluate_on_the_test_samples(tiny):
-    study = Study(**STUDY)
+    asked = Study(**STUDY)
     model = ss.learn.load(next((tiny / "runs").glob("seed-0-*")))
-    dense = study.recipes()["conditions/dense"]
-    with ss.open_dataset(ss.generate(dense, 5, study.tests.seed, tiny / "again.h5")) as data:
+    dense = asked.recipes()["conditions/dense"]
+    with ss.open_dataset(ss.generate(dense, 5, asked.tests.seed, tiny / "again.h5")) as data:
         by_hand = score(ss.learn.localize(model, data), data.emitters_in_frame, 250.0)
     told = read(tiny)["sections"]["accuracy"]["over_items"]["0"]["dense"]
     assert told["jaccard"]["value"] == pytest.approx(by_hand.jaccard)
@@ -233,16 +236,16 @@ def test_runs_of_another_budget_get_folders_of_their_own():
 def test_trainings_side_by_side_give_the_weights_of_one_after_the_other(tiny, tmp_path):
     few = STUDY | {"seeds": [0, 1], "sizes": [], "microscopes": {}}
     made_apart = tmp_path / "apart"
-    study = Study(**few)
-    train_all(runs_of(study), made_apart, jobs=2, tell=silent)
-    for run in runs_of(study):
+    runs = runs_of(Study(**few))
+    train_all(runs, made_apart, jobs=2, tell=silent)
+    for run in runs:
         name = Path("runs", run.name, "weights.safetensors")
         assert (made_apart / name).read_bytes() == (tiny / name).read_bytes()
 
 
 def test_a_run_alone_gives_a_report_that_says_what_is_missing(tiny, tmp_path):
     run = next((tiny / "runs").glob("seed-1-*"))
-    report_on([run], out=tmp_path / "alone")
+    report_on([run], out=tmp_path / "alone", tests=FEW)
     sections = read(tmp_path / "alone")["sections"]
     for name in ("training_size", "microscopes", "structures"):
         assert sections[name]["status"] == "not_tested"
@@ -334,15 +337,20 @@ def test_the_bound_of_coefficients_falls_as_one_over_root_photons_without_backgr
     np.testing.assert_allclose(faint / bright, 2.0, rtol=0.02)
 
 
-def test_a_network_of_any_kind_gets_a_report(tmp_path):
-    from simscope.learn.networks import NETWORKS
-
-    if "unet" not in NETWORKS:
-        pytest.skip("there is no restoring network")
-    plan = {"steps": 1, "batch_size": 2, "validation_samples": 2, "validations": 1}
-    recipe = ss.load_recipe("smlm-2d-dense").replace_all(FLAT)
-    ss.learn.train("unet", recipe, out=tmp_path / "run", progress=False, threads=1, **plan)
-    report_on([tmp_path / "run"])
+@pytest.mark.parametrize(
+    ("network", "recipe", "changes", "config"),
+    [
+        ("unet", "smlm-2d-dense", FLAT, {}),
+        ("psf-blind", "psf-blind", {"acquisition.shape": [64, 128]}, {"channels": 8}),
+    ],
+)
+def test_a_network_of_any_kind_gets_a_report(network, recipe, changes, config, tmp_path):
+    plan = {"steps": 1, "batch_size": 2, "validation_samples": 4, "validations": 1}
+    recipe = ss.load_recipe(recipe).replace_all(changes)
+    ss.learn.train(
+        network, recipe, out=tmp_path / "run", config=config, progress=False, threads=1, **plan
+    )
+    report_on([tmp_path / "run"], tests=FEW)
     report = read(tmp_path / "run")
     assert report["sections"]["accuracy"]["status"] == "measured"
     assert report["sections"]["limit"]["status"] == "not_tested"

@@ -32,15 +32,12 @@ DARK_PHOTONS = 1e-6
 
 @dataclass(frozen=True)
 class Read:
-    """What a regressor said of an exam: values and truth (samples, parameters), in their units.
-
-    ``uncertainty`` are its stated standard deviations, None where it states none.
-    """
+    """What a regressor said of an exam, all (samples, parameters) in their units."""
 
     exam: Exam
     values: Floats
     truth: Floats
-    uncertainty: Floats | None
+    uncertainty: Floats
 
     @property
     def errors(self) -> Floats:
@@ -58,7 +55,10 @@ class Regressors:
         return ["rms_error", "r2"] if _share_a_unit(bench) else ["r2"]
 
     def judge(self, bench: Bench, model: Any, exam: Exam) -> Read:
-        """Values read off the images."""
+        """Values read off the images, of the first patch where a network reads several off each.
+
+        Patches of one sample share its truth, so they are not independent.
+        """
         from simscope.learn.compute import run_network
 
         task, images = model.task, exam.batch.images
@@ -67,12 +67,11 @@ class Regressors:
             raise StudyError(
                 f"these data do not tell {', '.join(unknown)}: draw it from a distribution"
             )
-        if hasattr(task, "check_images"):
-            task.check_images(images.shape)
+        task.check_images(images.shape)
         output = run_network(task, images)
-        truth = np.column_stack([exam.batch.parameters[path] for path in task.paths])
-        stated = task.uncertainty(output) if hasattr(task, "uncertainty") else None
-        return Read(exam, task.read(output), truth, stated)
+        values, truth = task.read(output), task.truth(exam.batch)
+        one = slice(None, None, len(values) // len(images))
+        return Read(exam, values[one], truth[one], task.uncertainty(output)[one])
 
     def figures(self, bench: Bench, judged: Read) -> Figures:
         """Every metric, intervals over samples."""
@@ -123,8 +122,6 @@ class Regressors:
             "samples": len(judged.values),
             "said_over_drawn": figure(float(np.sqrt(np.mean((said / spread) ** 2)))),
         }
-        if judged.uncertainty is None:
-            return out | {"stated_over_drawn": not_tested("the network states no uncertainties")}
         stated = np.sqrt(np.mean((judged.uncertainty / spread) ** 2))
         return out | {"stated_over_drawn": figure(float(stated))}
 
@@ -149,9 +146,6 @@ class Regressors:
         """Errors over the stated ones."""
         judged = bench.judged(bench.subject.first, bench.subject.recipe)
         probability = not_tested("a regressor states no probabilities")
-        if judged.uncertainty is None:
-            reason = "the network states no uncertainties"
-            return {"probability": probability, "uncertainty": not_tested(reason)}
         told = calibrated(judged.errors.ravel(), judged.uncertainty.ravel())
         return {
             "probability": probability,
