@@ -171,13 +171,13 @@ def training_size(bench: Bench) -> dict[str, Any]:
     if not subject.sizes:
         raise StudyError("no run on a finite training set is there")
     points: list[dict[str, Any]] = [
-        {"samples": int(member.label), "stream": False}
+        {"samples": min(int(member.label), member.record["samples_seen"]), "stream": False}
         | {"figures": bench.figures_of(member, subject.recipe)}
         for member in subject.sizes
     ]
     streamed = {"samples": subject.first.record["samples_seen"], "stream": True}
     points.append(streamed | {"figures": bench.figures_of(subject.first, subject.recipe)})
-    return {"points": points}
+    return {"points": sorted(points, key=lambda point: point["samples"])}
 
 
 def null(bench: Bench) -> dict[str, Any]:
