@@ -20,7 +20,8 @@ from simscope.recipe import packaged_recipes
 
 COMMANDS = (
     "recipes", "schema", "check", "psf", "generate", "show", "train", "localize", "score",
-    "demo", "warmup", "export", "verify", "info", "diff", "study", "report",
+    "demo", "warmup", "export", "verify", "info", "diff", "study", "report", "regress", "restore",
+    "export-model", "design-mask",
 )  # fmt: skip
 
 

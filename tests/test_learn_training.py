@@ -1,11 +1,13 @@
 """Training: learns, repeats itself, records everything, refuses what cannot work."""
 
 import json
+import re
 import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = [
@@ -14,7 +16,9 @@ pytestmark = [
 ]
 
 import simscope as ss  # noqa: E402
+from simscope import cli  # noqa: E402
 from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
+from simscope.learn.bioimageio import PAPERS  # noqa: E402
 from simscope.learn.feed import (  # noqa: E402
     Feed,
     held_out_batch,
@@ -22,6 +26,7 @@ from simscope.learn.feed import (  # noqa: E402
     validation_batch,
 )
 from simscope.learn.loop import Loop  # noqa: E402
+from simscope.learn.networks import NETWORKS, network  # noqa: E402
 from simscope.learn.networks.deepstorm_slim import DeepStormSlimTask, split_output  # noqa: E402
 from simscope.learn.runs import make_task  # noqa: E402
 from simscope.learn.stream import training_seed  # noqa: E402
@@ -383,3 +388,13 @@ def test_learning_rate_warms_up_then_falls():
     assert rates.index(max(rates)) == 10
     assert rates[-1] == pytest.approx(plan.learning_rate * plan.final_rate)
     assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_every_network_is_named_wherever_networks_are_listed():
+    helped = CliRunner().invoke(cli.app, ["train", "--help"]).output
+    words = " ".join(re.sub(r"[^\w\s:,.-]", " ", helped).split())
+    assert re.search(r"Networks: ([\w ,-]+)\.", words).group(1).split(", ") == sorted(NETWORKS)
+    assert set(PAPERS) == set(NETWORKS)
+    for name in NETWORKS:
+        task, config = network(name)
+        assert (task.kind, config().kind) == (name, name)

@@ -55,7 +55,8 @@ def design_mask(
     starts: Annotated[int | None, typer.Option(help="Random starts; 4.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps from each start.")] = None,
     joint: Annotated[
-        str | None, typer.Option(help="Network to learn together with: deepstorm3d.")
+        str | None,
+        typer.Option(help="Network to learn together with: deepstorm3d or deepstorm-slim."),
     ] = None,
     density: Annotated[
         float | None, typer.Option(help="With --joint: molecules per square um.")

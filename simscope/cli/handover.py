@@ -1,4 +1,4 @@
-"""Commands that hand datasets over to other programs."""
+"""Commands that hand datasets, networks and restored images over to other programs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from simscope.cli.frame import Data, Force, Json, answer, command, progress_bar
+from simscope.errors import TrainingError
 
 
 @command(
@@ -91,7 +92,6 @@ def restore(
     from simscope import learn
     from simscope.dataset.export.tiff import write_stack
     from simscope.dataset.output import replacing
-    from simscope.errors import TrainingError
     from simscope.tiff import read_tiff
 
     model = learn.load(run)

@@ -1,4 +1,4 @@
-"""Commands that train and localise; and the demo."""
+"""Commands that train networks, and put localisers and regressors to use; and the demo."""
 
 from __future__ import annotations
 
@@ -189,7 +189,6 @@ def regress(
     """Read numbers of the PSF, and how sure they are, off images with a trained network."""
     from simscope import learn
     from simscope.dataset import output_target
-    from simscope.errors import TrainingError
     from simscope.learn.regress import beside, write_columns
 
     output_target(out, force=force, inputs=[data])
