@@ -65,6 +65,23 @@ def test_a_pair_exactly_at_the_radius_counts_and_one_beyond_does_not():
     assert len(match(found, table([[250.001, 0]]), RADIUS_NM)) == 0
 
 
+def test_tolerances_hold_what_lies_exactly_on_them():
+    # Distances of any digits: a search by squares must not lose them to rounding.
+    for dx, dy in np.random.default_rng(4).uniform(0, 300, (200, 2)):
+        assert len(match(table([[0, 0]]), table([[dx, dy]]), float(np.hypot(dx, dy)))) == 1
+    low, high = table([[0, 0]], z_nm=[-100]), table([[0, 0]], z_nm=[400])
+    assert len(match(low, high, RADIUS_NM, 500.0)) == 1
+    assert len(match(low, high, RADIUS_NM, 499.999)) == 0
+
+
+def test_of_two_above_one_another_the_one_nearer_in_height_is_matched():
+    found = table([[0, 0], [0, 0]], z_nm=[-90, 10])
+    truth = table([[5, 0], [5, 0]], z_nm=[0, -100])
+    matches = match(found, truth, RADIUS_NM, 500.0)
+    assert matches.truth_rows.tolist() == [1, 0]
+    assert matches.axial_nm.tolist() == [10.0, 10.0]
+
+
 def test_axial_gate_acts_before_the_assignment():
     found = table([[0, 0]], z_nm=[0])
     truth = table([[0, 0], [200, 0]], z_nm=[900, 100])

@@ -71,6 +71,13 @@ def test_finding_nothing_has_no_recall_and_finding_ghosts_no_precision():
     assert (ghosts.precision, ghosts.recall, ghosts.jaccard) == (0, 1, 0)
 
 
+def test_heights_beyond_the_axial_tolerance_are_no_match():
+    found = grid(4) | {"z_nm": grid(4)["z_nm"] + np.array([-501.0, -499.0, 499.0, 501.0])}
+    result = score(found, grid(4), 250, 500)
+    assert result.matches.found_rows.tolist() == [1, 2]
+    assert result.rmse_axial_nm == pytest.approx(499)
+
+
 def test_axial_error_is_left_out_without_an_axial_tolerance():
     found = grid(4) | {"z_nm": np.full(4, np.nan)}
     result = score(found, grid(4))
@@ -125,6 +132,11 @@ def test_a_dim_emitter_counts_neither_way_whether_it_was_found_or_not():
     assert (result.ignored_found, result.ignored_truth) == (2, 3)
     assert result.counted_found.tolist() == [True, True, False, False]
     assert result.matches.truth_rows.tolist() == [1, 2]
+
+
+def test_an_emitter_with_just_the_photons_asked_for_counts():
+    truth = with_photons(grid(3), [499.9, 500.0, 500.1])
+    assert score(grid(3), truth, ignore_below_photons=500).counted_truth.tolist() == [0, 1, 1]
 
 
 def test_dim_emitters_are_matched_first_and_dropped_then():

@@ -83,6 +83,36 @@ def test_one_lateral_uncertainty_serves_both_axes(tables):
     assert list(calibration(table, truth, result)) == ["x_nm", "y_nm"]
 
 
+def test_an_axis_s_own_uncertainty_goes_before_the_one_of_both(tables):
+    found, truth, result = tables
+    table = found | {"uncertainty_nm": np.full(COUNT, 1e6)}
+    assert calibration(table, truth, result)["x_nm"].spread == pytest.approx(1, rel=0.02)
+
+
+def test_bias_widens_the_spread_of_z_scores():
+    judged = calibrated([3.0, 5.0], [1.0, 1.0])
+    assert (judged.mean, judged.spread) == (4.0, pytest.approx(math.sqrt(17)))
+
+
+def test_rows_of_tables_may_stand_in_any_order(tables):
+    found, truth, _ = tables
+    bound = {"x_nm": SIGMA_NM, "y_nm": SIGMA_NM}
+    one, other = (np.random.default_rng(k).permutation(COUNT) for k in (5, 6))
+    one = np.append(one[: COUNT // 2], one[:9] * 0)  # half is found, and nine times one emitter
+    mixed, theirs = (
+        {name: column[rows] for name, column in table.items()}
+        for table, rows in ((found, one), (truth, other))
+    )
+    result = score(mixed, theirs)
+    assert result.true_positives <= COUNT // 2 + 1
+    judged = calibration(mixed, theirs, result)
+    assert judged["x_nm"].spread == pytest.approx(1, rel=0.03)
+    ratios = normalised_errors(
+        mixed, theirs, result, {name: column[other] for name, column in bound.items()}
+    )
+    assert ratios["x_nm"].rms_normalised == pytest.approx(1, rel=0.03)
+
+
 def test_calibration_of_nothing_is_no_number_in_json():
     nothing = calibrated([], []).to_dict()
     assert json.loads(json.dumps(nothing, allow_nan=False))["coverage"]["0.5"] is None
@@ -105,6 +135,12 @@ def test_expected_calibration_error_worked_by_hand():
     assert judged.expected_error == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
     assert judged.count.sum() == 4
     assert math.isnan(judged.share[5])
+
+
+def test_bins_weigh_by_what_stands_in_them():
+    # Three announced at 0.9, all true: 0.1 off. One at 0.1, true: 0.9 off.
+    judged = reliability([0.9, 0.9, 0.9, 0.1], [True, True, True, True])
+    assert judged.expected_error == pytest.approx((3 * 0.1 + 0.9) / 4)
 
 
 def test_certainty_falls_into_the_last_bin_and_more_is_refused():
