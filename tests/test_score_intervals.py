@@ -57,6 +57,20 @@ def test_values_are_those_of_the_score():
     assert "efficiency_3d" not in intervals
 
 
+def test_values_are_those_of_the_score_with_ghosts_and_emitters_too_dim_to_count():
+    rng = np.random.default_rng(7)
+    truth = {"frame": np.arange(60) // 3, "x_nm": np.arange(60) * 1e3, "y_nm": np.zeros(60)}
+    truth["photons"] = rng.uniform(0, 1000, 60)
+    rows = rng.permutation(60)[:40]
+    found = {name: truth[name][rows] for name in ("frame", "x_nm", "y_nm")}
+    found["x_nm"] = found["x_nm"] + rng.choice([10.0, 400.0], 40)
+    result = score(found, truth, ignore_below_photons=300)
+    assert min(result.false_positives, result.false_negatives, result.ignored_found) > 0
+    intervals = score_intervals(found, truth, result, key=KEY, resamples=20)
+    for name, interval in intervals.items():
+        assert interval.value == pytest.approx(getattr(result, name)), name
+
+
 def test_three_dimensional_scores_have_axial_intervals():
     found, truth, _ = scene([True] * 6)
     found["z_nm"], truth["z_nm"] = np.full(6, 40.0), np.zeros(6)
@@ -84,6 +98,16 @@ def test_neighbours_drawn_together_change_the_time_and_not_the_width(monkeypatch
     merged = score_intervals(*tables, key=KEY, resamples=500)["recall"]
     assert merged.value == whole.value
     assert merged.high - merged.low == pytest.approx(whole.high - whole.low, rel=0.25)
+
+
+def test_means_over_merged_neighbours_are_means_over_all(monkeypatch):
+    values = np.random.default_rng(6).normal(7, 2, (2003, 1))
+    whole = bootstrap(values, mean, key=KEY, resamples=500)["mean"]
+    monkeypatch.setattr(import_module("simscope.evaluate.bootstrap"), "MOST_UNITS", 100)
+    merged = bootstrap(values, mean, key=KEY, resamples=500)["mean"]
+    assert merged.low < whole.value < merged.high
+    # A hundred sums know their spread to 7 %, percentiles of 500 draws theirs to 6 %.
+    assert merged.high - merged.low == pytest.approx(whole.high - whole.low, rel=0.35)
 
 
 def test_the_same_key_gives_the_same_interval_and_another_does_not():
