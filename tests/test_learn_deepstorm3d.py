@@ -13,11 +13,10 @@ pytestmark = [
 
 import simscope as ss  # noqa: E402
 from simscope.errors import TrainingError  # noqa: E402
+from simscope.learn.matched_filters import MatchedFilters, psf_basis  # noqa: E402
 from simscope.learn.networks.deepstorm3d import (  # noqa: E402
     DeepStorm3dConfig,
     DeepStorm3dTask,
-    MatchedFilters,
-    psf_basis,
     volume_peaks,
 )
 

@@ -19,7 +19,6 @@ from pydantic import Field
 from torch.nn import functional
 
 from simscope.acquire import Batch
-from simscope.errors import TrainingError
 from simscope.learn.inputs import Scales
 from simscope.learn.localizer import THRESHOLDS, Localizer, empty_table, frames_of
 from simscope.targets import density_map
@@ -144,11 +143,3 @@ class MapLocalizer(Localizer):
             (frames, height * fine, width * fine),
             blur_cells,
         )
-
-    def require_emitters(self, batch: Batch) -> None:
-        """Return nothing; raise TrainingError if a batch to set scales by shows no emitter."""
-        if not len(self.truth(batch)["frame"]):
-            raise TrainingError(
-                f"no emitter in {len(frames_of(batch.images))} frames of {self.recipe.name!r}: "
-                "raise the density"
-            )

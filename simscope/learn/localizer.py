@@ -112,6 +112,14 @@ class Localizer(Task):
         columns = {name: emitters[name][seen].astype(np.float64) for name in TRUTH_COLUMNS}
         return columns | {"frame": frame_of_row(batch.emitter_offsets)[seen]}
 
+    def require_emitters(self, batch: Batch) -> None:
+        """Return nothing; raise TrainingError if a batch to set scales by shows no emitter."""
+        if not len(self.truth(batch)["frame"]):
+            raise TrainingError(
+                f"no emitter in {len(frames_of(batch.images))} frames of {self.recipe.name!r}: "
+                "raise the density"
+            )
+
     def judge(self, output: torch.Tensor, batch: Batch) -> dict[str, float]:
         """Jaccard index, precision, recall and RMS errors [nm] within the radii of the class."""
         result = score(self.found(output), self.truth(batch), self.radius_nm, self.axial_radius_nm)

@@ -31,9 +31,9 @@ from torch import nn
 from torch.nn import functional
 
 from simscope.acquire import Batch
-from simscope.errors import TrainingError
 from simscope.evaluate import match
 from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
+from simscope.learn.layers import DilatedBlock, initialise
 from simscope.learn.localizer import Localizer, empty_table, frames_of
 from simscope.recipe import Recipe
 
@@ -69,25 +69,13 @@ class DecodeConfig(Scales):
     threshold: float = Field(0.5, gt=0, description="least probability of an emitter")
 
 
-class ResidualBlock(nn.Module):
-    """One dilated 3x3 convolution added to what went in."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features of the same shape."""
-        return features + functional.relu(self.convolution(features))
-
-
 class DilatedTrunk(nn.Module):
     """Features per camera pixel from all frames at once, by residual dilated convolutions."""
 
     def __init__(self, config: DecodeConfig, frames: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(2 * frames, config.channels, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(config.channels, d) for d in config.dilations))
+        self.blocks = nn.Sequential(*(DilatedBlock(config.channels, d) for d in config.dilations))
         self.radius_px = 1 + sum(config.dilations)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -162,17 +150,7 @@ class Decode(nn.Module):
         self.trunk = trunk(config, 1 + 2 * (config.context_frames or 0))
         self.hidden = nn.Conv2d(config.channels, config.channels, 3, padding=1)
         self.head = nn.Conv2d(config.channels, CHANNELS, 1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He et al. 2015 (ICCV), quieter where residuals add up and at the output."""
-        for name, values in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(values)
-                continue
-            nn.init.kaiming_normal_(values)
-            with torch.no_grad():
-                values.mul_(0.5 if "blocks" in name else 0.1 if name.startswith("head") else 1.0)
+        initialise(self, blocks=0.5, head=0.1)
 
     def start_from(self, emitters_per_pixel: float) -> None:
         """Begin with the mean density everywhere, one typical emitter, widths of one."""
@@ -296,11 +274,8 @@ class DecodeTask(Localizer):
 
     def fit_scales(self, batch: Batch) -> None:
         """Take levels of images, photons and heights, and the mean density, from a batch."""
+        self.require_emitters(batch)
         frames, truth = frames_of(batch.images), self.truth(batch)
-        if not len(truth["photons"]):
-            raise TrainingError(
-                f"no emitter in {len(frames)} frames of {self.recipe.name!r}: raise the density"
-            )
         low, high = float(truth["z_nm"].min()), float(truth["z_nm"].max())
         density = len(truth["photons"]) / frames.size
         self.config = self.config.model_copy(

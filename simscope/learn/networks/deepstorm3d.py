@@ -24,7 +24,6 @@ The trunk works on blocks of ``stride`` x ``stride`` pixels. Published size: ``s
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -35,17 +34,14 @@ from torch import nn
 from torch.nn import functional
 
 from simscope.acquire import Batch
-from simscope.errors import SimscopeWarning, TrainingError
 from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
+from simscope.learn.layers import DilatedBlock, initialise
 from simscope.learn.localizer import Localizer, empty_table, frames_of
-from simscope.learn.networks.deepstorm_slim import ResidualBlock
-from simscope.optics.psf import psf
-from simscope.recipe import Distribution, Recipe
+from simscope.learn.matched_filters import BLOCK_PX, MatchedFilters, in_whole_blocks, psf_basis
+from simscope.recipe import Recipe
 from simscope.sample.structures import height_range_nm
 from simscope.targets import voxel_map
 
-BLOCK_PX = 8
-"""Side of the blocks of pixels that the matched filters take as channels; a tile's stride."""
 REACH_VOXELS = 2
 """A peak counts the voxels this far along each axis; two peaks are farther apart than this."""
 WINDOW_PLANES = 3
@@ -76,42 +72,6 @@ class DeepStorm3dConfig(Scales):
     threshold: float = Field(0.5, gt=0, description="least expected emitters of a peak")
 
 
-class MatchedFilters(nn.Module):
-    """Frames (n, 1, y, x) to their correlation with fixed images, (n, filters, y / s, x / s).
-
-    Correlations stand at the middles of blocks of ``stride`` pixels. For speed the frame is cut
-    into blocks of 8 x 8 pixels, which become channels of an ordinary convolution.
-    """
-
-    images: torch.Tensor
-
-    def __init__(self, filters: int, side_px: int, stride: int) -> None:
-        super().__init__()
-        self.stride, self.side_px = stride, side_px + (side_px - stride) % 2
-        self.register_buffer("images", torch.zeros(filters, self.side_px, self.side_px))
-        last = (stride + self.side_px - 2) // 2 + BLOCK_PX - stride
-        self.reach = last // BLOCK_PX
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Correlations as in the class's first line; sides of frames are multiples of 8."""
-        blocks = functional.pixel_unshuffle(frames, BLOCK_PX)
-        correlations = functional.conv2d(blocks, self._kernel(), padding=self.reach)
-        return functional.pixel_shuffle(correlations, BLOCK_PX // self.stride)
-
-    def _kernel(self) -> torch.Tensor:
-        """The images, once for every place in a block, as weights over blocks of pixels."""
-        width, places = 2 * self.reach + 1, range(0, BLOCK_PX, self.stride)
-        pixels = width * BLOCK_PX
-        kernel = self.images.new_zeros(len(self.images), len(places), len(places), pixels, pixels)
-        start = self.reach * BLOCK_PX + (self.stride - self.side_px) // 2
-        for row, y in enumerate(places):
-            for column, x in enumerate(places):
-                rows = slice(start + y, start + y + self.side_px)
-                columns = slice(start + x, start + x + self.side_px)
-                kernel[:, row, column, rows, columns] = self.images
-        return functional.pixel_unshuffle(kernel.flatten(0, 2)[:, None], BLOCK_PX)
-
-
 class DeepStorm3d(nn.Module):
     """Images (n, 2, y, x) to (n, planes + 8, y * up, x * up).
 
@@ -128,20 +88,10 @@ class DeepStorm3d(nn.Module):
         self.filters = MatchedFilters(config.matched_filters, config.filter_px, config.stride)
         entering = config.matched_filters + 2 * config.stride**2
         self.stem = nn.Conv2d(entering, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, d) for d in config.dilations))
+        self.blocks = nn.Sequential(*(DilatedBlock(width, d) for d in config.dilations))
         self.last = nn.Conv2d(width, width, 3, padding=1)
         self.head = nn.Conv2d(width, (planes + WIDTHS.stop) * self.shuffle**2, 1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He et al. 2015 (ICCV), quieter where residuals add up and at the output."""
-        for name, values in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(values)
-                continue
-            nn.init.kaiming_normal_(values)
-            with torch.no_grad():
-                values.mul_({"blocks": 0.4, "head": 0.01}.get(name.split(".")[0], 1.0))
+        initialise(self, blocks=0.4, head=0.01)
 
     def start_from_mean(self, emitters_per_voxel: float) -> None:
         """Begin with the mean density everywhere instead of one emitter a voxel."""
@@ -207,11 +157,8 @@ class DeepStorm3dTask(Localizer):
 
     def fit_scales(self, batch: Batch) -> None:
         """Take scales and mean density from a batch, and the matched filters from the optics."""
+        self.require_emitters(batch)
         frames, truth = frames_of(batch.images), self.truth(batch)
-        if not len(truth["photons"]):
-            raise TrainingError(
-                f"no emitter in {len(frames)} frames of {self.recipe.name!r}: raise the density"
-            )
         self.config = self.config.model_copy(
             update=scales_of(photons_from_counts(frames, self.recipe))
             | {
@@ -224,7 +171,7 @@ class DeepStorm3dTask(Localizer):
             filters = self.network.filters
             filters.images.copy_(torch.from_numpy(self._basis()))
             with torch.inference_mode():
-                size = filters(_whole(self.inputs(batch.images)[:16, 1:]))
+                size = filters(in_whole_blocks(self.inputs(batch.images)[:16, 1:]))
             filters.images.div_(size.std(dim=(0, 2, 3))[:, None, None])
 
     def _basis(self) -> npt.NDArray[np.float32]:
@@ -276,9 +223,8 @@ class DeepStorm3dTask(Localizer):
     def found(self, output: torch.Tensor, threshold: float | None = None) -> npt.NDArray[Any]:
         """Emitter table (``FOUND_DTYPE``) read from the network's output."""
         grid, output = self.grid, output.float()
-        peaks = volume_peaks(
-            torch.exp(output[:, : grid.planes]), threshold or self.config.threshold
-        )
+        given = self.config.threshold if threshold is None else threshold
+        peaks = volume_peaks(torch.exp(output[:, : grid.planes]), given)
         image, plane, y, x = peaks.places
         means, log_widths = places_of(output[image, :, y, x], plane, grid.planes)
         value, width = means.double().numpy(), torch.exp(log_widths).double().numpy()
@@ -326,53 +272,6 @@ class DeepStorm3dTask(Localizer):
         )
         places[frame, :, row.astype(np.int64), column.astype(np.int64)] = np.stack(values, axis=1)
         return places
-
-
-def _whole(images: torch.Tensor) -> torch.Tensor:
-    """Images cut to sides that are multiples of a block."""
-    height, width = (size - size % BLOCK_PX for size in images.shape[-2:])
-    return images[..., :height, :width]
-
-
-def psf_basis(
-    recipe: Recipe, images: int, side_px: int, block_px: float = 0.0
-) -> npt.NDArray[np.float32]:
-    """Orthonormal images (images, y, x) whose sums are nearly all of a recipe's PSFs.
-
-    Leading singular vectors of the PSFs at 41 heights and, within a block of ``block_px`` pixels,
-    3 x 3 places, without their means, which would answer to background.
-
-    Raises
-    ------
-    TrainingError
-        If the optics or the focus are drawn per sample, so that there is no one PSF.
-    """
-    focus = recipe.acquisition.focus_nm
-    drawn = [path for path in recipe.drawn("sample") if path.startswith("optics.")]
-    if drawn or isinstance(focus, Distribution):
-        raise TrainingError(
-            f"{', '.join(drawn) or 'acquisition.focus_nm'} drawn per sample, so there is no one "
-            "PSF to match: set matched_filters=0 in the network's config"
-        )
-    heights = np.unique(np.linspace(*height_range_nm(recipe), 41))
-    thirds = [step * block_px * recipe.pixel_nm / 3 for step in (-1, 0, 1)] if block_px else [0.0]
-    shape, pixel_nm = (side_px, side_px), recipe.pixel_nm
-    with warnings.catch_warnings(action="ignore", category=SimscopeWarning):  # light outside
-        spots = np.concatenate(
-            [
-                psf(recipe.optics, heights, focus, shape, pixel_nm, x_nm=x, y_nm=y)  # type: ignore[arg-type]
-                for y in thirds
-                for x in thirds
-            ]
-        )
-    spots -= spots.mean(axis=(1, 2), keepdims=True)
-    spots /= np.linalg.norm(spots, axis=(1, 2), keepdims=True)
-    _, _, basis = np.linalg.svd(spots.reshape(len(spots), -1), full_matrices=False)
-    if len(basis) < images:
-        raise TrainingError(
-            f"matched_filters={images} exceeds the {len(basis)} images they are made from: lower it"
-        )
-    return basis[:images].reshape(-1, side_px, side_px).astype(np.float32)
 
 
 def places_of(

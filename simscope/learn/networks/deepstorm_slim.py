@@ -27,6 +27,7 @@ from torch.nn import functional
 from simscope.acquire import Batch
 from simscope.learn.heatmap import MapConfig, MapLocalizer, Peaks
 from simscope.learn.inputs import photons_and_roots, photons_from_counts, scales_of
+from simscope.learn.layers import DilatedBlock, initialise
 from simscope.learn.localizer import frames_of
 from simscope.recipe import Recipe
 
@@ -42,18 +43,6 @@ class DeepStormSlimConfig(MapConfig):
     emitters_per_cell: float = Field(1e-3, gt=0, description="mean of the training maps")
 
 
-class ResidualBlock(nn.Module):
-    """One dilated 3x3 convolution added to what went in."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features of the same shape."""
-        return features + functional.relu(self.convolution(features))
-
-
 class DeepStormSlim(nn.Module):
     """Images (n, 2, y, x) to log emitters per fine cell and log photons per camera pixel.
 
@@ -64,19 +53,9 @@ class DeepStormSlim(nn.Module):
         super().__init__()
         width = config.channels
         self.stem = nn.Conv2d(2, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, d) for d in config.dilations))
+        self.blocks = nn.Sequential(*(DilatedBlock(width, d) for d in config.dilations))
         self.head = nn.Conv2d(width, config.upsampling**2 + 1, 3, padding=1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He et al. 2015 (ICCV), quieter where residuals add up and at the output."""
-        for name, values in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(values)
-                continue
-            nn.init.kaiming_normal_(values)
-            with torch.no_grad():
-                values.mul_({"stem": 1.0, "blocks": 0.5, "head": 0.1}[name.split(".")[0]])
+        initialise(self, blocks=0.5, head=0.1)
 
     def start_from_mean(self, emitters_per_cell: float) -> None:
         """Begin with the mean density everywhere instead of one emitter a cell."""

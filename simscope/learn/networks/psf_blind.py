@@ -27,7 +27,7 @@ from torch.nn import functional
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.learn.inputs import photons_from_counts, scales_of
-from simscope.learn.networks.zernike import ResidualBlock
+from simscope.learn.layers import ResidualBlock
 from simscope.learn.regressor import Floats, Regressor, RegressorConfig
 from simscope.recipe import FocusStack, Recipe
 from simscope.recipe.draws import parameter_units

@@ -27,12 +27,11 @@ from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.evaluate.regression import wavefront_errors
 from simscope.learn.inputs import photons_and_roots, photons_from_counts, scales_of
+from simscope.learn.layers import ResidualBlock
 from simscope.learn.regressor import Regressor, RegressorConfig
 from simscope.optics import osa_to_nm
 from simscope.recipe import FocusStack, Recipe
-from simscope.recipe.draws import parameter_units
-
-COEFFICIENTS = "optics.wavefront.coefficients_nm."
+from simscope.recipe.draws import COEFFICIENT, parameter_units
 
 
 class ZernikeConfig(RegressorConfig):
@@ -40,20 +39,6 @@ class ZernikeConfig(RegressorConfig):
 
     kind: Literal["zernike"] = "zernike"
     channels: int = Field(64, ge=1, description="features at half the resolution")
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions added to what comes in; nothing is added before training."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features of the same shape."""
-        return functional.relu(features + self.second(functional.relu(self.first(features))))
 
 
 class ZernikeNet(nn.Module):
@@ -84,13 +69,13 @@ class ZernikeNet(nn.Module):
 
 def drawn_coefficients(recipe: Recipe) -> tuple[str, ...]:
     """Paths of the Zernike coefficients [nm] a recipe draws, sorted by OSA index."""
-    paths = (path for path in parameter_units(recipe) if path.startswith(COEFFICIENTS))
+    paths = (path for path in parameter_units(recipe) if path.startswith(COEFFICIENT))
     return tuple(sorted(paths, key=osa_index))
 
 
 def osa_index(path: str) -> int:
     """OSA index of the mode whose coefficient stands at a recipe path."""
-    return int(path.removeprefix(COEFFICIENTS))
+    return int(path.removeprefix(COEFFICIENT))
 
 
 def mirror_signs(
