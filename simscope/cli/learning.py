@@ -94,7 +94,10 @@ def train(
             known = did_you_mean(name, learn.Plan.model_fields) or "see docs/training.md"
             raise TrainingError(f"--plan {name} is no hyper-parameter: {known}")
     budget = {"minutes": minutes, "cpu_minutes": cpu_minutes, "steps": steps}
-    if not any(budget.values()):
+    twice = [name for name in chosen_plan if budget.get(name) is not None]
+    if twice:
+        raise TrainingError(f"--plan {twice[0]} is given as an option, too: leave one out")
+    if all((budget | chosen_plan)[name] is None for name in budget):
         budget["minutes"] = DEFAULT_MINUTES
     model = learn.train(
         network, chosen, out=out, seed=seed, device=device, force=force, threads=threads,

@@ -64,6 +64,20 @@ def checked_device(name: str) -> torch.device:
 
 
 @contextmanager
+def enough_memory() -> Iterator[None]:
+    """Nothing; a TrainingError inside if PyTorch gets no memory, which it tells as RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "allocate" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise TrainingError(
+            "not enough memory for this network and these images: make the network (channels, "
+            "dilations), batch_size or the images smaller"
+        ) from None
+
+
+@contextmanager
 def using_threads(threads: int | None) -> Iterator[int]:
     """The number of threads PyTorch uses inside, as it was again outside."""
     before = torch.get_num_threads()

@@ -22,7 +22,7 @@ import torch
 
 from simscope.acquire import Batch, Simulator
 from simscope.errors import TrainingError
-from simscope.learn.compute import autocast, run_network, using_threads
+from simscope.learn.compute import autocast, enough_memory, run_network, using_threads
 from simscope.learn.design_plan import DesignPlan, mask_of, new_phase, random_start
 from simscope.learn.feed import HELD_OUT_START, VALIDATION_START
 from simscope.learn.inputs import photons_from_counts, scaled_and_roots
@@ -30,7 +30,7 @@ from simscope.learn.layer_frames import Frames
 from simscope.learn.localizer import Localizer
 from simscope.learn.mask_design import layer_for, mean_bound_nm, plain_focus_nm
 from simscope.learn.plan import Plan
-from simscope.learn.runs import checked_folder, circumstances, origin, save, seeded_task
+from simscope.learn.runs import checked_folder, circumstances, occupied, origin, save, seeded_task
 from simscope.learn.stream import training_seed
 from simscope.optics import objective_of
 from simscope.recipe import ArrayMask, Recipe
@@ -104,7 +104,7 @@ def design_jointly(
     bare = recipe.replace("optics.mask", None)
     na = objective_of(bare.optics).na
     schedule = Plan(steps=plan.steps, batch_size=batch_size, learning_rate=learning_rate)
-    with using_threads(threads) as count:
+    with using_threads(threads) as count, enough_memory():
         phase = new_phase(plan, na)
         layer = layer_for(bare, phase, plan, reach_nm=recipe.pixel_nm)
         (values,) = phase.parameters()
@@ -119,7 +119,8 @@ def design_jointly(
         held_out = _judged(task, masked, plan.seed)
     record = {"source": recipe.name, "data": origin(masked.sha256, training_seed(plan.seed))}
     record |= circumstances(task, schedule, plan.seed, "cpu", count)
-    save(task, record | {"curves": {"train_loss": curve}, "held_out": held_out}, folder)
+    with occupied(folder, force):
+        save(task, record | {"curves": {"train_loss": curve}, "held_out": held_out}, folder)
     moved = float((values.detach() - start).square().sum().sqrt())
     return JointDesign(mask, curve, moved, mean_bound_nm(masked, plan), held_out, folder, plan)
 

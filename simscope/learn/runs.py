@@ -10,6 +10,8 @@ import math
 import os
 import platform
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,7 @@ def seeded_task(name: str, recipe: Recipe, config: dict[str, Any] | None, seed: 
 
 
 def checked_folder(folder: Path, force: bool) -> Path:
-    """The folder of a run, made if it is not there.
+    """The folder of a run, which may not be there yet; nothing is made or removed.
 
     Raises
     ------
@@ -111,13 +113,72 @@ def checked_folder(folder: Path, force: bool) -> Path:
     """
     if (folder / RECORD).exists() and not force:
         raise TrainingError(f"{folder} holds a run already: choose another folder, or force")
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise TrainingError(f"{nearest} is a file, no place for a run folder: choose another")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise TrainingError(f"folder {nearest} is not writable: choose another for the run")
+    return folder
+
+
+@contextmanager
+def occupied(folder: Path, force: bool = False) -> Iterator[Path]:
+    """The folder of a run, made if it is not there and this process's alone as long as it is used.
+
+    ``force`` removes what an earlier run left. A folder in which nothing came to stand goes again.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be made, or another process is using it.
+    """
+    new = not folder.exists()
+    handle = _prepared(folder, force)
+    try:
+        yield folder
+    except KeyboardInterrupt as request:
+        if force and (folder / CHECKPOINT).exists():
+            request.add_note("leave --force out for that")
+        raise
+    finally:
+        if handle is not None:
+            os.close(handle)
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _prepared(folder: Path, force: bool) -> int | None:
+    """Descriptor of a folder made, locked and, with ``force``, cleared."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if force:
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+        handle = _locked(folder)
+        checked_folder(folder, force)  # again: another process may just have finished
+        for name in (RECORD, CHECKPOINT) if force else ():
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise TrainingError(f"cannot make the run folder {folder}: {error}") from None
-    return folder
+        raise TrainingError(f"cannot make the run folder {folder}: {error.strerror}") from None
+    return handle
+
+
+def _locked(folder: Path) -> int | None:
+    """Descriptor that keeps other processes out until it is closed; None where none can."""
+    if os.name != "posix":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise TrainingError(
+            f"another process is training in {folder}: wait for it, or choose another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    return handle
 
 
 def circumstances(task: Task, plan: Plan, seed: int, device: str, threads: int) -> dict[str, Any]:

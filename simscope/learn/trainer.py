@@ -17,7 +17,7 @@ import torch
 
 from simscope.keys import Key
 from simscope.learn.checkpoint import CHECKPOINT
-from simscope.learn.compute import checked_device, run_network, using_threads
+from simscope.learn.compute import checked_device, enough_memory, run_network, using_threads
 from simscope.learn.feed import Feed, held_out_batch, open_source, validation_batch
 from simscope.learn.loop import Loop
 from simscope.learn.networks import network as network_named
@@ -26,6 +26,7 @@ from simscope.learn.runs import (
     TrainedModel,
     checked_folder,
     circumstances,
+    occupied,
     origin,
     save,
     seeded_task,
@@ -81,7 +82,7 @@ def train(
     processor = checked_device(device)
     folder = checked_folder(Path(out), force)
     Key(seed)
-    with using_threads(threads) as count:
+    with using_threads(threads) as count, enough_memory():
         simulated = "auto" if processor.type == "cuda" else "cpu"
         data = open_source(source, seed, checked.batch_size, count, simulated)
         task = seeded_task(network, data.recipe, config, seed)
@@ -92,23 +93,24 @@ def train(
             "network": network, "config": config or {}, "plan": checked.model_dump(mode="json"),
             "seed": seed, "data": origin(data.recipe.sha256, data.seed),
         }  # fmt: skip
-        loop = Loop(task, checked, validation, count, folder, identity)
-        first, ahead = loop.standing.step, processor.type == "cuda"
-        watch = Watch(network, bar=progress, folder=folder if tensorboard else None)
-        with Feed(data, task, checked, seed, first=first, ahead=ahead) as feed, watch:
-            loop.run(feed, watch)
-        task.network.cpu()
-        task.calibrate(run_network(task, validation.images), validation)
-        held_out = held_out_batch(data, task, checked)
-        judged = {
-            name: task.judge(run_network(task, batch.images), batch)
-            for name, batch in (("validation", validation), ("held_out", held_out))
-        }
-    record: dict[str, Any] = {
-        "source": source.name if isinstance(source, Recipe) else str(source),
-        "data": identity["data"],
-    }
-    record |= circumstances(task, checked, seed, str(processor), count)
-    model = save(task, record | loop.record() | judged, folder)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return model
+        with occupied(folder, force):
+            loop = Loop(task, checked, validation, count, folder, identity)
+            first, ahead = loop.standing.step, processor.type == "cuda"
+            watch = Watch(network, bar=progress, folder=folder if tensorboard else None)
+            with Feed(data, task, checked, seed, first=first, ahead=ahead) as feed, watch:
+                loop.run(feed, watch)
+            task.network.cpu()
+            task.calibrate(run_network(task, validation.images), validation)
+            held_out = held_out_batch(data, task, checked)
+            judged = {
+                name: task.judge(run_network(task, batch.images), batch)
+                for name, batch in (("validation", validation), ("held_out", held_out))
+            }
+            record: dict[str, Any] = {
+                "source": source.name if isinstance(source, Recipe) else str(source),
+                "data": identity["data"],
+            }
+            record |= circumstances(task, checked, seed, str(processor), count)
+            model = save(task, record | loop.record() | judged, folder)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            return model

@@ -1,0 +1,116 @@
+"""Training and use of networks: what cannot work is refused whole, in one sentence."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning"),
+]
+
+from small_worlds import snapshot  # noqa: E402
+
+import simscope as ss  # noqa: E402
+from simscope import cli  # noqa: E402
+from simscope.errors import TrainingError  # noqa: E402
+
+TINY = {"channels": 8, "dilations": [1]}
+SHORT = {"steps": 2, "batch_size": 2, "validation_samples": 4, "validations": 1, "threads": 1}
+
+
+def train(out, network="deepstorm-slim", recipe=None, config=TINY, **others):
+    return ss.learn.train(
+        network, recipe or snapshot(), out=out, config=config, progress=False, **SHORT | others
+    )
+
+
+def refused(*words):
+    """The message a command refuses with."""
+    result = CliRunner().invoke(cli.app, list(map(str, words)))
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--minutes", "0"], "minutes.*greater than 0"),
+        (["--steps", "3", "--plan", "steps=5"], "--plan steps is given as an option"),
+    ],
+)
+def test_budgets_of_nothing_or_given_twice_are_refused(tmp_path, words, says):
+    (tmp_path / "small.yaml").write_text(snapshot().to_yaml())
+    said = refused(
+        "train", "deepstorm-slim", tmp_path / "small.yaml", "--out", tmp_path / "run", *words
+    )
+    assert re.search(says, said)
+
+
+@pytest.mark.parametrize(
+    ("config", "others"),
+    [
+        (TINY, {"seed": -1}),
+        (TINY, {"learning_rate": 1e30}),
+        (TINY, {"recipe": snapshot().replace("structure.density_per_um2", 0)}),
+        (TINY | {"channels": 10**10}, {}),
+        (TINY | {"dilations": [10**6]}, {}),
+    ],
+)
+def test_training_that_fails_leaves_no_folder(tmp_path, config, others):
+    with pytest.raises(ss.SimscopeError):
+        train(tmp_path / "a" / "run", config=config, **others)
+    assert not (tmp_path / "a" / "run").exists()
+
+
+def test_a_refused_request_takes_nothing_from_a_stopped_run(tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"hours of work")
+    with pytest.raises(TrainingError):
+        train(tmp_path, config=TINY | {"channels": 0}, force=True)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == b"hours of work"
+
+
+def test_an_interrupted_run_begun_anew_goes_on_when_asked_for_without_force(tmp_path, monkeypatch):
+    train(tmp_path, seed=1)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("simscope.learn.loop.Loop._update", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            train(tmp_path, seed=2, force=True)
+    assert caught.value.__notes__[-1] == "leave --force out for that"
+    assert train(tmp_path, seed=2).record["seed"] == 2
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from simscope.learn.runs import occupied
+with occupied(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks folders as POSIX systems can")
+def test_two_processes_never_train_in_one_folder(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match="another process is training"):
+            train(tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    train(tmp_path)  # a killed process holds nothing
