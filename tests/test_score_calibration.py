@@ -75,6 +75,7 @@ def test_pairs_without_a_prediction_are_left_out_and_counted(tables):
     judged = calibration(found | {"uncertainty_x_nm": said}, truth, result)["x_nm"]
     assert (judged.left_out, len(judged.z_scores)) == (7, COUNT - 7)
     assert judged.to_dict()["left_out"] == 7
+    assert judged.places.tolist() == list(range(7, COUNT))
 
 
 def test_one_lateral_uncertainty_serves_both_axes(tables):

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ pytestmark = [
 
 import simscope as ss  # noqa: E402
 from simscope.errors import DatasetError, StudyError  # noqa: E402
-from simscope.evaluate import score  # noqa: E402
+from simscope.evaluate import calibrated, score  # noqa: E402
 from simscope.trust import Study, examine, report_on, run_study, study  # noqa: E402
 from simscope.trust.bench import Bench  # noqa: E402
 from simscope.trust.exams import simulated, subject_of_runs, subject_of_study  # noqa: E402
 from simscope.trust.localizing import Localizers, away_from_border, without_emitters  # noqa: E402
 from simscope.trust.regression_bound import regression_bounds  # noqa: E402
 from simscope.trust.sections import SECTIONS, microscopes, overtraining, trained_on  # noqa: E402
+from simscope.trust.stated import stated_errors  # noqa: E402
 from simscope.trust.training import (  # noqa: E402
     Run,
     expected_minutes,
@@ -320,6 +322,20 @@ def test_isolated_emitters_are_alone_and_away_from_the_border():
     for row in np.flatnonzero(inside):
         assert (emitters["frame"] == emitters["frame"][row]).sum() == 1
         assert 600 < emitters["x_nm"][row] < 1800
+
+
+def test_intervals_of_stated_errors_draw_whole_samples():
+    # 25 errors of each sample are one and the same: as good as one a sample, so 5 times as unsure.
+    bench = SimpleNamespace(resampling={"resamples": 400})
+    errors = np.repeat(np.random.default_rng(4).normal(size=100), 25)
+    told = calibrated(errors, np.ones(errors.size))
+    together, alone = (
+        stated_errors(bench, told, sample)["rms"]
+        for sample in (np.repeat(np.arange(100), 25), np.arange(errors.size))
+    )
+    assert together["value"] == pytest.approx(alone["value"]) == pytest.approx(told.spread)
+    widths = [one["high"] - one["low"] for one in (together, alone)]
+    assert widths[0] / widths[1] == pytest.approx(5, rel=0.25)
 
 
 def test_the_bound_of_coefficients_falls_as_one_over_root_photons_without_background():

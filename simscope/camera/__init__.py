@@ -1,7 +1,7 @@
 """How photons become numbers: CCD, EMCCD and sCMOS cameras."""
 
 from simscope.camera.detector import detect
-from simscope.camera.inverse import NoiseModel, adu_to_photons, noise_model
+from simscope.camera.inverse import NoiseModel, adu_to_photons, excess_noise, noise_model
 from simscope.camera.maps import CameraMaps, camera_maps
 from simscope.camera.transfer import PhotonTransfer, photon_transfer
 
@@ -12,6 +12,7 @@ __all__ = [
     "adu_to_photons",
     "camera_maps",
     "detect",
+    "excess_noise",
     "noise_model",
     "photon_transfer",
 ]

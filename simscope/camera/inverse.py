@@ -71,9 +71,14 @@ def noise_model(
     if maps is not None:
         read_e = read_e * maps.read_noise
         adu_per_e = adu_per_e * maps.gain
-    excess = 2.0 if camera.kind == "emccd" else 1.0
-    variance_e2 = excess * mean_e + (read_e / gain) ** 2
+    variance_e2 = excess_noise(camera) * mean_e + (read_e / gain) ** 2
     return NoiseModel(mean_e, variance_e2, np.asarray(adu_per_e))
+
+
+def excess_noise(camera: Camera) -> float:
+    """Variance over shot noise before read noise: 2 behind an EM register, which Robbins & Hadwen
+    2003 show for large gains, else 1."""
+    return 2.0 if camera.kind == "emccd" else 1.0
 
 
 def adu_to_photons(

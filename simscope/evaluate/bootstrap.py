@@ -19,7 +19,12 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from simscope.errors import EvaluationError
-from simscope.evaluate.score import AXIAL_WEIGHT_PER_NM, LATERAL_WEIGHT_PER_NM, Score
+from simscope.evaluate.score import (
+    AXIAL_WEIGHT_PER_NM,
+    LATERAL_WEIGHT_PER_NM,
+    Score,
+    efficiencies,
+)
 from simscope.evaluate.tables import Floats, read_columns
 from simscope.keys import Key
 
@@ -160,14 +165,14 @@ def _figures(means: Floats, with_z: bool) -> dict[str, Floats]:
         "f1": _share(2 * hits, 2 * hits + extra + missed),
         "rmse_lateral_nm": _root(lateral2, hits),
     }
-    lost = 100 - 100 * figures["jaccard"]
-    efficient = [100 - np.hypot(lost, LATERAL_WEIGHT_PER_NM * figures["rmse_lateral_nm"])]
-    figures["efficiency_lateral"] = efficient[0]
+    found, error = figures["jaccard"], figures["rmse_lateral_nm"]
+    lateral = efficiencies(found, error, LATERAL_WEIGHT_PER_NM)
+    figures["efficiency_lateral"] = lateral
     if with_z:
-        figures["rmse_axial_nm"] = _root(axial2, hits)
-        efficient.append(100 - np.hypot(lost, AXIAL_WEIGHT_PER_NM * figures["rmse_axial_nm"]))
-        figures["efficiency_axial"] = efficient[1]
-        figures["efficiency_3d"] = (efficient[0] + efficient[1]) / 2
+        error = figures["rmse_axial_nm"] = _root(axial2, hits)
+        axial = efficiencies(found, error, AXIAL_WEIGHT_PER_NM)
+        figures["efficiency_axial"] = axial
+        figures["efficiency_3d"] = (lateral + axial) / 2
     return figures
 
 

@@ -130,6 +130,12 @@ def matched_bounds(
     return bounds
 
 
+def ratio_figures(means: Floats) -> dict[str, Floats]:
+    """RMS error, RMS bound and their ratio ``(...)``, of means of both squared ``(..., 2)``."""
+    error, bound = np.sqrt(means[..., 0]), np.sqrt(means[..., 1])
+    return {"rmse": error, "bound": bound, "ratio": error / bound}
+
+
 def _bounds_of_rows(bound: Any, name: str, result: Score) -> Floats:
     """The bound of each matched emitter, ``(matches,)``."""
     column = np.asarray(bound[name], np.float64)

@@ -38,12 +38,14 @@ UNCERTAINTIES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """Errors over their predicted standard deviations, ``z_scores`` ``(pairs,)``.
+    """Errors over their predicted standard deviations, ``z_scores`` ``(errors,)``.
 
-    ``left_out`` pairs had no prediction, or none that is a number above 0.
+    ``places`` ``(errors,)`` are where they stood among the errors, or matches, that were given;
+    ``left_out`` of those had no prediction, or none that is a number above 0.
     """
 
     z_scores: Floats = field(repr=False)
+    places: npt.NDArray[np.int64] = field(repr=False)
     left_out: int = 0
 
     @property
@@ -112,7 +114,7 @@ def calibrated(errors: npt.ArrayLike, uncertainties: npt.ArrayLike) -> Calibrati
         raise EvaluationError(
             f"an uncertainty of {spread.min():g} is not above 0: leave out what is not predicted"
         )
-    return Calibration(numbers["errors"] / spread)
+    return Calibration(numbers["errors"] / spread, np.arange(len(spread)))
 
 
 def calibration(found: Any, truth: Any, result: Score) -> dict[str, Calibration]:
@@ -135,7 +137,9 @@ def calibration(found: Any, truth: Any, result: Score) -> dict[str, Calibration]
         said = np.asarray(found[spread], np.float64)[result.matches.found_rows]
         usable = np.isfinite(said) & (said > 0)
         calibrations[name] = replace(
-            calibrated(errors[usable], said[usable]), left_out=int((~usable).sum())
+            calibrated(errors[usable], said[usable]),
+            places=np.flatnonzero(usable),
+            left_out=int((~usable).sum()),
         )
     return calibrations
 

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simscope.acquire import Simulator
-from simscope.camera import adu_to_photons, noise_model
+from simscope.camera import adu_to_photons, excess_noise, noise_model
 from simscope.camera.maps import CameraMaps
 from simscope.errors import EvaluationError
 from simscope.evaluate.crlb import simulator_without_draws, the_only_psf
@@ -97,7 +97,7 @@ class Chip:
             )
         exposure_s = recipe.acquisition.exposure_ms * 1e-3
         unlit = noise_model(recipe.camera, maps, np.zeros(shape), exposure_s=exposure_s)
-        excess = 2.0 if recipe.camera.kind == "emccd" else 1.0
+        excess = excess_noise(recipe.camera)
         shift = (unlit.variance_e2 / excess - unlit.mean_e) / excess
         rest = unlit.mean_e / excess + shift
         qe = float(recipe.camera.qe)  # type: ignore[arg-type]

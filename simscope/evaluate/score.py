@@ -89,7 +89,12 @@ class Score:
 
 def efficiency(jaccard: float, rmse_nm: float, weight_per_nm: float) -> float:
     """Efficiency [%]: ``100 - sqrt((100 - 100 J)^2 + (weight * rmse)^2)`` (Sage et al. 2019)."""
-    return 100.0 - math.hypot(100.0 - 100.0 * jaccard, weight_per_nm * rmse_nm)
+    return float(efficiencies(np.float64(jaccard), np.float64(rmse_nm), weight_per_nm))
+
+
+def efficiencies(jaccard: Any, rmse_nm: Any, weight_per_nm: float) -> Any:
+    """:func:`efficiency` [%] of arrays of Jaccard indices and RMS errors [nm]."""
+    return 100.0 - np.hypot(100.0 - 100.0 * jaccard, weight_per_nm * rmse_nm)
 
 
 def score(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope.camera import PhotonTransfer, adu_to_photons, photon_transfer
+from simscope.camera import PhotonTransfer, adu_to_photons, excess_noise, photon_transfer
 from simscope.errors import CameraError, RecipeError, SimscopeWarning, TrainingError
 from simscope.learn.inputs import Scales, mean_settings, photons_from_counts
 from simscope.learn.movies import Movies
@@ -21,8 +21,6 @@ from simscope.recipe import Recipe
 
 ESTIMATE = "estimate"
 PIXELS_TO_ESTIMATE = 1 << 23
-EXCESS = 2.0
-"""Variance over shot noise behind an EM register (Robbins and Hadwen 2003)."""
 
 
 class Exchange:
@@ -35,9 +33,8 @@ class Exchange:
     """
 
     def __init__(self, given: Recipe, known: Recipe) -> None:
-        zero, one = _photons(np.array([0.0, 1.0]), known)
-        self._given, self._zero, self._slope = given, float(zero), float(one - zero)
-        self._same = _response(given) == _response(known)
+        self._given, (self._zero, self._slope) = given, _response(known)
+        self._same = _response(given) == (self._zero, self._slope)
         kinds = given.camera.kind, known.camera.kind
         if ("emccd" in kinds) and kinds[0] != kinds[1]:
             warnings.warn(
@@ -134,7 +131,7 @@ def _settings_of(line: PhotonTransfer, known: Recipe) -> dict[str, float]:
         baseline_adu = line.baseline_adu(fields["read_noise_e"])
         return {"baseline_adu": baseline_adu, "e_per_adu": line.e_per_adu}
     read_adu = fields["read_noise_e"] / fields["e_per_adu"]
-    e_per_adu = EXCESS * line.e_per_adu * fields["em_gain"]
+    e_per_adu = excess_noise(camera) * line.e_per_adu * fields["em_gain"]
     return {
         "baseline_adu": line.baseline_adu(read_adu * line.e_per_adu),
         "e_per_adu": e_per_adu,

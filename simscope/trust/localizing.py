@@ -13,7 +13,6 @@ from scipy.special import gammaincinv
 from simscope.camera import adu_to_photons
 from simscope.errors import EvaluationError, SimscopeError, StudyError
 from simscope.evaluate import (
-    Calibration,
     Score,
     bootstrap,
     breakdown,
@@ -25,10 +24,12 @@ from simscope.evaluate import (
     score,
     score_intervals,
 )
+from simscope.evaluate.bounded import ratio_figures
 from simscope.recipe import Recipe
 from simscope.trust.bench import Bench
 from simscope.trust.exams import Exam
 from simscope.trust.figures import Figures, Floats, figure, number, of_intervals
+from simscope.trust.stated import stated_errors
 from simscope.trust.status import not_tested
 from simscope.trust.study import AS_TRAINED
 
@@ -36,8 +37,6 @@ BORDER_NM = 800.0
 """Isolated emitters nearer than this to the border are left out, or a quarter of a small frame."""
 LOWEST_PROBABILITY = 0.05
 SHOWN = 4
-COVERAGES = (0.5, 0.68, 0.9, 0.95)
-HISTOGRAM = np.linspace(-5, 5, 41)
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,11 @@ class Localizers:
         probabilities = _reliability(judged_table(bench, found, exam))
         judged = bench.judged(subject.first, subject.recipe)
         told = calibration(judged.found, judged.truth, judged.score)
+        sample = judged.truth["frame"][judged.score.matches.truth_rows] // exam.images.shape[1]
         uncertainty: dict[str, Any] = {
-            name: stated_errors(bench, one) for name, one in told.items() if len(one.z_scores) > 1
+            name: stated_errors(bench, one, sample[one.places])
+            for name, one in told.items()
+            if len(one.z_scores) > 1
         }
         reason = "the network states no uncertainties"
         return {"probability": probabilities, "uncertainty": uncertainty or not_tested(reason)}
@@ -304,9 +306,8 @@ def over_bound(bench: Bench, judged: Judged, bound: npt.NDArray[Any]) -> dict[st
 
 
 def _bound_figures(means: Floats) -> dict[str, Floats]:
-    error, bound = np.sqrt(means[..., 0]), np.sqrt(means[..., 1])
-    figures = {"rmse": error, "bound": bound, "ratio": error / bound}
-    return figures | {"bias": means[..., 2] / bound}
+    figures = ratio_figures(means)
+    return figures | {"bias": means[..., 2] / figures["bound"]}
 
 
 def poisson_interval(count: int) -> tuple[float, float]:
@@ -360,18 +361,3 @@ def _reliability(judged: Judged) -> dict[str, Any]:
         if count
     ]
     return {"bins": bins, "expected_calibration_error": figure(told.expected_error)}
-
-
-def stated_errors(bench: Bench, told: Calibration) -> dict[str, Any]:
-    """Mean and RMS of errors over stated ones, their histogram, and coverage of intervals."""
-    z_scores = told.z_scores
-    coverage = {f"{level:g}": number(told.coverage(level)) for level in COVERAGES}
-    intervals = bootstrap(
-        np.column_stack([z_scores, z_scores**2]),
-        lambda means: {"mean": means[..., 0], "rms": np.sqrt(means[..., 1])},
-        **bench.resampling,
-    )
-    density = [number(value) for value in told.histogram(HISTOGRAM)]
-    histogram = {"edges": HISTOGRAM.tolist(), "density": density}
-    figures = of_intervals(intervals)
-    return {"count": len(z_scores), **figures, "coverage": coverage, "histogram": histogram}

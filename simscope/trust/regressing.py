@@ -16,11 +16,12 @@ from simscope.evaluate import (
     regression_intervals,
     regression_scores,
 )
+from simscope.evaluate.bounded import ratio_figures
 from simscope.trust.bench import Bench
 from simscope.trust.exams import Exam
 from simscope.trust.figures import Figures, Floats, figure, number, of_intervals
-from simscope.trust.localizing import stated_errors
 from simscope.trust.regression_bound import regression_bounds
+from simscope.trust.stated import stated_errors
 from simscope.trust.status import not_tested
 from simscope.trust.study import AS_TRAINED
 
@@ -99,7 +100,7 @@ class Regressors:
         bounds = regression_bounds(judged.exam, paths_of(bench), BOUNDED_SAMPLES)
         errors = judged.errors[: len(bounds)] / scale
         table = np.column_stack([np.sum(errors**2, axis=1), np.sum((bounds / scale) ** 2, axis=1)])
-        ratio = bootstrap(table, _bound_figures, **bench.resampling)
+        ratio = bootstrap(table, ratio_figures, **bench.resampling)
         each = {
             path: figure(np.sqrt(np.mean(bounds[:, column] ** 2)))
             for column, path in enumerate(paths_of(bench))
@@ -147,9 +148,10 @@ class Regressors:
         judged = bench.judged(bench.subject.first, bench.subject.recipe)
         probability = not_tested("a regressor states no probabilities")
         told = calibrated(judged.errors.ravel(), judged.uncertainty.ravel())
+        sample = np.repeat(np.arange(len(judged.errors)), judged.errors.shape[1])
         return {
             "probability": probability,
-            "uncertainty": {"all numbers": stated_errors(bench, told)},
+            "uncertainty": {"all numbers": stated_errors(bench, told, sample)},
         }
 
     def breakdown(self, bench: Bench) -> dict[str, Any]:
@@ -191,11 +193,6 @@ def scale_of(bench: Bench, truth: Floats) -> Floats:
     if _share_a_unit(bench):
         return np.ones(truth.shape[1])
     return np.maximum(truth.std(axis=0), 1e-12)
-
-
-def _bound_figures(means: Floats) -> dict[str, Floats]:
-    error, bound = np.sqrt(means[..., 0]), np.sqrt(means[..., 1])
-    return {"rmse": error, "bound": bound, "ratio": error / bound}
 
 
 def _share_a_unit(bench: Bench) -> bool:

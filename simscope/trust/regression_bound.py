@@ -19,10 +19,10 @@ from simscope.errors import SimscopeWarning, StudyError
 from simscope.evaluate import bound_from_information, fisher_information
 from simscope.optics import psf
 from simscope.recipe import BeadStructure, Distribution, FocusStack, Recipe
+from simscope.recipe.draws import COEFFICIENT
 from simscope.trust.exams import Exam
 from simscope.trust.figures import Floats
 
-COEFFICIENTS = "optics.wavefront.coefficients_nm."
 PLACE = ("structure.x_nm", "structure.y_nm", "structure.z_nm")
 LIGHT = ("photophysics.photons", "background.photons_per_pixel")
 STEP_NM = 0.5
@@ -58,7 +58,7 @@ def require_beads(recipe: Recipe, paths: tuple[str, ...]) -> None:
         raise StudyError(
             "the bound is known for focus stacks of one bead: what an unknown object hides has none"
         )
-    unknown = [p for p in paths if not p.startswith(COEFFICIENTS) and p not in (*PLACE, *LIGHT)]
+    unknown = [p for p in paths if not p.startswith(COEFFICIENT) and p not in (*PLACE, *LIGHT)]
     if unknown:
         raise StudyError(f"no derivative of the images by {', '.join(unknown)} is known")
 
@@ -68,7 +68,7 @@ def fixed(recipe: Recipe) -> dict[str, float]:
     wavefront: Any = recipe.optics.wavefront
     modes = dict(getattr(wavefront, "coefficients_nm", {}) or {})
     structure, light = recipe.structure, recipe.photophysics
-    values = {f"{COEFFICIENTS}{mode}": value for mode, value in modes.items()}
+    values = {f"{COEFFICIENT}{mode}": value for mode, value in modes.items()}
     values |= {path: getattr(structure, path.rsplit(".", 1)[-1]) for path in PLACE}
     values |= {
         LIGHT[0]: getattr(light, "photons", None), LIGHT[1]: recipe.background.photons_per_pixel
@@ -104,9 +104,9 @@ def _image(recipe: Recipe, values: Mapping[str, float]) -> Floats:
     """Stack of the bead per photon (planes, y, x)."""
     focus: Any = recipe.acquisition.focus_nm
     modes = {
-        int(path.removeprefix(COEFFICIENTS)): value
+        int(path.removeprefix(COEFFICIENT)): value
         for path, value in values.items()
-        if path.startswith(COEFFICIENTS)
+        if path.startswith(COEFFICIENT)
     }
     optics = recipe.optics.model_copy(update={"wavefront": None})
     x_nm, y_nm, z_nm = (values[path] for path in PLACE)
