@@ -48,6 +48,16 @@ def test_windows_at_the_border_are_cut_and_centroids_those_of_loops():
         assert (spot["x_nm"], spot["y_nm"], spot["photons"]) == pytest.approx(near)
 
 
+def test_what_is_darker_than_the_background_takes_no_light_away():
+    image = spots([[8.5, 8.5]], 800.0, sigma_px=0.8)
+    hole = image.copy()
+    hole[0, 6, 7] = -90.0
+    at = {"background_photons": 10.0, "noise_photons": 1.0, "threshold": 20, "smoothing_px": 0.5}
+    whole, pierced = (local_maxima(frames, PIXEL_NM, **at) for frames in (image, hole))
+    lost = image[0, 6, 7] - 10.0
+    assert pierced["photons"] == pytest.approx(whole["photons"] - lost)
+
+
 def test_empty_frames_hold_as_many_spots_as_chance_gives():
     noise = np.random.default_rng(1).normal(100.0, 10.0, (40, 64, 64))
     assert len(local_maxima(noise, PIXEL_NM, threshold=6.0)) == 0

@@ -8,7 +8,7 @@ from reference_judging import ring_correlation_by_sums
 
 from simscope.errors import EvaluationError
 from simscope.evaluate import localization_resolution, ring_correlation
-from simscope.evaluate.frc import _tapered
+from simscope.evaluate.frc import SPLIT, _in_second_half, _resolution, _tapered
 
 RNG = np.random.default_rng
 
@@ -41,6 +41,28 @@ def test_resolution_of_molecules_localised_many_times_is_the_closed_form(sigma_n
     expected = 2 * math.pi * sigma_nm / math.sqrt(math.log(3 * per_molecule))
     curve = localization_resolution(table, pixel_nm=8.0)
     assert curve.resolution_nm == pytest.approx(expected, rel=0.06)
+
+
+def test_pictures_fade_to_nothing_at_their_edges_and_have_no_mean():
+    picture = RNG(7).normal(50.0, 1.0, (65, 65))
+    tapered = _tapered(picture)
+    for edge in (tapered[0], tapered[-1], tapered[:, 0], tapered[:, -1]):
+        assert np.abs(edge).max() < 1e-9
+    inner = np.s_[8:-8, 8:-8]  # an eighth of the side fades at either end
+    assert tapered[inner] == pytest.approx(picture[inner] - picture.mean())
+
+
+def test_a_table_is_split_in_halves_by_frames():
+    frames = np.array([9, 3, 4, 4, 8, 0, 1])
+    columns = {"x_nm": np.zeros(7), "frame": frames}
+    assert set(frames[_in_second_half(columns, "alternate", SPLIT)]) == {1, 3, 9}
+    assert frames[_in_second_half(columns, "halves", SPLIT)].tolist() == [9, 4, 4, 8]
+
+
+def test_the_crossing_lies_between_the_rings_of_a_straight_curve():
+    rings = np.arange(1, 201)
+    resolution = _resolution(rings / 1000.0, 1 - rings / 200, 0.5025)
+    assert resolution == pytest.approx(1000 / 99.5)
 
 
 def test_a_picture_agrees_with_itself_at_all_frequencies():

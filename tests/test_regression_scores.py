@@ -12,6 +12,7 @@ from simscope.evaluate import (
     regression_scores,
     wavefront_errors,
 )
+from simscope.evaluate.regression import _figures, _sums
 
 
 def test_wavefront_error_adds_modes_in_squares():
@@ -61,6 +62,16 @@ def test_interval_of_the_error_is_as_wide_as_theory_says():
     width = 2 * 1.96 * 4 / math.sqrt(3200)
     assert interval.high - interval.low == pytest.approx(width, rel=0.2)
     assert interval.low < 4 < interval.high
+
+
+def test_r2_of_samples_drawn_anew_is_about_their_own_mean():
+    rng = np.random.default_rng(3)
+    truth = rng.normal(5, 2, (9, 2))
+    said, rows = truth + rng.normal(0, 1, truth.shape), [0, 0, 4, 7]
+    drawn = _figures(_sums(said, truth)[rows].mean(axis=0))
+    expected = wavefront_errors(said[rows], truth[rows])
+    assert float(drawn["r2"]) == pytest.approx(expected["r2"])
+    assert float(drawn["rms_error"]) == pytest.approx(expected["rms_error_nm"])
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,19 @@ def test_what_is_dim_is_what_is_missed(scene):
     assert bins[0].to_dict()["rmse_lateral_nm"] is None
 
 
+def test_one_bin_has_the_score_of_the_whole(scene):
+    result, (one,) = scene[-1], breakdown(*scene, "photons", bins=1)
+    for name in ("recall", "precision", "jaccard", "rmse_lateral_nm", "rmse_axial_nm"):
+        assert getattr(one, name) == pytest.approx(getattr(result, name)), name
+
+
+def test_what_counts_neither_way_moves_no_edge(scene):
+    truth, counted = scene[1]["photons"], scene[-1].counted_truth
+    bins = breakdown(*scene, "photons", bins=4)
+    assert bins[0].low == truth[counted].min() > truth.min()
+    assert {one.true_emitters for one in bins} <= {counted.sum() // 4, counted.sum() // 4 + 1}
+
+
 def test_ghosts_fall_where_they_claim_to_be(scene):
     first, *others = breakdown(*scene, "photons", bins=3)
     assert first.false_positives == 9
@@ -71,6 +84,12 @@ def test_crowd_is_the_number_of_true_emitters_in_the_frame(scene):
     crowd = quantity(found, truth, "crowd")
     assert crowd.truth[0] == (truth["frame"] == truth["frame"][0]).sum()
     assert crowd.found[-1] == (truth["frame"] == 3).sum()
+
+
+def test_no_true_emitter_stands_in_a_frame_of_ghosts_alone():
+    truth = {"frame": [2, 2, 5], "x_nm": [0.0, 1.0, 2.0], "y_nm": [0.0] * 3}
+    found = {"frame": [1, 2, 3, 9], "x_nm": [0.0] * 4, "y_nm": [0.0] * 4}
+    assert quantity(found, truth, "crowd").found.tolist() == [0, 2, 0, 0]
 
 
 def test_equal_values_share_a_bin():
