@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -18,7 +19,8 @@ from small_worlds import snapshot  # noqa: E402
 
 import simscope as ss  # noqa: E402
 from simscope import cli  # noqa: E402
-from simscope.errors import TrainingError  # noqa: E402
+from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
+from simscope.learn.runs import TrainedModel, make_task  # noqa: E402
 
 TINY = {"channels": 8, "dilations": [1]}
 SHORT = {"steps": 2, "batch_size": 2, "validation_samples": 4, "validations": 1, "threads": 1}
@@ -114,3 +116,33 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
         holder.wait()
         holder.stdout.close()
     train(tmp_path)  # a killed process holds nothing
+
+
+def test_frames_smaller_than_a_block_are_refused_by_name(tmp_path):
+    recipe = snapshot().replace("acquisition.shape", [3, 40])
+    with pytest.raises(TrainingError, match=r"frames of \(3, 40\) pixels are smaller than the blocks of 8"):
+        train(tmp_path / "run", "deepstorm3d", recipe, {"channels": 8})
+
+
+@pytest.mark.parametrize("level", [65535, 1e12])
+@pytest.mark.parametrize("kind", ["deepstorm-slim", "deepstorm3d"])
+def test_frames_brighter_than_any_give_finite_tables_and_a_note(tmp_path, kind, level):
+    task = make_task(kind, snapshot(), {"channels": 8})
+    task.fit_scales(ss.Simulator(snapshot(), 1).batch(0, 4))
+    with torch.no_grad():  # whatever was learned, logarithms grow with the light
+        for name, weights in task.network.named_parameters():
+            weights.abs_().add_(0.01) if name.endswith("weight") else None
+    model = TrainedModel(task, {}, tmp_path)
+    with pytest.warns(SimscopeWarning, match="median"):
+        found = ss.learn.localize(model, np.full((2, 24, 20), level))
+    assert len(found)
+    for column in ("x_nm", "y_nm", "photons", "probability"):
+        assert np.isfinite(found[column]).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_counts_beyond_single_precision_are_refused(tmp_path):
+    task = make_task("deepstorm-slim", snapshot(), TINY)
+    model = TrainedModel(task, {}, tmp_path)
+    with pytest.raises(TrainingError, match="is no number"):
+        ss.learn.localize(model, np.full((24, 20), 1e300))

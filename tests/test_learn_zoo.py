@@ -17,7 +17,9 @@ pytestmark = [
 import simscope as ss  # noqa: E402
 from simscope.errors import TrainingError  # noqa: E402
 from simscope.learn.compute import run_network  # noqa: E402
+from simscope.learn.networks import NETWORKS  # noqa: E402
 from simscope.learn.portable import any_size, planes_of, portable  # noqa: E402
+from simscope.learn.runs import TrainedModel, make_task  # noqa: E402
 
 PLAN = {"steps": 2, "batch_size": 4, "validation_samples": 4, "threads": 1, "progress": False}
 TINY = {
@@ -86,6 +88,17 @@ def test_onnx_gives_the_same_output_from_counts(models, packages, kind):
     (output,) = session.run(None, {"counts": counts})
     own = own_output(models[kind], counts)
     np.testing.assert_allclose(output, own, atol=1e-4 * np.abs(own).max(), rtol=0)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_network_can_be_made_part_of_a_portable_one(kind, frames, stacks, tmp_path):
+    blind = ss.load_recipe("psf-blind").replace("acquisition.shape", [64, 64])
+    recipe = {"zernike": stacks, "psf-blind": blind}.get(kind, frames)
+    small = {"deepstorm": {}, "deepstorm3d": {"channels": 8, "matched_filters": 0}}
+    task = make_task(kind, recipe, small.get(kind, {"channels": 8}))
+    task.fit_scales(ss.Simulator(recipe, 1).batch(0, 4))
+    _, counts, output = portable(TrainedModel(task, {}, tmp_path))  # compares both ways itself
+    assert len(output) == len(counts) == 1
 
 
 @pytest.mark.parametrize("kind", TINY)

@@ -62,6 +62,10 @@ def photons_and_roots(photons: npt.NDArray[np.float32], scales: Scales) -> torch
 
 def scaled_and_roots(photons: torch.Tensor, scales: Scales) -> torch.Tensor:
     """Scaled photons and their roots (n, 2 planes, y, x), from photons (n, planes, y, x)."""
-    scaled = (photons - scales.background_photons) / scales.spread_photons
     root = torch.sqrt(photons.clamp(min=0) / max(scales.background_photons, 1.0)) - 1
-    return torch.cat([scaled, root], dim=1)
+    return torch.cat([scaled(photons, scales), root], dim=1)
+
+
+def scaled(photons: torch.Tensor, scales: Scales) -> torch.Tensor:
+    """Photons shifted and scaled to order one, of the same shape."""
+    return (photons - scales.background_photons) / scales.spread_photons

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from simscope.dataset import open_dataset, tables
 from simscope.errors import SimscopeWarning, TrainingError
@@ -197,4 +198,9 @@ def _found_at_once(
 ) -> npt.NDArray[Any]:
     """Emitter table of a part of the frames that a piece is about, frames from 0."""
     output = run_network(task, counts)
+    if not torch.isfinite(output).all():
+        raise TrainingError(
+            f"what the network says of counts from {counts.min():.3g} to {counts.max():.3g} is no "
+            "number, so far are they from those it was trained on: check the frames and the camera"
+        )
     return task.found(output[piece.before : len(output) - piece.after], threshold)

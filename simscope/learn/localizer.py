@@ -37,6 +37,9 @@ FOUND_DTYPE = np.dtype(
 ``probability`` that an emitter is there; uncertainties are predicted standard deviations.
 """
 TRUTH_COLUMNS = ("x_nm", "y_nm", "z_nm", "photons")
+LARGEST_LOG = 30.0
+"""What networks say as a logarithm is cut here, so that frames unlike any in training, such as
+saturated ones, give wrong numbers with a warning, but numbers."""
 THRESHOLDS = tuple(k / 20 for k in range(2, 19))
 
 

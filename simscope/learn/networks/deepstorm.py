@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from simscope.acquire import Batch
 from simscope.learn.heatmap import MapConfig, MapLocalizer
-from simscope.learn.inputs import photons_from_counts, scales_of
+from simscope.learn.inputs import photons_from_counts, scaled, scales_of
 from simscope.learn.localizer import frames_of
 from simscope.recipe import Recipe
 
@@ -120,8 +120,11 @@ class DeepStormTask(MapLocalizer):
     def inputs(self, images: Any) -> torch.Tensor:
         """Scaled photons (n, 1, y, x)."""
         photons = torch.from_numpy(photons_from_counts(frames_of(images), self.recipe))
-        scaled = (photons - self.config.background_photons) / self.config.spread_photons
-        return scaled[:, None]
+        return self.prepared(photons[:, None])
+
+    def prepared(self, photons: torch.Tensor) -> torch.Tensor:
+        """Scaled photons alone, as published."""
+        return scaled(photons, self.config)
 
     def targets(self, batch: Batch) -> torch.Tensor:
         """True blurred spots of 100 an emitter, each in the middle of its cell (n, 1, 8 y, 8 x)."""

@@ -34,9 +34,10 @@ from torch import nn
 from torch.nn import functional
 
 from simscope.acquire import Batch
+from simscope.errors import TrainingError
 from simscope.learn.inputs import Scales, photons_and_roots, photons_from_counts, scales_of
 from simscope.learn.layers import DilatedBlock, initialise
-from simscope.learn.localizer import Localizer, empty_table, frames_of
+from simscope.learn.localizer import LARGEST_LOG, Localizer, empty_table, frames_of
 from simscope.learn.matched_filters import BLOCK_PX, MatchedFilters, in_whole_blocks, psf_basis
 from simscope.recipe import Recipe
 from simscope.sample.structures import height_range_nm
@@ -158,6 +159,11 @@ class DeepStorm3dTask(Localizer):
     def fit_scales(self, batch: Batch) -> None:
         """Take scales and mean density from a batch, and the matched filters from the optics."""
         self.require_emitters(batch)
+        if min(batch.images.shape[-2:]) < BLOCK_PX:
+            raise TrainingError(
+                f"frames of {batch.images.shape[-2:]} pixels are smaller than the blocks of {BLOCK_PX}"
+                " that deepstorm3d reads: enlarge acquisition.shape"
+            )
         frames, truth = frames_of(batch.images), self.truth(batch)
         self.config = self.config.model_copy(
             update=scales_of(photons_from_counts(frames, self.recipe))
@@ -224,7 +230,7 @@ class DeepStorm3dTask(Localizer):
         """Emitter table (``FOUND_DTYPE``) read from the network's output."""
         grid, output = self.grid, output.float()
         given = self.config.threshold if threshold is None else threshold
-        peaks = volume_peaks(torch.exp(output[:, : grid.planes]), given)
+        peaks = volume_peaks(torch.exp(output[:, : grid.planes].clamp(max=LARGEST_LOG)), given)
         image, plane, y, x = peaks.places
         means, log_widths = places_of(output[image, :, y, x], plane, grid.planes)
         value, width = means.double().numpy(), torch.exp(log_widths).double().numpy()
@@ -233,7 +239,9 @@ class DeepStorm3dTask(Localizer):
         table["x_nm"] = (x.numpy() + 0.5 + value[:, 0]) * grid.voxel_nm
         table["y_nm"] = (y.numpy() + 0.5 + value[:, 1]) * grid.voxel_nm
         table["z_nm"] = grid.lowest_nm + value[:, 2] * grid.plane_nm
-        table["photons"] = self.config.typical_photons * np.exp(value[:, 3])
+        table["photons"] = self.config.typical_photons * np.exp(
+            np.minimum(value[:, 3], LARGEST_LOG)
+        )
         table["probability"] = peaks.weight.clamp(max=1).numpy()
         sides = (grid.voxel_nm, grid.voxel_nm, grid.plane_nm)
         for column, (axis, side) in enumerate(zip("xyz", sides, strict=True)):

@@ -28,7 +28,7 @@ from simscope.acquire import Batch
 from simscope.learn.heatmap import MapConfig, MapLocalizer, Peaks
 from simscope.learn.inputs import photons_and_roots, photons_from_counts, scales_of
 from simscope.learn.layers import DilatedBlock, initialise
-from simscope.learn.localizer import frames_of
+from simscope.learn.localizer import LARGEST_LOG, frames_of
 from simscope.recipe import Recipe
 
 
@@ -137,7 +137,8 @@ class DeepStormSlimTask(MapLocalizer):
 
     def density(self, output: torch.Tensor) -> torch.Tensor:
         """Expected emitters per fine cell (n, y*up, x*up)."""
-        return torch.exp(split_output(output, self.config.upsampling)[0])
+        log_density, _ = split_output(output, self.config.upsampling)
+        return torch.exp(log_density.clamp(max=LARGEST_LOG))
 
     def photons(self, output: torch.Tensor, found: Peaks) -> npt.NDArray[np.float64]:
         """Photons of each peak, those said of the camera pixel it is in."""
@@ -148,7 +149,9 @@ class DeepStormSlimTask(MapLocalizer):
                 (found.y_cells, found.x_cells), log_photons.shape[1:], strict=True
             )
         )
-        brightness = np.exp(log_photons.cpu().numpy()[found.image, y, x].astype(np.float64))
+        brightness = np.exp(
+            log_photons.clamp(max=LARGEST_LOG).cpu().numpy()[found.image, y, x].astype(np.float64)
+        )
         return np.asarray(self.config.typical_photons * brightness)
 
     def _density(self, batch: Batch) -> npt.NDArray[np.float32]:
