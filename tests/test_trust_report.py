@@ -18,12 +18,13 @@ pytestmark = [
 ]
 
 import simscope as ss  # noqa: E402
-from simscope.errors import DatasetError, StudyError  # noqa: E402
+from simscope.errors import DatasetError, StudyError, TrainingError  # noqa: E402
 from simscope.evaluate import calibrated, score  # noqa: E402
 from simscope.trust import Study, examine, report_on, run_study, study  # noqa: E402
 from simscope.trust.bench import Bench  # noqa: E402
 from simscope.trust.exams import simulated, subject_of_runs, subject_of_study  # noqa: E402
 from simscope.trust.localizing import Localizers, away_from_border, without_emitters  # noqa: E402
+from simscope.trust.regressing import Regressors  # noqa: E402
 from simscope.trust.regression_bound import regression_bounds  # noqa: E402
 from simscope.trust.sections import SECTIONS, microscopes, overtraining, trained_on  # noqa: E402
 from simscope.trust.stated import stated_errors  # noqa: E402
@@ -189,6 +190,13 @@ def test_networks_do_not_sit_tests_with_other_pixels(tiny):
     cells = read(tiny)["sections"]["microscopes"]["figures"]
     assert "pixels" in cells["as trained"]["other pixels"]["reason"]
     assert cells["other pixels"]["other pixels"]["jaccard"]["value"] is not None
+
+
+def test_regressors_do_not_sit_tests_with_other_pixels(stacks):
+    subject = subject_of_study(Study(**STACKS), stacks)
+    larger = subject.recipe.replace("camera.pixel_pitch_um", 20)
+    with pytest.raises(TrainingError, match="pixels"):
+        Bench(subject, Regressors()).judged(subject.first, larger)
 
 
 def test_every_run_states_its_time_and_every_hyper_parameter(tiny):

@@ -65,8 +65,8 @@ class Localizers:
         """Table of the network, scored."""
         from simscope import learn
 
-        require_same_pixels(model.recipe, exam.recipe)
-        return judged_table(bench, learn.localize(model, exam.images), exam)
+        found = learn.localize(model, exam.images, pixel_nm=exam.recipe.pixel_nm)
+        return judged_table(bench, found, exam)
 
     def figures(self, bench: Bench, judged: Judged) -> Figures:
         """Every metric, intervals over samples."""
@@ -182,21 +182,6 @@ def radii(bench: Bench) -> tuple[float, float | None]:
         getattr(task, "radius_nm", 250.0) if lateral is None else lateral,
         getattr(task, "axial_radius_nm", None) if axial is None else axial,
     )
-
-
-def require_same_pixels(known: Recipe, given: Recipe) -> None:
-    """Refuse data of other pixels, of which a network's positions mean nothing.
-
-    Raises
-    ------
-    StudyError
-        If the pixels differ.
-    """
-    if abs(known.pixel_nm - given.pixel_nm) > 1e-6 * known.pixel_nm:
-        raise StudyError(
-            f"trained on pixels of {known.pixel_nm:g} nm, these are {given.pixel_nm:g} nm: "
-            "train on the pixels of the data"
-        )
 
 
 def judged_table(bench: Bench, found: Any, exam: Exam) -> Judged:

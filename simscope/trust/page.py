@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,16 @@ from simscope.show import trust as pictures
 from simscope.show.report import Block
 from simscope.trust.sections import SECTIONS
 from simscope.trust.status import is_tested
+from simscope.trust.words import (
+    bound_row,
+    few_metrics,
+    metric_table,
+    number_words,
+    or_dash,
+    range_end,
+    shown,
+    verdict_row,
+)
 
 Report = dict[str, Any]
 Blocks = list[Block]
@@ -51,65 +61,12 @@ def write_page(report: Report, path: Path, *, force: bool = True) -> Path:
     return write_report(path, report["title"], summary, parts, force=force)
 
 
-def verdict_row(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """A claim as words: sentence, figure, limit, status."""
-    sign = "≥" if row["relation"] == "at least" else "≤"
-    unit = f" {row['unit']}" if row["unit"] else ""
-    limit = f"{sign} {row['limit']:g}{unit}"
-    if not is_tested(row):
-        return f"{row['claim']}\n({row['reason']})", "–", limit, "not tested"
-    return row["claim"], shown(row, unit=unit), limit, row["status"]
-
-
-def shown(one: Mapping[str, Any], digits: int | None = None, unit: str = "") -> str:
-    """A figure and its interval in words; a dash for none."""
-    if one["value"] is None:
-        return "–"
-    words = number_words(one["value"], digits) + unit
-    if one.get("low") is None or one.get("high") is None:
-        return words
-    return f"{words} ({number_words(one['low'], digits)} to {number_words(one['high'], digits)})"
-
-
-def number_words(value: float, digits: int | None = None) -> str:
-    """A number with so many digits after the point, or three in all, and a true minus sign."""
-    words = f"{value:.3g}" if digits is None else f"{value:.{digits}f}"
-    return words.replace("-", "−")
-
-
-def two_lines(one: Mapping[str, Any], digits: int | None = None) -> str:
-    """As :func:`shown`, with the interval below the figure, for cells of tables."""
-    return shown(one, digits).replace(" (", "\n", 1).removesuffix(")")
-
-
 def blocks_of(name: str, report: Report) -> Blocks:
     """What stands under a section's heading; the reason if it was not tested."""
     section = report["sections"][name]
     if not is_tested(section):
         return [Missing(section["reason"])]
     return _BLOCKS[name](section, report)
-
-
-def metric_table(
-    rows: Mapping[str, Mapping[str, Any]], report: Report, first: str, caption: str = ""
-) -> Table:
-    """Figures of every metric with intervals, a row each."""
-    metrics = report["metrics"]
-    headers = [first, *(pictures.axis_words(reading) for reading in metrics.values())]
-    lines = []
-    for name, row in rows.items():
-        if not is_tested(row):
-            lines.append([f"{name}: not tested, {row['reason']}", *["–"] * len(metrics)])
-            continue
-        cells = [two_lines(row[m], reading["digits"]) if m in row else "–"
-                 for m, reading in metrics.items()]  # fmt: skip
-        lines.append([name, *cells])
-    return Table(headers, lines, caption)
-
-
-def few_metrics(report: Report, count: int = 3) -> dict[str, Any]:
-    """The most telling metrics, as many as fit side by side."""
-    return dict(list(report["metrics"].items())[:count])
 
 
 def accuracy(section: Report, report: Report) -> Blocks:
@@ -162,18 +119,13 @@ def limit(section: Report, report: Report) -> Blocks:
             continue
         table = {"all numbers": parts} if "ratio" in parts else parts
         lines += [
-            _bound_row(f"{method}, {part}", one)
+            bound_row(f"{method}, {part}", one)
             for part, one in table.items()
             if isinstance(one, dict) and "ratio" in one
         ]
     unit = f" [{section['unit']}]"
     headers = ("method, coordinate", f"RMS error{unit}", f"bound{unit}", "ratio", "bias over bound")
     return [*blocks, Table(headers, lines)] if lines else blocks
-
-
-def _bound_row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
-    bias = two_lines(one["bias"], 2) if "bias" in one else "–"
-    return (name, *(two_lines(one[part], 2) for part in ("rmse", "bound", "ratio")), bias)
 
 
 def null(section: Report, report: Report) -> Blocks:
@@ -301,7 +253,7 @@ def breakdown(section: Report, report: Report) -> Blocks:
     if "parameters" in section:
         rows = section["parameters"]
         lines = [
-            (row["parameter"], row["unit"], *(_or_dash(row[name]) for name in
+            (row["parameter"], row["unit"], *(or_dash(row[name]) for name in
              ("drawn", "rmse", "bias", "r2"))) for row in rows
         ]  # fmt: skip
         headers = ("number", "unit", "drawn spread", "RMS error", "bias", "R²")
@@ -315,8 +267,8 @@ def breakdown(section: Report, report: Report) -> Blocks:
         blocks.append(Picture(pictures.breakdown_figure(known), caption))
     for name, bins in known.items():
         table = [
-            (f"{_end(row['low'])} to {_end(row['high'])}", f"{row['true_emitters']:,}",
-             *(_or_dash(row[part]) for part in ("recall", "precision", "jaccard",
+            (f"{range_end(row['low'])} to {range_end(row['high'])}", f"{row['true_emitters']:,}",
+             *(or_dash(row[part]) for part in ("recall", "precision", "jaccard",
                                                 "rmse_lateral_nm", "rmse_axial_nm")))
             for row in bins
         ]  # fmt: skip
@@ -325,14 +277,6 @@ def breakdown(section: Report, report: Report) -> Blocks:
         blocks.append(Table(columns, table))
     missing = [one["reason"] for one in against.values() if not is_tested(one)]
     return [*blocks, *(Missing(reason) for reason in missing)]
-
-
-def _end(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _or_dash(value: float | None) -> str:
-    return "–" if value is None else number_words(value)
 
 
 def samples(section: Report, report: Report) -> Blocks:
@@ -381,7 +325,7 @@ def curves(section: Report, report: Report) -> Blocks:
 def cost(section: Report, report: Report) -> Blocks:
     """Hardware and time."""
     rows = [
-        (name, _or_dash(run["cpu_seconds"]), _or_dash(run["seconds"]), f"{run['steps']:,}",
+        (name, or_dash(run["cpu_seconds"]), or_dash(run["seconds"]), f"{run['steps']:,}",
          f"{run['samples_seen']:,}", str(run["stopped"]))
         for name, run in section["runs"].items()
     ]  # fmt: skip
