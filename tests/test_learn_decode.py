@@ -210,6 +210,10 @@ def test_an_emitter_between_two_pixels_counts_once_with_the_sum_of_their_probabi
 def test_sure_pixels_side_by_side_are_two_emitters_unless_they_speak_of_one_place(deep):
     apart = raw_output((8, 8), [(2.2, 3.5, 0.0, 1.0), (3.8, 3.5, 0.0, 1.0)])
     assert len(deep[0].found(apart)) == 2
+    for probability, emitters in ((0.7, 2), (0.5, 1)):  # beside one that is surer
+        beside = raw_output((8, 8), [(3.8, 3.5, 0.0, 1.0)], probability=probability)
+        apart[0, :, 3, 3] = beside[0, :, 3, 3]
+        assert len(deep[0].found(apart)) == emitters
     together = raw_output((8, 8), [(2.9, 3.5, 0.0, 1.0), (3.1, 3.5, 0.0, 1.0)])
     found = deep[0].found(together)
     assert len(found) == 1

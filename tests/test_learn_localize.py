@@ -95,6 +95,7 @@ def test_an_emitter_on_a_seam_counts_once_and_neighbours_twice():
         np.testing.assert_allclose(joined(both, 100.0)["x_nm"] / 100, [seen_by_first, 3.0])
     apart = [table(first, [8 - 3 * SEAM_PX]), table(second, [8 + 3 * SEAM_PX])]
     assert len(joined(apart, 100.0)) == 2
+    assert len(joined([table(first, [3.0, 3.0 + SEAM_PX]), table(second, [9.0])], 100.0)) == 3
     again = table(first, [3.0])
     again["frame"] = 1
     assert len(joined([table(first, [3.0]), again], 100.0)) == 2
@@ -151,6 +152,12 @@ def test_movies_are_read_in_bounded_pieces_that_make_up_the_whole(frames_at_once
         [0, *(piece.frames for piece in pieces[:-1])]
     ).tolist()
     assert images.largest <= limit
+
+
+def test_sampled_frames_are_spread_over_all_movies():
+    images = np.arange(4 * 5)[:, None, None].repeat(6, 1).repeat(8, 2).reshape(4, 5, 6, 8)
+    assert Movies(images).sampled(7 * 48)[:, 0, 0].tolist() == [0, 3, 6, 10, 13, 16, 19]
+    assert len(Movies(images).sampled(10**9)) == 20
 
 
 @pytest.fixture(scope="module")
