@@ -4,6 +4,7 @@ import json
 import re
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +157,26 @@ def test_training_validation_and_held_out_samples_are_apart(dense, tmp_path, mon
     assert not validation & held_out
     assert not trained & (validation | held_out)
     assert len(trained) == (16 if kind == "stream" else 8)
+
+
+def test_every_batch_of_a_file_is_augmented_in_its_own_way_also_after_a_stop(
+    dense, tmp_path, monkeypatch
+):
+    plan, data = ss.learn.Plan(**PLAN), ss.generate(dense, 24, 1, tmp_path / "data.h5")
+    task, chances = make_task("deepstorm-slim", dense, TINY), []
+    task.fit_scales(ss.Simulator(dense, 2).batch(0, 8))
+
+    def noted(inputs, targets, chance):
+        chances.append(chance)
+        return inputs, targets
+
+    monkeypatch.setattr(task, "augment", noted)
+    for first in (0, 3):
+        with Feed(open_source(data, 4, 4, None), task, plan, 4, first=first) as feed:
+            for _ in range(5 - first):
+                next(feed)
+    assert len(set(chances[:5])) == 5  # of two and a half epochs
+    assert chances[5:] == chances[3:5]
 
 
 def test_training_from_a_file_keeps_two_sets_of_its_last_samples(dense, tmp_path):
@@ -395,6 +416,9 @@ def test_every_network_is_named_wherever_networks_are_listed():
     words = " ".join(re.sub(r"[^\w\s:,.-]", " ", helped).split())
     assert re.search(r"Networks: ([\w ,-]+)\.", words).group(1).split(", ") == sorted(NETWORKS)
     assert set(PAPERS) == set(NETWORKS)
+    for page in ("README.md", "docs/training.md"):
+        text = (Path(__file__).parents[1] / page).read_text("utf8")
+        assert set(NETWORKS) <= set(re.findall(r"^\| `([\w-]+)` \|", text, re.M)), page
     for name in NETWORKS:
         task, config = network(name)
         assert (task.kind, config().kind) == (name, name)
