@@ -188,6 +188,18 @@ def test_an_output_that_tells_the_truth_is_read_back_as_the_truth(deep):
     assert figures["rms_z_score_x"] < 0.01
 
 
+def test_judgement_tells_errors_in_stated_uncertainties(deep):
+    task, batch = deep
+    shifted = [target[~target[:, 0].isnan()] for target in task.targets(batch)]
+    for target in shifted:
+        target[:, 0] += 0.15  # three widths of 0.05
+        target[:, 3] += 0.1  # two
+    figures = task.judge(torch.cat([raw_output((24, 20), target) for target in shifted]), batch)
+    assert figures["rms_z_score_x"] == pytest.approx(3, rel=0.05)
+    assert figures["rms_z_score_photons"] == pytest.approx(2, rel=0.05)
+    assert figures["rms_z_score_y"] < 0.5
+
+
 def test_the_middle_of_the_heights_and_their_range_come_from_the_data(deep):
     config = deep[0].config
     assert config.middle_nm == pytest.approx(0, abs=30)
