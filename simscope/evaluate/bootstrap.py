@@ -24,6 +24,7 @@ from simscope.evaluate.score import (
     LATERAL_WEIGHT_PER_NM,
     Score,
     efficiencies,
+    numbers_or_none,
 )
 from simscope.evaluate.tables import Floats, read_columns
 from simscope.keys import Key
@@ -43,9 +44,9 @@ class Interval:
     high: float
     level: float = 0.95
 
-    def to_dict(self) -> dict[str, float | None]:
+    def to_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, None where there is no number."""
-        return {name: None if np.isnan(value) else value for name, value in vars(self).items()}
+        return numbers_or_none(vars(self))
 
 
 def bootstrap(

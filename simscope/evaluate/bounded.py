@@ -17,7 +17,7 @@ from simscope.acquire import Simulator
 from simscope.errors import EvaluationError
 from simscope.evaluate.calibration import matched_errors
 from simscope.evaluate.crlb import CRLB_DTYPE, ORIENTATION, PLACE_AND_LIGHT, crlb
-from simscope.evaluate.score import Score, root_mean_square
+from simscope.evaluate.score import Score, numbers_or_none, root_mean_square
 from simscope.evaluate.tables import Floats, has_column
 from simscope.recipe import Recipe
 
@@ -63,8 +63,7 @@ class BoundedErrors:
             "bias": self.bias,
             "rms_bound": root_mean_square(self.bounds),
         }
-        known = {name: None if np.isnan(value) else value for name, value in numbers.items()}
-        return {"pairs": len(self.errors)} | known
+        return {"pairs": len(self.errors)} | numbers_or_none(numbers)
 
 
 def normalised_errors(

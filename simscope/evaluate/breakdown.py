@@ -17,8 +17,8 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from simscope.errors import EvaluationError, did_you_mean
-from simscope.evaluate.score import Score, root_mean_square, share
-from simscope.evaluate.tables import Floats, has_column, read_columns
+from simscope.evaluate.score import Score, numbers_or_none, root_mean_square, share
+from simscope.evaluate.tables import Floats, has_column, places_apart, read_columns
 
 QUANTITIES = ("photons", "z", "density", "crowd")
 COLUMNS = {"photons": "photons", "z": "z_nm"}
@@ -45,10 +45,7 @@ class Bin:
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, None where there is no number."""
-        return {
-            name: None if value is None or math.isnan(value) else value
-            for name, value in vars(self).items()
-        }
+        return numbers_or_none(vars(self))
 
 
 @dataclass(frozen=True)
@@ -151,14 +148,8 @@ def _densities(found: Any, truth: Any, radius_nm: float) -> Values:
         raise EvaluationError(f"neighbourhood_nm={radius_nm} is not above 0: give a radius in nm")
     names = ("frame", "x_nm", "y_nm")
     right, left = read_columns(truth, names, "truth"), read_columns(found, names, "found")
-    both = np.concatenate([right["frame"], left["frame"]])
-    apart = 3 * radius_nm * np.unique(both, return_inverse=True)[1].astype(np.float64)
-    count, area_um2 = len(right["frame"]), math.pi * radius_nm**2 * 1e-6
-    places = [
-        np.column_stack([table["x_nm"], table["y_nm"], height])
-        for table, height in ((right, apart[:count]), (left, apart[count:]))
-    ]
-    if not count:
+    places, area_um2 = places_apart((right, left), radius_nm), math.pi * radius_nm**2 * 1e-6
+    if not len(places[0]):
         return Values(np.zeros(0), np.zeros(len(places[1])))
     tree = cKDTree(places[0])
     near = [tree.query_ball_point(place, radius_nm, return_length=True) for place in places]

@@ -21,7 +21,7 @@ from simscope.acquire import Simulator
 from simscope.errors import EvaluationError
 from simscope.evaluate.crlb import simulator_without_draws
 from simscope.evaluate.fitting import Chip, box_of, fit, frames_of, spline_table, start_heights_nm
-from simscope.evaluate.tables import Floats
+from simscope.evaluate.tables import Floats, places_apart
 from simscope.optics import SplineTable
 from simscope.recipe import Recipe
 
@@ -32,7 +32,6 @@ CANDIDATE_DTYPE = np.dtype(
 THRESHOLD = 7.0
 SAME_NM = 100.0
 """Fits closer together than this are one emitter, found from two candidates."""
-FAR_NM = 1e9
 
 
 def fit_frames(
@@ -61,9 +60,7 @@ def fit_frames(
     step = np.diff(start_heights_nm(table)[:2]).sum()
     around = places["z_nm"][:, None] + step * np.array([-1.0, 0.0, 1.0])
     heights = np.clip(around, table.z0_nm, table.z_max_nm)
-    found = fit(
-        images, source, places, box_px=box_px, heights_nm=heights, threads=threads
-    )  # fmt: skip
+    found = fit(images, source, places, box_px=box_px, heights_nm=heights, threads=threads)
     found = found[found["converged"]]
     return found[_one_each(found)]
 
@@ -153,7 +150,7 @@ def _one_each(found: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
     kept = np.ones(len(found), np.bool_)
     if len(found) > 1:
-        places = np.stack((found["x_nm"], found["y_nm"], FAR_NM * found["frame"]), axis=1)
+        (places,) = places_apart((found,), SAME_NM)
         for a, b in sorted(cKDTree(places).query_pairs(SAME_NM)):
             likelier = found["log_likelihood"][a] >= found["log_likelihood"][b]
             kept[b if likelier else a] = False

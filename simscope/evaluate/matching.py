@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite
 from scipy.spatial import cKDTree
 
 from simscope.errors import EvaluationError
-from simscope.evaluate.tables import FARTHEST_NM, Floats, read_columns
+from simscope.evaluate.tables import FARTHEST_NM, Floats, places_apart, read_columns
 
 Rows = npt.NDArray[np.int64]
 PAIRS_PER_BLOCK = 1000
@@ -120,13 +120,7 @@ def _gated_pairs(
     """Rows of all pairs within the tolerances, each ``(pairs,)``."""
     if not len(found["frame"]) or not len(truth["frame"]):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    _, index = np.unique(np.concatenate([found["frame"], truth["frame"]]), return_inverse=True)
-    apart = 3 * radius_nm * index.astype(np.float64)  # frames too far apart to meet in the tree
-    count = len(found["frame"])
-    trees = [
-        cKDTree(np.column_stack([table["x_nm"], table["y_nm"], height]))
-        for table, height in ((found, apart[:count]), (truth, apart[count:]))
-    ]
+    trees = [cKDTree(places) for places in places_apart((found, truth), radius_nm)]
     near = trees[0].sparse_distance_matrix(trees[1], radius_nm * (1 + 1e-6), output_type="ndarray")
     rows, columns = near["i"].astype(np.int64), near["j"].astype(np.int64)
     allowed = _lateral(found, truth, rows, columns) <= radius_nm

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from simscope.errors import EvaluationError
 from simscope.evaluate.bootstrap import BOOTSTRAP, Interval, bootstrap
+from simscope.evaluate.score import numbers_or_none
 from simscope.evaluate.tables import Floats
 from simscope.keys import Key
 
@@ -36,7 +37,7 @@ class ParameterScore:
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, None where there is no number."""
-        return {name: None if np.isnan(value) else value for name, value in vars(self).items()}
+        return numbers_or_none(vars(self))
 
 
 def regression_scores(

@@ -15,6 +15,7 @@ false positive, and missing one no false negative.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +85,7 @@ class Score:
             "efficiency_axial": self.efficiency_axial,
             "efficiency_3d": self.efficiency_3d,
         }
-        return {name: None if math.isnan(value) else value for name, value in numbers.items()}
+        return numbers_or_none(numbers)
 
 
 def efficiency(jaccard: float, rmse_nm: float, weight_per_nm: float) -> float:
@@ -167,6 +168,14 @@ def _mask(ignored: npt.ArrayLike | None, rows: int) -> Mask:
             f"ignored is {mask.dtype} of shape {mask.shape}: give {rows} booleans, one a true row"
         )
     return mask
+
+
+def numbers_or_none(values: Mapping[str, float | int | None]) -> dict[str, float | int | None]:
+    """The same numbers for JSON, None for NaN."""
+    return {
+        name: None if value is None or math.isnan(value) else value
+        for name, value in values.items()
+    }
 
 
 def share(part: int, whole: int) -> float:

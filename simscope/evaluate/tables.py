@@ -42,6 +42,21 @@ def read_columns(table: Any, names: Sequence[str], what: str) -> dict[str, Float
     return columns
 
 
+def places_apart(tables: Sequence[Any], radius_nm: float) -> list[Floats]:
+    """Places ``(rows, 3)`` [nm] of each table, for trees that search within ``radius_nm``.
+
+    ``x_nm``, ``y_nm`` and a height by frame, so that those of two frames lie too far apart to meet.
+    """
+    frames = np.concatenate([table["frame"] for table in tables])
+    index = np.unique(frames, return_inverse=True)[1].astype(np.float64)
+    lengths = [len(table["frame"]) for table in tables]
+    heights = np.split(3 * radius_nm * index, np.cumsum(lengths)[:-1])
+    return [
+        np.column_stack([table["x_nm"], table["y_nm"], height])
+        for table, height in zip(tables, heights, strict=True)
+    ]
+
+
 def has_column(table: Any, name: str) -> bool:
     """Whether a table has a column of that name, and not one that is NaN all over.
 

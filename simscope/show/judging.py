@@ -82,11 +82,15 @@ def _draw_breakdown(left: Axes, right: Axes, found: Any, truth: Any, result: Sco
     right.set_ylim(bottom=0)
 
 
+def normal_density(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Density of z-scores that are right, of the shape of ``z``."""
+    return np.asarray(np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
+
+
 def _draw_z_scores(axes: Axes, calibrations: Mapping[str, Calibration]) -> None:
     """Errors over their predicted standard deviations, beside the normal curve."""
     middle: npt.NDArray[np.float64] = (Z_EDGES[1:] + Z_EDGES[:-1]) / 2
-    normal = np.exp(-(middle**2) / 2) / np.sqrt(2 * np.pi)
-    axes.plot(middle, normal, "--", color=style.SOFT, lw=1, label="normal")
+    axes.plot(middle, normal_density(middle), "--", color=style.SOFT, lw=1, label="normal")
     for (name, one), colour in zip(calibrations.items(), style.SERIES, strict=False):
         label = f"{AXES.get(name, name)}: {one.spread:.2f}"
         axes.stairs(one.histogram(Z_EDGES), Z_EDGES, color=colour, label=label)

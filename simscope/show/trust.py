@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simscope.show import style
+from simscope.show.judging import normal_density
 from simscope.show.samples import draw_crosses, draw_emitters, show_frame
 
 NETWORK, OTHER = style.SERIES[0], style.SERIES[1]
@@ -209,7 +210,7 @@ def stated_errors_figure(told: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure = style.new_figure(6.6, 2.9)
     shape, coverage = figure.subplots(1, 2)
     x = np.linspace(-5, 5, 201)
-    shape.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=style.SOFT, lw=1, label="ideal")
+    shape.plot(x, normal_density(x), color=style.SOFT, lw=1, label="ideal")
     coverage.plot([0.45, 1], [0.45, 1], color=style.SOFT, lw=0.9)
     for colour, (name, one) in zip(style.SERIES, told.items(), strict=False):
         edges = np.array(one["histogram"]["edges"])
