@@ -103,7 +103,7 @@ def test_image_and_slopes_of_a_fit_are_those_of_the_table(name, place):
 
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_the_fit_finds_what_a_plain_optimiser_finds(camera):
-    recipe = astigmatic(side=15, camera=CAMERAS[camera])
+    recipe = astigmatic(side=15, camera=CAMERAS[camera]).replace("acquisition.shape", [15, 23])
     simulator = ss.Simulator(recipe, 4)
     images, emitters = (part[:2] for part in seen_by(simulator, 5, (0, 800)))
     found = fit(images, simulator, near(emitters), box_px=9)
@@ -201,6 +201,18 @@ def test_a_fit_at_the_end_of_the_heights_has_not_converged():
     images, emitters = seen_by(ss.Simulator(wide, 10), 40, (800, 1000))
     found = fit(images, ss.Simulator(narrow, 10), near(emitters), box_px=11)
     assert not found["converged"].any()
+
+
+@pytest.mark.parametrize(("dx_nm", "dy_nm"), [(-220, 0), (220, 0), (0, -220), (0, 220)])
+def test_a_fit_at_the_edge_of_its_box_has_not_converged(dx_nm, dy_nm):
+    simulator = ss.Simulator(one_emitter("smlm-2d-dense", 19), 9)
+    images, emitters = seen_by(simulator, 3)
+    beside = {
+        "frame": emitters["frame"],
+        "x_nm": emitters["x_nm"] + dx_nm, "y_nm": emitters["y_nm"] + dy_nm,
+    }  # fmt: skip
+    assert fit(images, simulator, beside, box_px=15)["converged"].all()
+    assert not fit(images, simulator, beside, box_px=3)["converged"].any()
 
 
 def test_a_box_keeps_nearly_all_the_window_tells():

@@ -149,6 +149,13 @@ def test_the_count_likelihood_is_best_at_the_true_probability():
     assert expected[1] < min(expected[0], expected[2])
 
 
+def test_a_frame_of_certainties_is_counted_to_a_tenth_of_an_emitter():
+    nothing = torch.full((2, 5, 8), -30.0)  # the variance is kept above 0.01
+    told = count_loss(nothing, torch.tensor([0, 1])).tolist()
+    sure = 0.5 * math.log(2 * math.pi * 0.01)
+    assert told == pytest.approx([sure, sure + 0.5 / 0.01])
+
+
 def test_a_frame_without_emitters_teaches_to_find_none(deep):
     raw = random_output(1, (8, 8)).requires_grad_()
     deep[0].loss(raw, padded([])).backward()
@@ -217,6 +224,18 @@ def test_an_emitter_between_two_pixels_counts_once_with_the_sum_of_their_probabi
     spread = np.hypot(5.0, 100 * 0.04 * np.sqrt(0.4 * 0.5) / 0.9)
     assert found["uncertainty_x_nm"][0] == pytest.approx(spread, rel=1e-3)
     assert len(deep[0].found(output, 0.95)) == 0
+
+
+def test_an_emitter_at_the_corner_of_four_pixels_counts_by_their_sum(deep):
+    places = [(2.99, 2.99, 0.3), (3.01, 2.99, 0.2), (2.99, 3.01, 0.2), (3.01, 3.01, 0.2)]
+    output = raw_output((8, 8), [])
+    for x, y, probability in places:
+        one = raw_output((8, 8), [(x, y, 0.0, 1.0)], probability=probability)
+        output[0, :, int(y), int(x)] = one[0, :, int(y), int(x)]
+    found = deep[0].found(output, 0.85)
+    assert found["probability"].tolist() == pytest.approx([0.9], abs=1e-3)
+    output[0, 0, 2, 2] = math.log(0.21 / 0.79)  # none of them has a third of what is asked
+    assert len(deep[0].found(output, 0.8)) == 1
 
 
 def test_sure_pixels_side_by_side_are_two_emitters_unless_they_speak_of_one_place(deep):

@@ -42,6 +42,8 @@ def test_the_published_network_has_the_published_weights():
     normalised = 2 * sum(widths[1:])
     assert sum(w.numel() for w in network.parameters()) == filters + normalised + 32
     assert network(torch.zeros(1, 1, 5, 7)).shape == (1, 1, 40, 56)
+    stages = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert {part.eps for part in stages} == {1e-3}  # that of Keras
 
 
 def test_the_slim_network_has_about_66_000_weights():
@@ -105,8 +107,8 @@ def test_nothing_beyond_the_halo_matters(kind):
     fine = difference.shape[0] // 64
     first_px = int(difference.nonzero()[0]) // fine
     reached = 40 - first_px
-    assert reached <= task.halo_px - task.reach_px
-    assert reached >= task.halo_px - task.reach_px - 3
+    radius = task.halo_px - task.reach_px - (kind == "deepstorm")  # a pixel is for the blur
+    assert radius - 2 <= reached <= radius
 
 
 @pytest.mark.parametrize("kind", KINDS)

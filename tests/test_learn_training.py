@@ -268,6 +268,47 @@ def test_a_processor_budget_ends_the_run(dense, tmp_path):
     assert model.record["curves"]["cpu_seconds"][-1] <= model.record["cpu_seconds"]
 
 
+def test_weights_with_the_lowest_validation_loss_are_kept(dense, tmp_path, monkeypatch):
+    weights = iter([5.0, 3.0, 1.0, 2.0, 4.0])  # the third are the best
+
+    def updated(self, *arguments):
+        value = next(weights)
+        with torch.no_grad():
+            self.task.network.stem.bias.fill_(value)
+        return 10 * value
+
+    monkeypatch.setattr(Loop, "_update", updated)
+    monkeypatch.setattr(
+        DeepStormSlimTask, "loss", lambda self, output, target: self.network.stem.bias[0].detach()
+    )
+    model = train("deepstorm-slim", dense, out=tmp_path / "run", steps=5, validations=5)
+    assert model.record["curves"]["validation_loss"] == [5, 3, 1, 2, 4]
+    assert set(weights_of(model)["stem.bias"]) == {1.0}
+    told = model.record["curves"]["train_loss"]  # runs behind what updates say
+    assert told[:3] == pytest.approx([50, 49, 0.95 * 49 + 0.05 * 10])
+
+
+def test_the_slim_loss_is_least_where_the_map_tells_the_truth(dense):
+    task, batch = make_task("deepstorm-slim", dense, TINY), ss.Simulator(dense, 2).batch(0, 4)
+    task.fit_scales(batch)
+    target = task.targets(batch)
+    perfect = torch.nan_to_num(target.clone())
+    perfect[:, :-1] = torch.log(target[:, :-1].clamp(min=1e-12))
+    least = float(task.loss(perfect, target))
+    emitters = float(target[:, :-1].sum())
+    for shift in (-0.2, 0.2):  # of every logarithm: a deviance of exp(s) - 1 - s an emitter
+        worse = perfect.clone()
+        worse[:, :-1] += shift
+        expected = least + np.expm1(shift) - shift
+        assert float(task.loss(worse, target)) == pytest.approx(expected, abs=1e-4)
+        worse = perfect.clone()
+        worse[:, -1] += shift
+        per_photon = task.config.photon_weight * 0.5 * shift**2
+        assert float(task.loss(worse, target)) == pytest.approx(least + per_photon, abs=1e-5)
+    assert emitters == pytest.approx(len(task.truth(batch)["frame"]), rel=1e-3)
+    assert float(task.loss(perfect.roll(1, dims=-1), target)) > least + 0.1
+
+
 def test_training_stops_early_when_nothing_is_gained(dense, tmp_path):
     model = train(
         "deepstorm-slim", dense, out=tmp_path / "run", steps=40, validations=40, patience=2,

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = pytest.mark.train
 
 import simscope as ss  # noqa: E402
+from simscope.learn.feed import Feed, open_source  # noqa: E402
 from simscope.learn.networks.zernike import (  # noqa: E402
     ZernikeTask,
     drawn_coefficients,
@@ -42,6 +43,15 @@ def test_a_batch_is_trained_on_with_its_four_mirror_images():
     assert torch.equal(images[-2:], torch.flip(inputs, [2, 3]))
     signs = mirror_signs(task.modes, mirror_x=True, mirror_y=True)
     assert torch.equal(numbers[-2:], targets * torch.from_numpy(signs))
+
+
+def test_samples_fresh_from_the_simulator_are_mirrored_too():
+    recipe = ss.load_recipe("psf-zernike").replace("acquisition.shape", [8, 8])
+    task, plan = ZernikeTask(recipe), ss.learn.Plan(steps=1, batch_size=3)
+    with Feed(open_source(recipe, 1, 3, None), task, plan, 1) as feed:
+        inputs, targets = next(feed)
+    assert len(inputs) == len(targets) == 4 * 3
+    assert torch.equal(inputs[9:], torch.flip(inputs[:3], [2, 3]))
 
 
 def test_mirroring_keeps_nanometres_where_modes_are_drawn_off_centre():
