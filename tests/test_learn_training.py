@@ -121,7 +121,7 @@ def test_record_names_every_hyper_parameter_and_curve(run, dense):
     assert record["config"]["channels"] == 16
     assert record["seed"] == 4
     assert record["recipe_sha256"] == dense.sha256
-    assert record["steps"] == 12
+    assert (record["steps"], record["samples_seen"]) == (12, 48)
     lengths = {len(curve) for curve in record["curves"].values()}
     assert lengths == {3}
     assert {"train_loss", "validation_loss", "jaccard", "learning_rate"} <= set(record["curves"])
@@ -240,6 +240,8 @@ def test_a_stopped_run_goes_on_to_the_same_curve_and_weights(
     assert again.record["resumed_at_step"] == 7
     for name in ("step", "learning_rate", "train_loss", "validation_loss", "jaccard"):
         assert again.record["curves"][name] == whole.record["curves"][name]
+    for clock in ("seconds", "cpu_seconds"):  # budgets count what was spent before the stop
+        assert np.all(np.diff(again.record["curves"][clock]) > 0)
     for name, value in weights_of(whole).items():
         np.testing.assert_array_equal(value, weights_of(again)[name])
     assert again.record["held_out"] == whole.record["held_out"]
@@ -309,6 +311,27 @@ def test_the_slim_loss_is_least_where_the_map_tells_the_truth(dense):
     assert float(task.loss(perfect.roll(1, dims=-1), target)) > least + 0.1
 
 
+def test_patience_is_counted_in_looks_without_gain(dense, tmp_path, monkeypatch):
+    losses = iter([5.0, 3.0, 4.0, 2.0, 2.5, 2.0, 1.0, 0.5])
+
+    def looked(self, watch):
+        self.standing.looks += 1
+        self.standing.curve.append({"validation_loss": next(losses), "step": self.standing.step})
+
+    monkeypatch.setattr(Loop, "_look", looked)
+    model = train("deepstorm-slim", dense, out=tmp_path / "run", steps=8, validations=8, patience=2)
+    assert model.record["steps"] == 6  # 2.0 again is no gain
+    assert "no gain in 2 looks" in model.record["stopped"]
+
+
+def test_an_untrained_slim_network_says_the_mean_density(dense):
+    task, batch = make_task("deepstorm-slim", dense), ss.Simulator(dense, 2).batch(0, 8)
+    task.fit_scales(batch)
+    with torch.no_grad():
+        said = task.density(task.network(task.inputs(batch.images))).sum().item()
+    assert said == pytest.approx(len(task.truth(batch)["frame"]), rel=0.5)
+
+
 def test_training_stops_early_when_nothing_is_gained(dense, tmp_path):
     model = train(
         "deepstorm-slim", dense, out=tmp_path / "run", steps=40, validations=40, patience=2,
@@ -331,7 +354,8 @@ def test_a_bright_isolated_emitter_is_found_by_a_perfect_map(dense):
     found = task.found(torch.nan_to_num(perfect))
     matches = ss.evaluate.match(found, batch.emitters, 30)
     ratio = found["photons"][matches.found_rows] / batch.emitters["photons"][matches.truth_rows]
-    assert np.median(ratio) == pytest.approx(1, abs=1e-3)
+    # of each its own; said of the typical one, half of them would be wrong by 1.5
+    assert np.median(np.abs(np.log(ratio))) < 1e-3
 
 
 def test_movies_of_a_plane_count_frames_through_all_samples(dense):
