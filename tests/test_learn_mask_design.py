@@ -17,6 +17,7 @@ from small_worlds import SMALL  # noqa: E402
 import simscope as ss  # noqa: E402
 from simscope.cli import app  # noqa: E402
 from simscope.errors import RecipeError, TrainingError  # noqa: E402
+from simscope.learn import mask_design  # noqa: E402
 from simscope.learn.design_plan import DesignPlan, mask_of, new_phase, random_start  # noqa: E402
 from simscope.learn.joint_design import design_jointly  # noqa: E402
 from simscope.learn.layer_frames import Frames, add_patches  # noqa: E402
@@ -66,6 +67,22 @@ def test_starts_differ_and_have_the_strength_asked_for():
     one, two = (random_start(plan, phase, number) for number in (0, 1))
     assert not torch.equal(one, two)
     assert float(one.square().sum().sqrt()) == pytest.approx(plan.start_rad)
+
+
+def test_the_best_of_all_starts_is_kept(monkeypatch):
+    plan = DesignPlan(**QUICK | {"starts": 3})
+    phase = new_phase(plan, 1.2)
+    (values,) = phase.parameters()
+    ways = iter([([5.0, 3.0], 1.0), ([4.0, 2.0], 2.0), ([6.0, 4.0], 3.0)])
+
+    def descended(values, cost, steps, tell):
+        costs, end = next(ways)
+        return costs, torch.full_like(values, end)
+
+    monkeypatch.setattr(mask_design, "_descend", descended)
+    ends, curve = mask_design._learn(phase, None, plan, lambda *now: None)
+    assert (ends, curve) == ([3.0, 2.0, 4.0], [4.0, 2.0])
+    assert torch.equal(values, torch.full_like(values, 2.0))
 
 
 def test_pixels_learn_from_the_phase_of_the_same_modes(deep):

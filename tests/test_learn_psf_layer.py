@@ -15,10 +15,15 @@ import simscope as ss  # noqa: E402
 from simscope.errors import OpticsError  # noqa: E402
 from simscope.evaluate import psf_crlb  # noqa: E402
 from simscope.learn.information import Detection, bounds_nm  # noqa: E402
-from simscope.learn.psf_layer import PixelPhase, PsfLayer, ZernikePhase  # noqa: E402
+from simscope.learn.psf_layer import (  # noqa: E402
+    PixelPhase,
+    PsfLayer,
+    ZernikePhase,
+    with_room_for,
+)
 from simscope.optics import PupilModel, pixel_shares, pupil_arrays  # noqa: E402
 from simscope.optics.maps import array_phasor  # noqa: E402
-from simscope.recipe import Optics  # noqa: E402
+from simscope.recipe import AmplitudeMap, Optics  # noqa: E402
 
 OIL = Optics(na=1.45, wavelength_nm=670, n_coverslip=1.518, n_sample=1.33)
 WATER = Optics(na=1.1, wavelength_nm=600, n_sample=1.33, n_immersion=1.33)
@@ -64,6 +69,25 @@ def test_layer_of_modes_equals_the_psf_of_that_wavefront(optics):
     )
     images = layer_of(optics)(Z_NM, **PLACE)
     assert relative(images, expected) < 3e-6  # both are within 1e-6 of the peak
+
+
+def test_light_lost_in_the_optics_own_pupil_is_no_light_of_the_image():
+    values = np.full((24, 24), 0.3)
+    values[6:18, 6:18] = 1.0  # bright in the middle of the pupil alone
+    dimmed = WATER.model_copy(
+        update={"amplitude_map": AmplitudeMap(values=values, na_per_pixel=0.1), "accuracy": 3e-6}
+    )
+    expected = ss.psf(
+        dimmed, Z_NM, shape=SHAPE, pixel_nm=PIXEL_NM, wavefront_nm=in_nm(WATER), **PLACE
+    )
+    images = layer_of(dimmed, accuracy=3e-6)(Z_NM, **PLACE)
+    assert relative(images, expected) < 1e-4
+
+
+def test_a_quadrature_has_room_for_the_strength_asked_for():
+    limits_nm = with_room_for(ZernikePhase(MODES), OIL, 3.0)[1]
+    assert list(limits_nm) == list(MODES)
+    assert np.hypot.reduce(list(limits_nm.values())) == pytest.approx(3.0 * 670 / (2 * np.pi))
 
 
 def test_layer_of_pixels_equals_the_psf_of_that_array_mask():

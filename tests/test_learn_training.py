@@ -290,6 +290,30 @@ def test_weights_with_the_lowest_validation_loss_are_kept(dense, tmp_path, monke
     assert told[:3] == pytest.approx([50, 49, 0.95 * 49 + 0.05 * 10])
 
 
+def test_the_best_weights_outlive_a_stop(dense, tmp_path, monkeypatch):
+    weights = iter([5.0, 1.0, 3.0, None, 4.0, 2.0])  # the second are the best, the fourth a kill
+
+    def updated(self, *arguments):
+        value = next(weights)
+        if value is None:
+            raise KilledError
+        with torch.no_grad():
+            self.task.network.stem.bias.fill_(value)
+        return value
+
+    monkeypatch.setattr("simscope.learn.loop.SECONDS_AT_RISK", 0.0)
+    monkeypatch.setattr(Loop, "_update", updated)
+    monkeypatch.setattr(
+        DeepStormSlimTask, "loss", lambda self, output, target: self.network.stem.bias[0].detach()
+    )
+    how = {"out": tmp_path / "run", "steps": 5, "validations": 5}
+    with pytest.raises(KilledError):
+        train("deepstorm-slim", dense, **how)
+    model = train("deepstorm-slim", dense, **how)
+    assert model.record["curves"]["validation_loss"] == [5, 1, 3, 4, 2]
+    assert set(weights_of(model)["stem.bias"]) == {1.0}
+
+
 def test_the_slim_loss_is_least_where_the_map_tells_the_truth(dense):
     task, batch = make_task("deepstorm-slim", dense, TINY), ss.Simulator(dense, 2).batch(0, 4)
     task.fit_scales(batch)
