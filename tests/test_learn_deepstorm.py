@@ -120,6 +120,9 @@ def test_a_few_steps_on_small_frames_lower_the_loss(kind, tmp_path):
     )  # fmt: skip
     losses = model.record["curves"]["validation_loss"]
     assert losses[-1] < losses[0]
+    for part in model.task.network.modules():  # levels are learned after looks, too
+        if isinstance(part, torch.nn.BatchNorm2d):
+            assert part.num_batches_tracked == model.record["curves"]["step"][np.argmin(losses)]
     frames = ss.Simulator(recipe, 9).batch(0, 2).images
     found = ss.learn.localize(tmp_path / "run", frames, threshold=0.1)
     assert set(found["frame"]) <= {0, 1}

@@ -431,6 +431,14 @@ def test_samples_too_large_for_memory_are_refused_before_the_work(dense, tmp_pat
         train("deepstorm-slim", movie, out=tmp_path / "run")
 
 
+def test_emitters_without_light_are_no_one_s_to_find(dense):
+    task, batch = make_task("deepstorm-slim", dense, TINY), ss.Simulator(dense, 2).batch(0, 2)
+    lit = len(task.truth(batch)["frame"])
+    row = int(np.flatnonzero(np.isin(batch.emitters["x_nm"], task.truth(batch)["x_nm"]))[0])
+    batch.emitters["photons"][row] = 0.0
+    assert len(task.truth(batch)["frame"]) == lit - 1
+
+
 def test_emitters_outside_the_frame_are_no_one_s_to_find(dense):
     wide = changed(dense, structure__margin_nm=1000.0)
     task, batch = make_task("deepstorm-slim", wide, TINY), ss.Simulator(wide, 3).batch(0, 4)
@@ -489,6 +497,31 @@ def test_data_with_other_pixels_is_refused(run, dense, tmp_path):
     path = ss.generate(changed(dense, camera__pixel_pitch_um=11.0), 2, 1, tmp_path / "data.h5")
     with pytest.raises(TrainingError, match="110 nm"):
         ss.learn.localize(run, path)
+
+
+def test_the_budget_that_ends_first_says_how_much_is_done():
+    plan = ss.learn.Plan(steps=10, minutes=2, cpu_minutes=4)
+    assert plan.share_done(5, 0.0, 0.0) == 0.5
+    assert plan.share_done(0, 90.0, 0.0) == 0.75
+    assert plan.share_done(0, 0.0, 60.0) == 0.25
+    assert plan.share_done(5, 90.0, 60.0) == 0.75
+
+
+def test_updates_follow_the_schedule_with_clipped_gradients(dense, tmp_path):
+    model = train("deepstorm-slim", dense, out=tmp_path / "run", clip_norm=1e-3)
+    plan = ss.learn.Plan(**PLAN)
+    rates = [plan.rate((step - 1) / 12) for step in (4, 8, 12)]
+    assert model.record["curves"]["learning_rate"] == pytest.approx(rates)
+    gradients = [weights.grad.norm() for weights in model.task.network.parameters()]
+    assert float(torch.stack(gradients).norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(dense, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        DeepStormSlimTask, "loss", lambda self, output, target: output.sum() * float("nan")
+    )
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        train("deepstorm-slim", dense, out=tmp_path / "run")
 
 
 def test_learning_rate_warms_up_then_falls():
