@@ -62,6 +62,11 @@ def test_z_scores_of_right_uncertainties_follow_the_normal_curve(tables):
     assert judged.mean == pytest.approx(0, abs=4 / math.sqrt(COUNT))
 
 
+def test_z_scores_beyond_the_edges_count_in_the_whole():
+    judged = calibrated([0.1, 0.2, 9.0], [1.0, 1.0, 1.0])
+    assert judged.histogram([-1.0, 1.0]) == pytest.approx([2 / 3 / 2])
+
+
 def test_uncertainties_nobody_predicts_are_not_judged(tables):
     found, truth, result = tables
     silent = found | {"uncertainty_y_nm": np.full(COUNT, np.nan), "uncertainty_z_nm": SIGMA_NM}
