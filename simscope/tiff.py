@@ -6,6 +6,7 @@ pointed at, and one that finds nothing there takes the planes for dark: both are
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,11 +57,12 @@ def read_tiff(file: Path, name: str, error: type[SimscopeError]) -> TiffImage:
     """
     import tifffile  # slow to import
 
-    with _explained(name, error), tifffile.TiffFile(file) as tiff:
+    with _explained(name, error), _whole_chain(name, error), tifffile.TiffFile(file) as tiff:
         ome = ElementTree.fromstring(tiff.ome_metadata or "") if tiff.is_ome else None
         _check_alone(ome, file, name, error)  # before the reader follows names of other files
         first = tiff.series[0]
         _check_whole(first, name, error)
+        len(tiff.pages)  # follows the chain of pages to its end
         return TiffImage(np.asarray(first.asarray()), first.axes, ome, len(tiff.series))
 
 
@@ -125,7 +127,7 @@ def tiff_stack(file: str | Path, name: str, error: type[SimscopeError]) -> Itera
     with _explained(name, error):
         tiff = tifffile.TiffFile(file)
     with tiff:
-        with _explained(name, error):
+        with _explained(name, error), _whole_chain(name, error):
             ome = ElementTree.fromstring(tiff.ome_metadata or "") if tiff.is_ome else None
             _check_alone(ome, Path(file), name, error)
             series = tiff.series[0]
@@ -133,6 +135,7 @@ def tiff_stack(file: str | Path, name: str, error: type[SimscopeError]) -> Itera
             shape = _frames_of(tiff, name, error)
             dtype = np.dtype(series.dtype).newbyteorder("=")
             stated = _stated_pixel_nm(tiff, ome)
+            len(tiff.pages)  # follows the chain of pages to its end
         yield TiffStack(shape, dtype, stated, name, error, tiff)
 
 
@@ -143,9 +146,35 @@ def _explained(name: str, error: type[SimscopeError]) -> Iterator[None]:
         yield
     except SimscopeError:
         raise
+    except FileNotFoundError:
+        raise error(f"no file {name}: check the path") from None
     except Exception as problem:
         reason = " ".join(str(problem).split())
         raise error(f"{name} cannot be read as a TIFF ({reason}): export it again") from problem
+
+
+class _Heard(logging.Handler):
+    """Keeps what the reader says of a file, in its log alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
+
+
+@contextmanager
+def _whole_chain(name: str, error: type[SimscopeError]) -> Iterator[None]:
+    """Raise ``error`` if pages point beyond the end: the reader says so, and drops them."""
+    logger, heard = logging.getLogger("tifffile"), _Heard()
+    logger.addHandler(heard)
+    try:
+        yield
+    finally:
+        logger.removeHandler(heard)
+    if any("invalid page offset" in words for words in heard.words):
+        raise error(f"{name} is cut short, it names a page beyond its end: copy or export it again")
 
 
 def _frames_of(tiff: Any, name: str, error: type[SimscopeError]) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ import simscope as ss  # noqa: E402
 from simscope import cli  # noqa: E402
 from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
 from simscope.learn.runs import TrainedModel, make_task  # noqa: E402
+from simscope.tiff import read_tiff, tiff_stack  # noqa: E402
 
 TINY = {"channels": 8, "dilations": [1]}
 SHORT = {"steps": 2, "batch_size": 2, "validation_samples": 4, "validations": 1, "threads": 1}
@@ -120,7 +121,9 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
 
 def test_frames_smaller_than_a_block_are_refused_by_name(tmp_path):
     recipe = snapshot().replace("acquisition.shape", [3, 40])
-    with pytest.raises(TrainingError, match=r"frames of \(3, 40\) pixels are smaller than the blocks of 8"):
+    with pytest.raises(
+        TrainingError, match=r"frames of \(3, 40\) pixels are smaller than the blocks of 8"
+    ):
         train(tmp_path / "run", "deepstorm3d", recipe, {"channels": 8})
 
 
@@ -146,3 +149,81 @@ def test_counts_beyond_single_precision_are_refused(tmp_path):
     model = TrainedModel(task, {}, tmp_path)
     with pytest.raises(TrainingError, match="is no number"):
         ss.learn.localize(model, np.full((24, 20), 1e300))
+
+
+def stack_file(path, frames, **options):
+    import tifffile
+
+    with tifffile.TiffWriter(path) as writer:
+        for frame in frames:
+            writer.write(frame, contiguous=False, **options)
+    return path
+
+
+@pytest.mark.parametrize("lost", [1, 600, 1100])
+def test_a_stack_cut_short_is_never_taken_for_a_shorter_one(tmp_path, lost):
+    frames = np.random.default_rng(0).poisson(100, (4, 24, 20)).astype(np.uint16)
+    file = stack_file(tmp_path / "a.tif", frames, compression="zlib")
+    with tiff_stack(file, "a.tif", TrainingError) as stack:
+        np.testing.assert_array_equal(stack[0:4], frames)
+    file.write_bytes(file.read_bytes()[:-lost])
+    with (
+        pytest.raises(TrainingError, match=r"a\.tif"),
+        tiff_stack(file, "a.tif", TrainingError) as stack,
+    ):
+        stack[0 : stack.shape[0]]
+    if lost > 1:  # pages, not pixels alone, of which this reads the first image
+        with pytest.raises(TrainingError, match=r"a\.tif"):
+            read_tiff(file, "a.tif", TrainingError)
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("unet"), "unet", config={"channels": 8, "levels": 1})
+
+
+def test_only_frames_of_one_colour_and_the_models_pixel_are_restored(unet, tmp_path):
+    import tifffile
+
+    colours = np.zeros((24, 20, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "rgb.tif", colours, photometric="rgb")
+    frames = np.full((2, 24, 20), 100, np.uint16)
+    metadata = {"axes": "TYX", "unit": "um"}
+    tifffile.imwrite(
+        tmp_path / "fine.tif", frames, imagej=True, resolution=(20, 20), metadata=metadata
+    )
+    for name, says in {"rgb": "colours", "fine": "pixels of 50 nm", "none": "no file"}.items():
+        with pytest.raises(TrainingError, match=says):
+            ss.learn.restore(unet, tmp_path / f"{name}.tif")
+    with pytest.raises(TrainingError, match="type bool"):
+        ss.learn.restore(unet, frames > 1)
+    pages = stack_file(tmp_path / "pages.tif", frames)
+    np.testing.assert_array_equal(ss.learn.restore(unet, pages), ss.learn.restore(unet, frames))
+
+
+def test_a_dataset_brings_its_own_camera_to_restoration(unet, tmp_path):
+    data = ss.generate(snapshot(), 2, 3, tmp_path / "a.h5")
+    with ss.open_dataset(data) as opened:
+        counts, recipe = opened.images[:].astype(np.float64), opened.recipe
+    own = ss.learn.restore(unet, counts)
+    gain = 2 * recipe.camera.e_per_adu
+
+    class Other:
+        recipe_sha256, seed = "other", 0
+        images = 100 + (counts - recipe.camera.baseline_adu) / 2
+
+    Other.recipe = recipe.replace("camera.e_per_adu", gain).replace("camera.baseline_adu", 100)
+    np.testing.assert_allclose(ss.learn.restore(unet, Other()), own, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["restore", "RUN", "DATA", "--out", "a.png"],
+        ["regress", "RUN", "DATA", "--out", "a.npy"],
+        ["export-model", "RUN", "--to", "onnx", "--out", "a.zip"],
+    ],
+)
+def test_files_are_named_as_what_they_hold(unet, tmp_path, words):
+    names = {"RUN": unet.folder, "DATA": tmp_path / "a.h5"}
+    assert "give a name that ends in ." in refused(*(names.get(word, word) for word in words))

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from simscope.cli.frame import Data, Force, Json, answer, command, progress_bar
-from simscope.errors import TrainingError
 
 
 @command(
@@ -69,7 +68,11 @@ def export_model(
     """Write a trained network for other software; it takes raw counts."""
     from simscope import learn
 
-    about = {"title": title, "authors": tuple(author or ()), "license": model_license}
+    about = {
+        "title": title,
+        "authors": tuple(name for name in author or () if name.strip()),
+        "license": model_license,
+    }
     given = {name: value for name, value in about.items() if value}
     written = learn.export_model(run, out, to, force=force, **given)
     answer({"out": str(written), "to": to}, [f"wrote {written}"], as_json)
@@ -91,14 +94,13 @@ def restore(
     """Take the noise out of images with a trained U-Net."""
     from simscope import learn
     from simscope.dataset.export.tiff import write_stack
-    from simscope.dataset.output import replacing
-    from simscope.tiff import read_tiff
+    from simscope.dataset.output import output_target, replacing, require_suffix
+    from simscope.tiff import SUFFIXES
 
+    require_suffix(out, *SUFFIXES)
+    output_target(out, force=force, inputs=[data])
     model = learn.load(run)
-    stored = data.suffix.lower() in (".h5", ".hdf5")
-    restored = learn.restore(
-        model, data if stored else read_tiff(data, str(data), TrainingError).values
-    )
+    restored = learn.restore(model, data)
     pages = restored.reshape(-1, *restored.shape[-2:])
     with replacing(out, force=force, inputs=[data]) as part:
         write_stack(part, pages, restored.shape, restored.dtype, pixel_nm=model.recipe.pixel_nm)

@@ -191,9 +191,10 @@ def regress(
 ) -> None:
     """Read numbers of the PSF, and how sure they are, off images with a trained network."""
     from simscope import learn
-    from simscope.dataset import output_target
+    from simscope.dataset.output import output_target, require_suffix
     from simscope.learn.regress import beside, write_columns
 
+    require_suffix(out, ".csv")
     output_target(out, force=force, inputs=[data])
     if stride_px is not None and not as_map:
         raise TrainingError(f"--stride-px {stride_px} is for maps: add --map, or leave it out")

@@ -58,6 +58,12 @@ def _followed(path: Path) -> Path:
         raise DatasetError(f"{path} is a link that leads nowhere: choose another name") from None
 
 
+def require_suffix(path: Name, *suffixes: str) -> None:
+    """Return nothing; raise DatasetError unless a file to write is named as what it will hold."""
+    if Path(path).suffix.lower() not in suffixes:
+        raise DatasetError(f"{path}: give a name that ends in {' or '.join(suffixes)}")
+
+
 @contextmanager
 def replacing(path: Name, *, force: bool = False, inputs: Iterable[Name] = ()) -> Iterator[Path]:
     """A new name to write to; on leaving, that file takes the place of ``path`` in one step.

@@ -20,6 +20,9 @@ from simscope.learn.movies import Movies
 from simscope.recipe import Recipe
 
 ESTIMATE = "estimate"
+PIXEL_TOLERANCE = 1e-3
+STATED_TOLERANCE = 1e-2
+"""Files round the pixel they state."""
 PIXELS_TO_ESTIMATE = 1 << 23
 
 
@@ -87,6 +90,17 @@ def recipe_with(known: Recipe, camera: Any) -> Recipe:
     except RecipeError as error:
         problems = "; ".join(str(error).splitlines())
         raise TrainingError(f"camera of the frames: {problems}") from None
+
+
+def require_pixel(
+    known_nm: float, pixel_nm: float | None, tolerance: float, remedy: str = ""
+) -> None:
+    """Return nothing; raise TrainingError unless images' pixel [nm], if known, is the model's."""
+    if pixel_nm is not None and not abs(pixel_nm - known_nm) <= tolerance * known_nm:
+        raise TrainingError(
+            f"data has pixels of {pixel_nm:g} nm, the model was trained on {known_nm:g} nm: "
+            f"train on a recipe with the pixels of the data{remedy}"
+        )
 
 
 def estimated(known: Recipe, movies: Movies) -> Recipe:

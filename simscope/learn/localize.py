@@ -21,7 +21,16 @@ import torch
 from simscope.dataset import open_dataset, tables
 from simscope.errors import SimscopeWarning, TrainingError
 from simscope.learn.compute import run_network
-from simscope.learn.foreign import ESTIMATE, Exchange, estimated, recipe_with, warn_if_unlike
+from simscope.learn.foreign import (
+    ESTIMATE,
+    PIXEL_TOLERANCE,
+    STATED_TOLERANCE,
+    Exchange,
+    estimated,
+    recipe_with,
+    require_pixel,
+    warn_if_unlike,
+)
 from simscope.learn.localizer import Localizer, empty_table
 from simscope.learn.movies import Movies, Piece
 from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
@@ -29,9 +38,6 @@ from simscope.learn.tiles import joined, tiles_of
 from simscope.recipe import Recipe
 from simscope.tiff import SUFFIXES, TiffStack, tiff_stack
 
-PIXEL_TOLERANCE = 1e-3
-STATED_TOLERANCE = 1e-2
-"""Files round the pixel they state."""
 Progress = Callable[[int, int], None]
 
 
@@ -87,7 +93,11 @@ def localize(
         raise TrainingError(f"threshold={threshold} is not in (0, 1]: give a probability")
     with _opened(data) as source:
         images, own, stated_nm = _described(model, source)
-        _require_pixel(task.recipe.pixel_nm, pixel_nm, stated_nm)
+        if pixel_nm is not None:  # believed before what a file states
+            require_pixel(task.recipe.pixel_nm, pixel_nm, PIXEL_TOLERANCE)
+        else:
+            wrong = ", or give pixel_nm if the file is wrong"
+            require_pixel(task.recipe.pixel_nm, stated_nm, STATED_TOLERANCE, wrong)
         movies = Movies(images, one_movie=own is None)
         if isinstance(source, TiffStack):
             _tell_assumptions(task.recipe, camera, pixel_nm or stated_nm)
@@ -127,20 +137,6 @@ def _described(model: TrainedModel, source: Any) -> tuple[Any, Recipe | None, fl
         warn_if_trained_on(model, source)
         return source.images, source.recipe, source.recipe.pixel_nm
     return source, None, source.pixel_nm if isinstance(source, TiffStack) else None
-
-
-def _require_pixel(known: float, given: float | None, stated: float | None) -> None:
-    """Return nothing; raise unless the images' pixel [nm], as far as it is known, is the model's.
-
-    What is given is believed before what a file states.
-    """
-    pixel, tolerance = (stated, STATED_TOLERANCE) if given is None else (given, PIXEL_TOLERANCE)
-    if pixel is not None and not abs(pixel - known) <= tolerance * known:
-        remedy = "" if given is not None else ", or give pixel_nm if the file is wrong"
-        raise TrainingError(
-            f"data has pixels of {pixel:g} nm, the model was trained on {known:g} nm: "
-            f"train on a recipe with the pixels of the data{remedy}"
-        )
 
 
 def _tell_assumptions(known: Recipe, camera: Any, pixel_nm: float | None) -> None:

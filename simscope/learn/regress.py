@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from simscope.dataset import open_dataset
-from simscope.dataset.output import replacing
+from simscope.dataset.output import replacing, require_suffix
 from simscope.errors import TrainingError
 from simscope.learn.compute import run_network
+from simscope.learn.foreign import PIXEL_TOLERANCE, STATED_TOLERANCE, Exchange, require_pixel
 from simscope.learn.regressor import Floats, Regressor, pooled
 from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
+from simscope.learn.task import Task
 from simscope.tiff import SUFFIXES, tiff_stack
 
 Columns = dict[str, npt.NDArray[np.float64]]
+Counts = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 IMAGES_AT_ONCE = 64
 
 
@@ -56,23 +59,36 @@ def regress(
     model = model if isinstance(model, TrainedModel) else load(model)
     task = checked_regressor(model)
     with opened(data, task) as source:
-        if hasattr(source, "recipe"):
-            require_same_pixels(task, source.recipe)
-            warn_if_trained_on(model, source)
-        images = source.images if hasattr(source, "recipe") else np.asarray(source)
-        read, doubt = _read(task, images)
+        read, doubt = _read(task, *counts_of(model, source))
     columns = _by_path(task, read), _by_path(task, doubt)
     return columns if uncertainty else columns[0]
 
 
-def _read(task: Regressor, images: Any) -> tuple[Floats, Floats]:
+def counts_of(model: TrainedModel, source: Any) -> tuple[Any, Counts]:
+    """Images, and what makes counts of them such as the model's camera gives, for its datasets.
+
+    Raises
+    ------
+    TrainingError
+        If a dataset has other pixels than the model.
+    """
+    if not hasattr(source, "recipe"):
+        return np.asarray(source), lambda counts: counts
+    require_pixel(model.recipe.pixel_nm, source.recipe.pixel_nm, PIXEL_TOLERANCE)
+    warn_if_trained_on(model, source)
+    return source.images, Exchange(source.recipe, model.recipe)
+
+
+def _read(
+    task: Regressor, images: Any, known: Counts = lambda counts: counts
+) -> tuple[Floats, Floats]:
     """Numbers of all images and their doubts (samples, parameters), a block at a time."""
     task.check_images(tuple(images.shape))
     members = task.patches_of(images.shape)
     at_once = max(1, IMAGES_AT_ONCE // members)
     read = [(np.zeros((0, len(task.paths))), np.zeros((0, len(task.paths))))]
     for first in range(0, images.shape[0], at_once):
-        output = run_network(task, finite(np.asarray(images[first : first + at_once])))
+        output = run_network(task, known(finite(np.asarray(images[first : first + at_once]))))
         read.append(pooled(task.read(output), task.uncertainty(output), members))
     values, doubts = zip(*read, strict=True)
     return np.concatenate(values), np.concatenate(doubts)
@@ -118,8 +134,10 @@ def write_columns(
     Raises
     ------
     DatasetError
-        If ``out`` exists and ``force`` is not set, is one of ``inputs``, or cannot be written.
+        If ``out`` is not named .csv, exists and ``force`` is not set, is one of ``inputs``, or
+        cannot be written.
     """
+    require_suffix(out, ".csv")
     table = np.column_stack(list(columns.values()))
     with replacing(out, force=force, inputs=inputs) as part:
         np.savetxt(part, table, fmt="%.6g", delimiter=",", header=",".join(columns), comments="")
@@ -156,7 +174,8 @@ def regress_map(
     if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
         raise TrainingError(f"stride_px={stride!r}: give a whole number of pixels from 1 up")
     with opened(images, task) as source:
-        frames = np.asarray(source.images if hasattr(source, "recipe") else source)
+        images, known = counts_of(model, source)
+        frames = known(np.asarray(images))
     frames = frames[None] if frames.ndim == 2 else frames
     task.check_images(frames.shape)
     tops, lefts = (np.arange(0, length - side + 1, stride) for length in frames.shape[1:])
@@ -174,7 +193,7 @@ def _read_place(task: Regressor, patches: npt.NDArray[Any]) -> tuple[Floats, Flo
 
 
 @contextmanager
-def opened(data: Any, task: Regressor) -> Iterator[Any]:
+def opened(data: Any, task: Task) -> Iterator[Any]:
     """A dataset by its path, counts of a TIFF file, anything else as it is.
 
     Frames of a TIFF file are planes of one stack after another for networks that read stacks.
@@ -187,6 +206,7 @@ def opened(data: Any, task: Regressor) -> Iterator[Any]:
             yield dataset
         return
     with tiff_stack(data, str(data), TrainingError) as stack:
+        require_pixel(task.recipe.pixel_nm, stack.pixel_nm, STATED_TOLERANCE)
         frames = stack[0 : stack.shape[0]]
     planes = getattr(task, "planes", None)
     if planes is not None:
@@ -206,16 +226,6 @@ def checked_regressor(model: TrainedModel) -> Regressor:
             f"a {model.kind} network reads no numbers off images: train 'zernike' or 'psf-blind'"
         )
     return model.task
-
-
-def require_same_pixels(task: Regressor, recipe: Any) -> None:
-    """Return nothing; TrainingError unless data has the pixels the network was trained on."""
-    known, given = task.recipe.pixel_nm, recipe.pixel_nm
-    if abs(given - known) > 1e-6 * known:
-        raise TrainingError(
-            f"data has pixels of {given:g} nm, the model was trained on {known:g} nm: train on a "
-            "recipe with the pixels of the data"
-        )
 
 
 def finite(images: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simscope.dataset import open_dataset
 from simscope.errors import TrainingError
 from simscope.learn.compute import run_network
 from simscope.learn.networks.unet import UNetTask
-from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
+from simscope.learn.regress import counts_of, opened
+from simscope.learn.runs import TrainedModel, load
 
 PIXELS_AT_ONCE = 1 << 20
 
@@ -21,32 +21,34 @@ PIXELS_AT_ONCE = 1 << 20
 def restore(model: TrainedModel | str | Path, data: Any) -> npt.NDArray[np.float32]:
     """Restored images [photons/px], float32 of the shape of the counts.
 
-    ``data`` is the path of a dataset file, an opened dataset, or counts [ADU] whose last axes are
-    (y, x), or (planes, y, x) for a network of focus stacks. Any size of field will do.
+    ``data`` is the path of a dataset or TIFF file, an opened dataset, or counts [ADU] whose last
+    axes are (y, x), or (planes, y, x) for a network of focus stacks. Any size of field will do.
+    Counts are taken to be of the model's camera; a dataset brings its own.
 
     Raises
     ------
     TrainingError
-        If the model does not restore images, or they have another number of planes, or hold NaN.
+        If the model does not restore images, or they have another number of planes or another
+        pixel, are colours, or hold NaN.
     """
     model = model if isinstance(model, TrainedModel) else load(model)
     task = model.task
     if not isinstance(task, UNetTask):
         raise TrainingError(f"a {task.kind} network restores no images: train 'unet'")
-    if isinstance(data, str | Path):
-        with open_dataset(data) as opened:
-            return restore(model, opened)
-    if hasattr(data, "recipe"):
-        warn_if_trained_on(model, data)
-        data = data.images
-    images = np.asarray(data)
+    with opened(data, task) as source:
+        stored, known = counts_of(model, source)
+        images = np.asarray(stored)
+    if isinstance(data, str | Path) and images is stored and task.planes == 1:
+        images = images.reshape(-1, *images.shape[-2:])  # frames of a TIFF file
+    if images.dtype.kind not in "uif":
+        raise TrainingError(f"images are of type {images.dtype}: give counts, real numbers")
     if images.ndim < 2 or 0 in images.shape or not np.all(np.isfinite(images)):
         raise TrainingError(f"images of shape {images.shape}: give finite counts (n, y, x)")
     if task.planes > 1 and images.shape[-3:-2] != (task.planes,):
         raise TrainingError(
             f"images of shape {images.shape}: this network restores stacks of {task.planes} planes"
         )
-    blocks = [_restored(task, block) for block in _blocks(images, task.planes)]
+    blocks = [_restored(task, known(block)) for block in _blocks(images, task.planes)]
     return np.concatenate(blocks).reshape(images.shape)
 
 

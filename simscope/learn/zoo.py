@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from simscope.dataset.output import output_target, replacing
+from simscope.dataset.output import output_target, replacing, require_suffix
 from simscope.errors import TrainingError, did_you_mean
 from simscope.learn.portable import AGREES, any_size, difference, portable
 from simscope.learn.runs import TrainedModel, load
@@ -51,13 +51,15 @@ def export_model(
         If the format is unknown, what was written does not give the same output within 1e-4, or
         the network cannot be exported.
     DatasetError
-        If ``out`` exists and ``force`` is not set, or cannot be written.
+        If ``out`` is not named as its format is, exists and ``force`` is not set, or cannot be
+        written.
     """
     if to not in WRITERS:
         hint = did_you_mean(to, WRITERS) or f"choose {', '.join(WRITERS)}"
         raise TrainingError(f"to={to!r} is no format of models: {hint}")
     if about and to != "bioimageio":
         raise TrainingError(f"{', '.join(about)} is for bioimageio, not for {to}: leave it out")
+    require_suffix(out, SUFFIXES[to])
     output_target(out, force=force)
     chosen = model if isinstance(model, TrainedModel) else load(Path(model))
     with replacing(out, force=force) as part:
@@ -106,6 +108,7 @@ def write_bioimageio(model: TrainedModel, path: Path, **about: Any) -> None:
     write_package(model, path, write_onnx, **about)
 
 
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "bioimageio": ".zip"}
 WRITERS: dict[str, Callable[..., None]] = {
     "onnx": write_onnx,
     "torch-export": write_torch_export,

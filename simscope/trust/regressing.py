@@ -61,7 +61,7 @@ class Regressors:
         Patches of one sample share its truth, so they are not independent.
         """
         from simscope.learn.compute import run_network
-        from simscope.learn.regress import require_same_pixels
+        from simscope.learn.foreign import PIXEL_TOLERANCE, require_pixel
 
         task, images = model.task, exam.batch.images
         unknown = [path for path in task.paths if path not in exam.batch.parameters]
@@ -69,7 +69,7 @@ class Regressors:
             raise StudyError(
                 f"these data do not tell {', '.join(unknown)}: draw it from a distribution"
             )
-        require_same_pixels(task, exam.recipe)
+        require_pixel(task.recipe.pixel_nm, exam.recipe.pixel_nm, PIXEL_TOLERANCE)
         task.check_images(images.shape)
         output = run_network(task, images)
         values, truth = task.read(output), task.truth(exam.batch)

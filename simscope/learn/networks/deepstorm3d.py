@@ -159,9 +159,10 @@ class DeepStorm3dTask(Localizer):
     def fit_scales(self, batch: Batch) -> None:
         """Take scales and mean density from a batch, and the matched filters from the optics."""
         self.require_emitters(batch)
-        if min(batch.images.shape[-2:]) < BLOCK_PX:
+        size = tuple(batch.images.shape[-2:])
+        if min(size) < BLOCK_PX:
             raise TrainingError(
-                f"frames of {batch.images.shape[-2:]} pixels are smaller than the blocks of {BLOCK_PX}"
+                f"frames of {size} pixels are smaller than the blocks of {BLOCK_PX}"
                 " that deepstorm3d reads: enlarge acquisition.shape"
             )
         frames, truth = frames_of(batch.images), self.truth(batch)
