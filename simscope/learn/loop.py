@@ -76,6 +76,8 @@ class Loop:
             self._save()
             request.add_note(f"the same command goes on after step {standing.step}")
             raise
+        if self._done() < 1:
+            self.stopped = f"no gain in {self.plan.patience} looks at validation samples"
         self.task.network.load_state_dict(self.best)
 
     def _clock(self, begun: float, begun_cpu: float) -> None:
@@ -135,10 +137,7 @@ class Loop:
     def _gains_nothing(self) -> bool:
         """Whether validation samples have not been better for as long as the plan's patience."""
         losses = [point["validation_loss"] for point in self.standing.curve]
-        idle = len(losses) - 1 - int(np.argmin([*losses, math.inf]))
-        if idle >= self.plan.patience:
-            self.stopped = f"no gain in {self.plan.patience} looks at validation samples"
-        return idle >= self.plan.patience
+        return len(losses) - 1 - int(np.argmin([*losses, math.inf])) >= self.plan.patience
 
     def record(self) -> dict[str, Any]:
         """Curves and totals for the run's record."""
