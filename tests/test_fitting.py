@@ -203,6 +203,17 @@ def test_a_fit_at_the_end_of_the_heights_has_not_converged():
     assert not found["converged"].any()
 
 
+def test_a_background_of_nothing_is_held_at_its_limit():
+    simulator = ss.Simulator(one_emitter("smlm-2d-dense", 15, background=0.0), 9)
+    images, emitters = seen_by(simulator, 8)
+    found = fit(images, simulator, near(emitters), box_px=9)
+    held = found["background"] == kernels.LEAST_BACKGROUND
+    assert 0 < held.sum() < 8  # the noise of reading would put half of them below nothing
+    assert found["converged"].all()
+    for name in ("x_nm", "y_nm"):
+        assert np.all(np.abs(found[name] - emitters[name]) < 5 * found[f"uncertainty_{name}"])
+
+
 @pytest.mark.parametrize(("dx_nm", "dy_nm"), [(-220, 0), (220, 0), (0, -220), (0, 220)])
 def test_a_fit_at_the_edge_of_its_box_has_not_converged(dx_nm, dy_nm):
     simulator = ss.Simulator(one_emitter("smlm-2d-dense", 19), 9)
