@@ -55,6 +55,15 @@ def test_the_layer_and_simscope_agree_on_the_bound_of_a_design(design):
     assert design.expected_nm == pytest.approx(design.bound_nm, rel=0.02)
 
 
+def test_dark_current_of_a_long_exposure_raises_the_bound(deep):
+    dark = deep.replace("camera.dark_e_per_s", 500.0)
+    short, long = (
+        mean_bound_nm(dark.replace("acquisition.exposure_ms", ms), DesignPlan(**QUICK))
+        for ms in (1.0, 200.0)
+    )
+    assert short < 0.8 * long  # 0.5 and 100 electrons beside 20 photons of background
+
+
 def test_one_seed_gives_one_mask(deep, design):
     again = design_mask(deep, design.plan, threads=1)
     assert again.mask == design.mask

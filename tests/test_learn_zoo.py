@@ -16,6 +16,7 @@ pytestmark = [
 
 import simscope as ss  # noqa: E402
 from simscope.errors import TrainingError  # noqa: E402
+from simscope.learn import bioimageio  # noqa: E402
 from simscope.learn.compute import run_network  # noqa: E402
 from simscope.learn.networks import NETWORKS  # noqa: E402
 from simscope.learn.portable import any_size, planes_of, portable  # noqa: E402
@@ -137,6 +138,13 @@ def test_a_package_carries_the_run_and_plain_onnx(models, packages):
         described = yaml.safe_load(package.read("bioimageio.yaml"))
     assert described["weights"].keys() == {"onnx"}
     assert described["inputs"][0]["axes"][2]["size"] == {"min": 32, "step": 1}
+
+
+def test_a_package_says_how_fine_the_output_is(models):
+    small, fine = torch.zeros(1, 1, 8, 10), torch.zeros(1, 1, 64, 80)
+    described = bioimageio._output(models["deepstorm-slim"], {"output.npy": b""}, small, fine)
+    assert [axis["scale"] for axis in described["axes"][2:]] == [12.5, 12.5]  # nm, of pixels of 100
+    assert [axis["size"]["axis_id"] for axis in described["axes"][2:]] == ["y", "x"]
 
 
 def test_a_network_with_inputs_of_its_own_is_not_exported_wrong(models, monkeypatch):
