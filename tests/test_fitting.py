@@ -12,6 +12,7 @@ from simscope import show
 from simscope.camera import CameraMaps
 from simscope.errors import EvaluationError
 from simscope.evaluate import crlb, fit, fit_frames, fit_study, fitting
+from simscope.evaluate.fit_frames import _contrast, _one_each, candidates
 from simscope.kernels import fit as kernels
 
 CAMERAS = {
@@ -226,6 +227,27 @@ def test_a_fit_at_the_edge_of_its_box_has_not_converged(dx_nm, dy_nm):
     assert not fit(images, simulator, beside, box_px=3)["converged"].any()
 
 
+def test_starts_stand_all_over_the_heights():
+    table = ss.Simulator(astigmatic(), 0).table
+    starts = fitting.start_heights_nm(table)
+    edges = np.concatenate([[table.z0_nm], 0.5 * (starts[1:] + starts[:-1]), [table.z_max_nm]])
+    assert np.diff(edges) == pytest.approx(np.diff(edges)[0])
+    assert np.diff(starts).max() <= fitting.START_STEP_NM
+
+
+def test_contrast_is_highest_where_an_uneven_image_stands():
+    spot = np.zeros((5, 5))
+    spot[1, 1:4] = spot[1:4, 1] = 1.0  # an angle, unlike its mirror images
+    template = spot - spot.mean()
+    counts = np.full((20, 24), 100.0)
+    counts[5:10, 9:14] += 30 * spot
+    best, number = _contrast(counts, template[None] / np.linalg.norm(template))
+    assert np.unravel_index(best.argmax(), best.shape) == (7, 11)
+    # 30 counts of five pixels over a deviation of 10, along the template
+    assert best.max() == pytest.approx(3 * np.linalg.norm(template))
+    assert not number.any()
+
+
 def test_a_box_keeps_nearly_all_the_window_tells():
     simulator = ss.Simulator(astigmatic(), 0)
     box = fitting.box_of(simulator)
@@ -253,6 +275,25 @@ def test_any_psf_is_found_by_its_own_image():
     assert np.array_equal(found["frame"], emitters["frame"])
     for name in PLACE:
         assert np.all(np.abs(found[name] - emitters[name]) < 5 * found[f"uncertainty_{name}"])
+
+
+def test_candidates_stand_in_the_middle_of_pixels():
+    simulator = ss.Simulator(astigmatic(side=31), 12)
+    images, emitters = seen_by(simulator, 60, (100, 700))
+    found = candidates(images, simulator)
+    assert np.array_equal(found["frame"], emitters["frame"])
+    for name in ("x_nm", "y_nm"):
+        assert set(np.round(found[name] % 100)) == {50.0}
+        # uniform over a pixel of 100 nm, a few in the next: 4 standard errors
+        assert abs(np.mean(found[name] - emitters[name])) < 4 * 35 / np.sqrt(60)
+
+
+def test_of_fits_at_one_place_the_likelier_stays():
+    found = np.zeros(5, fitting.FIT_DTYPE)
+    found["frame"] = [0, 0, 0, 1, 1]
+    found["x_nm"] = [500, 560, 900, 560, 500]
+    found["log_likelihood"] = [-60, -50, -90, -70, -80]
+    assert _one_each(found).tolist() == [False, True, True, True, False]
 
 
 def test_empty_frames_hold_no_emitters():
