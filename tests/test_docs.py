@@ -25,8 +25,9 @@ PAGES = {  # examples at least
     "regression.md": 1,
     "localize.md": 1,
     "trust.md": 1,
+    "design.md": 1,
 }
-WITH_TORCH = {"loading.md", "training.md", "regression.md", "localize.md", "trust.md"}
+WITH_TORCH = {"loading.md", "training.md", "regression.md", "localize.md", "trust.md", "design.md"}
 WITHOUT_A_GPU = {'device="cuda"': 'device="cpu"', "100_000": "20", "10_000": "20", "1024": "4"}
 """What to change in the page on GPUs where there is none: the device, and how much is asked."""
 
