@@ -20,7 +20,7 @@ from simscope.errors import SimscopeWarning, TrainingError  # noqa: E402
 from simscope.learn import movies  # noqa: E402
 from simscope.learn.movies import Movies  # noqa: E402
 from simscope.learn.networks.deepstorm_slim import DeepStormSlimTask  # noqa: E402
-from simscope.learn.runs import TrainedModel, make_task  # noqa: E402
+from simscope.learn.runs import TrainedModel, make_task, seeded_task  # noqa: E402
 from simscope.learn.tiles import SEAM_PX, joined, tiles_of  # noqa: E402
 from simscope.tiff import tiff_stack  # noqa: E402
 
@@ -368,7 +368,7 @@ def test_tiles_of_every_network_give_the_table_of_the_whole_frame(kind, config, 
     )
     if kind == "deepstorm3d":
         recipe = recipe.replace("structure.z_nm", {"uniform": [0, 300]})
-    task, batch = make_task(kind, recipe, config), ss.Simulator(recipe, 1).batch(0, 1)
+    task, batch = seeded_task(kind, recipe, config, 1), ss.Simulator(recipe, 1).batch(0, 1)
     task.fit_scales(batch)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)

@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning"),
 ]
 
+from safetensors.numpy import load_file, save_file  # noqa: E402
 from small_worlds import snapshot  # noqa: E402
 
 import simscope as ss  # noqa: E402
@@ -227,3 +228,29 @@ def test_a_dataset_brings_its_own_camera_to_restoration(unet, tmp_path):
 def test_files_are_named_as_what_they_hold(unet, tmp_path, words):
     names = {"RUN": unet.folder, "DATA": tmp_path / "a.h5"}
     assert "give a name that ends in ." in refused(*(names.get(word, word) for word in words))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("run.json", b"null", "run.json is no record"),
+        ("run.json", b"{}", "run.json is no record"),
+        ("config.json", "channels", "does not fit config.json, first at"),
+        ("weights.safetensors", "nan", "not finite"),
+        ("weights.safetensors", b"", "header too small"),
+    ],
+)
+def test_edited_runs_are_refused_in_one_line(unet, tmp_path, name, content, says):
+    for file in ("config.json", "run.json", "weights.safetensors"):
+        (tmp_path / file).write_bytes((unet.folder / file).read_bytes())
+    if content == "nan":
+        weights = load_file(tmp_path / name)
+        save_file({key: values * np.nan for key, values in weights.items()}, tmp_path / name)
+    elif content == "channels":
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text.replace('"channels": 8', '"channels": 12'))
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(TrainingError, match=f"damaged.*{says}.*train again") as caught:
+        ss.learn.load(tmp_path)
+    assert "\n" not in str(caught.value)

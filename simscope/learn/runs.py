@@ -235,6 +235,20 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _fill(network: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Put weights into a network; ValueError if they are another's or no numbers."""
+    own = network.state_dict()
+    others = [
+        name for name in sorted(own.keys() | weights.keys())
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    ]  # fmt: skip
+    if others:
+        raise ValueError(f"{WEIGHTS} does not fit {CONFIG}, first at {others[0]}")
+    if not all(torch.isfinite(values).all() for values in weights.values()):
+        raise ValueError(f"{WEIGHTS} holds values that are not finite")
+    network.load_state_dict(weights)
+
+
 def load(folder: str | Path) -> TrainedModel:
     """The trained network in a run folder.
 
@@ -253,8 +267,10 @@ def load(folder: str | Path) -> TrainedModel:
     try:
         config = json.loads((folder / CONFIG).read_text("utf8"))
         task = make_task(config["network"], Recipe.from_dict(config["recipe"]), config["config"])
-        task.network.load_state_dict(load_file(folder / WEIGHTS))
+        _fill(task.network, load_file(folder / WEIGHTS))
         record = json.loads((folder / RECORD).read_text("utf8"))
+        if not isinstance(record, dict) or not {"network", "seed"} <= record.keys():
+            raise ValueError(f"{RECORD} is no record of a training")
     except SimscopeError as error:
         raise TrainingError(f"{folder}: {error}") from None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
