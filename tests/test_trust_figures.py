@@ -15,6 +15,7 @@ pytestmark = [
 from simscope.errors import StudyError  # noqa: E402
 from simscope.evaluate import score_intervals  # noqa: E402
 from simscope.evaluate.crlb import CRLB_DTYPE  # noqa: E402
+from simscope.evaluate.fitting import FIT_DTYPE  # noqa: E402
 from simscope.keys import Key  # noqa: E402
 from simscope.trust import localizing, regressing, study  # noqa: E402
 from simscope.trust.exams import simulated  # noqa: E402
@@ -92,6 +93,11 @@ def test_errors_are_told_in_bounds_with_their_sign(stills):
 def test_the_limit_is_told_of_isolated_emitters_alone(stills, monkeypatch):
     inside = localizing.away_from_border(stills)
     assert 2 < inside.sum() < len(inside)
+    alone = np.bincount(stills.emitters["frame"], minlength=60) == 1
+    by_hand = alone[stills.emitters["frame"]]
+    for axis, size_nm in (("x_nm", 3600), ("y_nm", 4000)):
+        by_hand &= np.abs(stills.emitters[axis] - size_nm / 2) < size_nm / 2 - 800
+    assert np.array_equal(inside, by_hand)
     found = moved(stills.emitters, x_nm=np.where(inside, 5.0, 50.0))
     monkeypatch.setattr(localizing, "bounds_of", lambda exam: bound_of(exam.emitters))
     bench = bench_of(isolated=stills.recipe)
@@ -104,6 +110,36 @@ def test_the_limit_is_told_of_isolated_emitters_alone(stills, monkeypatch):
     assert told["emitters"] == told["figures"]["network"]["pairs"] == inside.sum()
     assert told["figures"]["network"]["x_nm"]["rmse"]["value"] == pytest.approx(5, rel=1e-3)
     assert told["figures"]["maximum likelihood"]["lateral"]["rmse"]["value"] == 0
+
+
+def test_bounds_stand_on_the_background_of_each_emitter_s_sample(films, monkeypatch):
+    monkeypatch.setattr(
+        localizing, "crlb", lambda simulator, emitters, background_photons: background_photons
+    )
+    levels = films.batch.parameters["background.photons_per_pixel"]
+    assert np.array_equal(localizing.bounds_of(films), levels[films.emitters["frame"] // 12])
+
+
+def test_fits_begin_in_the_pixels_of_the_emitters_and_count_if_they_converge(stills, monkeypatch):
+    begun = []
+
+    def fit(images, simulator, start):
+        begun.append((images.shape, start))
+        found = np.zeros(len(start), FIT_DTYPE)
+        for name in ("frame", "x_nm", "y_nm"):
+            found[name] = start[name]
+        found["converged"] = np.arange(len(start)) % 2 == 0
+        return found
+
+    monkeypatch.setattr("simscope.evaluate.fitting.fit", fit)
+    judged = localizing.fitted(bench_of(), stills)
+    (shape, start), truth = begun[0], stills.emitters
+    assert shape == (60, 40, 36)
+    for name in ("x_nm", "y_nm"):
+        assert set(np.round(start[name] % 100)) == {50.0}
+        assert np.abs(start[name] - truth[name]).max() <= 50.001
+    assert len(judged.found) == (len(truth) + 1) // 2
+    assert len(judged.truth) == len(truth)
 
 
 def test_intervals_draw_whole_movies(films):
@@ -202,12 +238,14 @@ def test_the_limit_of_numbers_is_their_error_over_their_bound(units, monkeypatch
 
 def test_one_patch_of_each_image_is_judged(monkeypatch):
     rows = np.arange(12.0)[:, None]
+    recipe = SimpleNamespace(pixel_nm=100.0)
     task = SimpleNamespace(
-        paths=("a",), check_images=lambda shape: None, read=lambda output: rows + 0.5,
-        truth=lambda batch: rows // 3, uncertainty=lambda output: rows + 9,
+        recipe=recipe, paths=("a",), check_images=lambda shape: None,
+        read=lambda output: rows + 0.5, truth=lambda batch: rows // 3, uncertainty=lambda output: rows + 9,
     )  # fmt: skip
     images = np.zeros((4, 8, 8))
-    exam = SimpleNamespace(batch=SimpleNamespace(images=images, parameters={"a": None}))
+    batch = SimpleNamespace(images=images, parameters={"a": None})
+    exam = SimpleNamespace(batch=batch, recipe=recipe)
     monkeypatch.setattr("simscope.learn.compute.run_network", lambda task, images: None)
     read = Regressors().judge(bench_of(), SimpleNamespace(task=task), exam)
     assert read.truth.ravel().tolist() == [0, 1, 2, 3]
