@@ -25,6 +25,7 @@ from simscope.learn.networks.decode import (  # noqa: E402
     count_loss,
     predictions,
 )
+from simscope.learn.portable import planes_of  # noqa: E402
 
 TINY = {"channels": 8, "dilations": (1, 2)}
 TINY_UNET = {"trunk": "unet", "channels": 4}
@@ -261,6 +262,7 @@ def test_molecules_of_one_height_get_it_without_uncertainty(flat):
 def test_movies_are_seen_with_their_neighbours_and_single_frames_alone():
     assert task_for(snapshot()).context == 0
     assert task_for(movie()).context == 1
+    assert planes_of(task_for(movie())) == 3
     assert task_for(movie(), context_frames=0).context == 0
 
 

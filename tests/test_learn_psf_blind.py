@@ -92,9 +92,9 @@ def test_doubts_are_fitted_by_likelihood_and_do_not_pull_on_values(recipe):
 def test_read_numbers_are_in_the_units_of_the_recipe(recipe, batch):
     task = PsfBlindTask(recipe, PsfBlindConfig(**TINY))
     task.fit_scales(batch)
-    output = torch.cat([task.targets(batch), torch.zeros(30, 1)], dim=1)
+    output = torch.cat([task.targets(batch), torch.full((30, 1), float(np.log(4)))], dim=1)
     assert np.allclose(task.read(output), task.truth(batch), rtol=1e-5)
-    assert np.allclose(task.uncertainty(output), batch.parameters[FOCUS].std())
+    assert np.allclose(task.uncertainty(output), 2 * batch.parameters[FOCUS].std())
     assert task.judge(output, batch)["r2"] == pytest.approx(1)
     assert task.units == ("nm",)
 

@@ -241,7 +241,8 @@ def test_one_patch_of_each_image_is_judged(monkeypatch):
     recipe = SimpleNamespace(pixel_nm=100.0)
     task = SimpleNamespace(
         recipe=recipe, paths=("a",), check_images=lambda shape: None,
-        read=lambda output: rows + 0.5, truth=lambda batch: rows // 3, uncertainty=lambda output: rows + 9,
+        read=lambda output: rows + 0.5, truth=lambda batch: rows // 3,
+        uncertainty=lambda output: rows + 9,
     )  # fmt: skip
     images = np.zeros((4, 8, 8))
     batch = SimpleNamespace(images=images, parameters={"a": None})
