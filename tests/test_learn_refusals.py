@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -15,6 +16,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::simscope.errors.SimscopeWarning"),
 ]
 
+from safetensors import SafetensorError  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
 from small_worlds import snapshot  # noqa: E402
 
@@ -254,3 +256,42 @@ def test_edited_runs_are_refused_in_one_line(unet, tmp_path, name, content, says
     with pytest.raises(TrainingError, match=f"damaged.*{says}.*train again") as caught:
         ss.learn.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("package", ["torch", "safetensors", "onnx", "onnxscript"])
+def test_packages_of_the_extra_are_named_with_it_when_missing(package):
+    def missing():
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    app = typer.Typer()
+    app.command()(lambda: run_explained(missing))
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 2
+    assert f"{package} is not installed: pip install 'simscope[train]'" in result.stderr
+
+
+def run_explained(function):
+    with cli.frame.failures_explained():
+        function()
+
+
+def test_a_design_that_is_refused_leaves_no_folder(tmp_path):
+    said = refused("design-mask", "smlm-2d-dense", "--out", tmp_path / "mask")
+    assert "give a range of heights" in said
+    assert not (tmp_path / "mask").exists()
+
+
+@pytest.mark.parametrize("risk", [0.0, 1e9])
+def test_a_full_disk_is_told_and_what_stood_there_stays(tmp_path, monkeypatch, risk):
+    def full(tensors, path, *_):
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    (tmp_path / "notes.txt").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr("simscope.learn.loop.SECONDS_AT_RISK", risk)
+        patch.setattr("simscope.learn.checkpoint.save_file", full)
+        with pytest.raises(TrainingError, match="No space left on device; make room and repeat"):
+            train(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+    assert train(tmp_path).record["steps"] == 2

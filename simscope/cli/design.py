@@ -75,6 +75,7 @@ def design_mask(
     """
     from simscope.learn.design_plan import DesignPlan
     from simscope.learn.mask_design import height_range
+    from simscope.show import design_figure  # noqa: F401 (before the work, if it is missing)
 
     chosen = load(recipe, settings, allow_files=allow_files)
     require_room(out, force)
@@ -96,7 +97,8 @@ def require_room(out: Path, force: bool) -> None:
     """Refuse a folder that holds a design already."""
     if (out / RECORD).exists() and not force:
         raise DatasetError(f"{out} holds a design already: choose another folder, or add --force")
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"{out} is a file: choose another name for the folder")
 
 
 def _by_bound(
@@ -164,6 +166,7 @@ def write(
         )
         for one in (masked, recipe)
     )
+    out.mkdir(parents=True, exist_ok=True)
     figure = design_figure(
         masked.optics, curve, bound, before if recipe.optics.mask is not None else None, what=what
     )

@@ -27,7 +27,9 @@ BAD_INPUT = 2
 INTERRUPTED, ENDED, UNREAD = 130, 143, 141
 LINE_EVERY_S = 60.0
 """How often progress is told where no bar can move, as in the log of a batch job."""
-EXTRAS = {"torch": "train", "matplotlib": "view"}
+EXTRAS = {"matplotlib": "view"} | dict.fromkeys(
+    ("torch", "safetensors", "onnx", "onnxscript"), "train"
+)
 
 app = typer.Typer(
     name="simscope",

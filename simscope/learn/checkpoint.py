@@ -53,8 +53,25 @@ def save_checkpoint(
         tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     header = {"identity": json.dumps(identity), "standing": json.dumps(asdict(standing))}
-    with replacing(folder / CHECKPOINT, force=True) as part:
-        save_file(plain, part, header)
+    write_tensors(folder / CHECKPOINT, plain, header)
+
+
+def write_tensors(path: Path, tensors: Weights, header: dict[str, str] | None = None) -> None:
+    """Write a safetensors file in one step; what stood there stays if that fails.
+
+    Raises
+    ------
+    TrainingError
+        If the disk refuses.
+    """
+    with replacing(path, force=True) as part:
+        try:
+            save_file(tensors, part, header)
+        except SafetensorError as error:  # how that package tells of a full disk
+            reason = str(error).removeprefix("Error while serializing: ")
+            raise TrainingError(
+                f"cannot write {path}: {reason}; make room and repeat the command"
+            ) from None
 
 
 def load_checkpoint(

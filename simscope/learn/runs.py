@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from simscope.dataset.folder import write_text
-from simscope.dataset.output import replacing
 from simscope.errors import SimscopeError, SimscopeWarning, TrainingError
-from simscope.learn.checkpoint import CHECKPOINT
+from simscope.learn.checkpoint import CHECKPOINT, write_tensors
 from simscope.learn.compute import autocast
 from simscope.learn.networks import network
 from simscope.learn.plan import Plan
@@ -213,8 +212,7 @@ def save(task: Task, record: dict[str, Any], folder: Path) -> TrainedModel:
     """Write a network and its record into ``folder`` and return it as a model."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: v.cpu().contiguous() for name, v in task.network.state_dict().items()}
-    with replacing(folder / WEIGHTS, force=True) as part:
-        save_file(weights, part)
+    write_tensors(folder / WEIGHTS, weights)
     config = {
         "network": task.kind,
         "config": task.config.model_dump(mode="json"),

@@ -234,8 +234,9 @@ def load_study(name_or_path: str | Path | Study) -> Study:
     path = Path(name_or_path)
     if not path.is_file():
         known = packaged_studies()
+        hint = did_you_mean(name, known)
         raise StudyError(
-            f"no study {name!r}: {did_you_mean(name, known)} packaged are {', '.join(known)}, or "
+            f"no study {name!r}: {f'{hint} ' if hint else ''}packaged are {', '.join(known)}, or "
             "give the path of a YAML file"
         )
     try:
