@@ -61,6 +61,18 @@ def test_noise_alone_has_the_spectrum_it_is_compared_with():
     assert float(away) == pytest.approx(1.0, abs=0.05)  # some 5,000 free exponential variates
 
 
+def test_spectra_are_those_of_a_fourier_transform():
+    rng, side = np.random.default_rng(2), 16
+    photons, variance = rng.normal(30, 5, (3, side, side)), np.array([4.0, 30.0, 100.0])
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(side) / (side - 1))
+    across = np.outer(window, window)
+    level = np.sum(photons * across, axis=(1, 2), keepdims=True) / across.sum()
+    power = np.abs(np.fft.fftshift(np.fft.fft2((photons - level) * across), axes=(1, 2))) ** 2
+    floor = variance[:, None, None] * np.sum(across**2)
+    said = log_spectra(torch.from_numpy(photons).float(), torch.from_numpy(variance).float())
+    np.testing.assert_allclose(said.numpy(), np.log10(power / floor + 0.1) / DECADES, atol=2e-3)
+
+
 def test_an_input_does_not_change_with_the_brightness_of_a_noiseless_structure(recipe):
     task = PsfBlindTask(recipe, PsfBlindConfig(**TINY))
     noiseless = recipe.replace("background.photons_per_pixel", 0)
