@@ -12,6 +12,7 @@ pytestmark = [
 import simscope as ss  # noqa: E402
 from simscope.errors import TrainingError  # noqa: E402
 from simscope.learn.compute import run_network  # noqa: E402
+from simscope.learn.inputs import Scales, photons_and_roots  # noqa: E402
 from simscope.learn.runs import make_task  # noqa: E402
 
 SMALL = {"channels": 8, "levels": 2}
@@ -48,6 +49,27 @@ def test_the_exact_target_restores_the_exact_image(dim):
     judged = task.judge(task.targets(batch), batch)
     assert judged["relative_error"] < 1e-3
     assert judged["psnr_db"] > judged["psnr_noisy_db"] + 40
+
+
+def test_inputs_are_scaled_photons_and_their_roots():
+    scales = Scales(background_photons=25.0, spread_photons=50.0)
+    inputs = photons_and_roots(np.full((1, 1, 2, 2), 100.0, np.float32), scales)
+    assert inputs[0, :, 0, 0].tolist() == [1.5, 1.0]
+
+
+def test_figures_of_a_half_restored_image_are_those_worked_by_hand(dim):
+    task, batch = make_task("unet", dim, SMALL), ss.Simulator(dim, 3).batch(0, 3, expected=True)
+    task.fit_scales(batch)
+    half, noisy = 0.5 * task.targets(batch), task.photons(batch.images)
+    exact, level = batch.expected_photons[:, None], max(task.config.background_photons, 1.0)
+    left, lost = task.read(half, noisy) - exact, noisy - exact
+    judged = task.judge(half, batch)
+    assert judged["relative_error"] == pytest.approx(np.sqrt(np.mean(left**2) / np.mean(lost**2)))
+    decibels = 20 * np.log10(exact.max()) - 10 * np.log10(np.mean(left**2))
+    assert judged["psnr_db"] == pytest.approx(decibels, rel=1e-5)
+    # Roots of photons err by 1/4 of a photon in the square: a loss of 1 is all shot noise.
+    spread = float(task.loss(torch.zeros_like(half), task.targets(batch)))
+    assert spread == pytest.approx(4 * level * float(np.mean((2 * half.numpy()) ** 2)), rel=1e-5)
 
 
 def test_training_removes_noise_from_images_of_another_size(dim, tmp_path):

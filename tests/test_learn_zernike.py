@@ -41,6 +41,9 @@ def test_a_batch_is_trained_on_with_its_four_mirror_images():
     assert torch.equal(images[:2], inputs)
     assert torch.equal(numbers[:2], targets)
     assert torch.equal(images[-2:], torch.flip(inputs, [2, 3]))
+    below = mirror_signs(task.modes, mirror_x=False, mirror_y=True)
+    assert torch.equal(images[2:4], torch.flip(inputs, [2]))  # rows are y
+    assert torch.equal(numbers[2:4], targets * torch.from_numpy(below))
     signs = mirror_signs(task.modes, mirror_x=True, mirror_y=True)
     assert torch.equal(numbers[-2:], targets * torch.from_numpy(signs))
 
