@@ -368,7 +368,7 @@ def test_tiles_of_every_network_give_the_table_of_the_whole_frame(kind, config, 
     )
     if kind == "deepstorm3d":
         recipe = recipe.replace("structure.z_nm", {"uniform": [0, 300]})
-    task, batch = seeded_task(kind, recipe, config, 1), ss.Simulator(recipe, 1).batch(0, 1)
+    task, batch = seeded_task(kind, recipe, config, 3), ss.Simulator(recipe, 1).batch(0, 1)
     task.fit_scales(batch)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
