@@ -115,7 +115,7 @@ def test_what_does_not_go_together_is_one_sentence(recipe, others, said):
 
 @needs_speed
 def test_ctrl_c_tells_how_to_go_on_and_the_same_command_does(recipe, tmp_path):
-    others = ["--samples", "60000", "--samples-per-shard", "1500"]
+    others = ["--samples", "600000", "--samples-per-shard", "1500"]
     command = [sys.executable, "-W", "ignore", "-m", "simscope.cli", *words(recipe, *others)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -126,7 +126,7 @@ def test_ctrl_c_tells_how_to_go_on_and_the_same_command_does(recipe, tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     said = " ".join(stderr.split())
-    assert "of 40 shards are finished in" in said
+    assert "of 400 shards are finished in" in said
     assert "the same command goes on from there" in said
     assert "Traceback" not in said
     assert not list((tmp_path / "run").glob("*.part"))

@@ -149,6 +149,7 @@ SIMULATED = """
 import numpy as np
 from simscope.device import CPU, device
 from simscope.keys import Key
+from simscope.sample.textures import MOST_OCTAVES
 gpu, key, n = device("cuda"), Key(11).child("laws"), 120
 places = dict(sample=np.arange(n) % 3, step=np.arange(n) // 7, draw=2)
 means = np.geomspace(0.01, 1e7, n)
@@ -223,8 +224,15 @@ NAMED_BY_EXPRESSION = {
     "draws.py": "path",  # of a drawn number in the recipe, below "parameters"
     "keys.py": None,
     "structures.py": "name",
+    "textures.py": "f'structure/{name}'",
+    "fit_study.py": "name",  # below "fit-study"
 }
-BELOW = ("along", "around", "start")
+BELOW = (
+    *("along", "around", "start"),
+    *("structure/winding-x", "structure/winding-y"),
+    *(f"structure/octave-{octave}" for octave in range(MOST_OCTAVES)),
+    *("x", "y", "x-start", "y-start"),
+)
 
 
 def test_streams_named_by_expressions_are_known():

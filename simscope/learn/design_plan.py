@@ -90,7 +90,7 @@ def random_start(plan: DesignPlan, phase: Phase, number: int) -> torch.Tensor:
 
     The pixels' phases are those of such modes.
     """
-    key = Key(plan.seed).child("design").child("start")
+    key = Key(plan.seed).child("design/start")
     normal = key.normal(np.arange(len(plan.modes)), sample=number)
     coefficients = torch.from_numpy(normal * plan.start_rad / np.sqrt((normal**2).sum()))
     if isinstance(phase, ZernikePhase):

@@ -43,7 +43,7 @@ class Frames:
                 "acquisition.frames to 1 and background.kind to uniform"
             )
         self.layer, self.focus_nm, self.recipe = layer, focus_nm, recipe
-        self.detection, self.key = Detection(recipe), Key(seed).child("design").child("noise")
+        self.detection, self.key = Detection(recipe), Key(seed).child("design/noise")
         # spots take the place of the PSF: only where molecules are and how bright is used
         spots = recipe.replace_all({"optics.mask": None, "optics.model": "gaussian"})
         self.source = Simulator(spots, training_seed(seed))

@@ -63,7 +63,7 @@ class Bench:
     @property
     def key(self) -> Key:
         """Stream of the resamplings."""
-        return Key(self.subject.tests.seed).child("bootstrap")
+        return Key(self.subject.tests.seed).child("trust/bootstrap")
 
     @property
     def resampling(self) -> dict[str, Any]:
