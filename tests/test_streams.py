@@ -22,6 +22,7 @@ import simscope
 from simscope.errors import SimscopeError
 from simscope.kernels.philox import philox4x32
 from simscope.keys import Key
+from simscope.sample.textures import MOST_OCTAVES
 
 SOURCES = sorted(
     path
@@ -149,6 +150,7 @@ SIMULATED = """
 import numpy as np
 from simscope.device import CPU, device
 from simscope.keys import Key
+from simscope.sample.textures import MOST_OCTAVES
 from simscope.sample.textures import MOST_OCTAVES
 gpu, key, n = device("cuda"), Key(11).child("laws"), 120
 places = dict(sample=np.arange(n) % 3, step=np.arange(n) // 7, draw=2)
