@@ -117,7 +117,10 @@ def test_what_does_not_go_together_is_one_sentence(recipe, others, said):
 def test_ctrl_c_tells_how_to_go_on_and_the_same_command_does(recipe, tmp_path):
     others = ["--samples", "600000", "--samples-per-shard", "1500"]
     command = [sys.executable, "-W", "ignore", "-m", "simscope.cli", *words(recipe, *others)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "run").glob("*.json"))) < 3 and process.poll() is None:
         assert time.monotonic() < deadline

@@ -15,7 +15,7 @@ from pathlib import Path
 from simscope.acquire import Chunk, Simulator
 from simscope.copies import Arrival, copies
 from simscope.dataset.plan import Entry, Piece, Plan
-from simscope.dataset.write import DatasetWriter, part_path
+from simscope.dataset.write import DatasetWriter
 
 CHUNK_BYTES, GPU_CHUNK_BYTES = 16 << 20, 256 << 20
 
@@ -55,6 +55,7 @@ class Production:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="simscope-write")
         self._queue: deque[Future[None]] = deque()
         self._open: list[DatasetWriter] = []
+        self._begun: set[Path] = set()  # parts with names of their own, which nobody else finds
 
     def __enter__(self) -> Production:
         return self
@@ -67,8 +68,8 @@ class Production:
             self._pool.shutdown(wait=True, cancel_futures=True)
             for writer in self._open:
                 writer.__exit__(kind, *error)
-                if writer.part != part_path(writer.path):  # a name of its own: nobody finds it
-                    writer.part.unlink(missing_ok=True)
+            for begun in self._begun:  # an interruption may come before a writer is open
+                begun.unlink(missing_ok=True)
 
     def make(
         self, piece: Piece, path: Path, *, part: Path | None = None,
@@ -80,6 +81,8 @@ class Production:
         """
         sim = self._sim
         sim.fresh_warnings()
+        if part is not None:
+            self._begun.add(part)
         writer = DatasetWriter(
             path, self._plan, piece, part=part, force=force, threads=min(sim.threads, MOST_PACKING)
         )
@@ -128,6 +131,7 @@ class Production:
         writer.note(warnings, report)
         entry = writer.finish()
         self._open.remove(writer)
+        self._begun.discard(writer.part)
         self._finished(piece, entry)
 
 
