@@ -37,6 +37,7 @@ class Loop:
         identity: dict[str, Any],
     ) -> None:  # fmt: skip
         self.task, self.plan, self.validation, self.threads = task, plan, validation, threads
+        self.wanted = task.targets(validation)
         self.folder, self.identity, self.stopped = folder, identity, "budget spent"
         self.device = next(task.network.parameters()).device
         self.optimiser = torch.optim.AdamW(
@@ -113,7 +114,7 @@ class Loop:
         """Judge the network on validation samples and keep its weights if they are the best."""
         standing = self.standing
         output = run_network(self.task, self.validation.images, fast=True)
-        loss = float(self.task.loss(output, self.task.targets(self.validation)))
+        loss = float(self.task.loss(output, self.wanted))
         point = {
             "step": standing.step,
             "seconds": standing.seconds,
