@@ -85,6 +85,23 @@ def test_matched_filters_are_plain_correlations_at_the_middles_of_blocks(stride,
     np.testing.assert_allclose(fast, plain, atol=1e-3 * np.std(plain))
 
 
+def test_filters_follow_their_images_and_the_precision_asked_for():
+    random = np.random.default_rng(7)
+    filters = MatchedFilters(2, 8, 2)
+    frame = torch.from_numpy(random.normal(size=(1, 1, 16, 16)).astype(np.float32))
+    assert not filters(frame).any()  # images begin at zero
+    filters.images.copy_(torch.from_numpy(random.normal(size=(2, 8, 8))))
+    whole = filters(frame)
+    assert whole.any()
+    assert torch.equal(filters(frame), whole)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = filters(frame)
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.float(), whole, rtol=0.05, atol=0.05)
+    filters.load_state_dict({"images": 2 * filters.images})
+    torch.testing.assert_close(filters(frame), 2 * whole)
+
+
 def test_a_few_images_span_the_tetrapod_at_heights_between_those_they_were_made_from():
     recipe = ss.load_recipe("smlm-3d-tetrapod")
     basis = psf_basis(recipe, 16, 88).reshape(16, -1)

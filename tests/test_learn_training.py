@@ -220,23 +220,31 @@ def killed_at(step, monkeypatch, error):
     monkeypatch.setattr(Loop, "_update", failing)
 
 
-@pytest.mark.parametrize("how", ["killed", "interrupted"])
-@pytest.mark.parametrize("kind", ["stream", "file"])
+@pytest.mark.parametrize(
+    ("how", "kind", "optimiser"),
+    [
+        ("killed", "stream", "adamw"),
+        ("killed", "file", "muon"),
+        ("interrupted", "stream", "muon"),
+        ("interrupted", "file", "adamw"),
+    ],
+)
 def test_a_stopped_run_goes_on_to_the_same_curve_and_weights(
-    dense, tmp_path, monkeypatch, how, kind
+    dense, tmp_path, monkeypatch, how, kind, optimiser
 ):
+    asked = {"seed": 4, "optimiser": optimiser}
     source = dense if kind == "stream" else ss.generate(dense, 24, 1, tmp_path / "data.h5")
-    whole = train("deepstorm-slim", source, out=tmp_path / "whole", seed=4)
+    whole = train("deepstorm-slim", source, out=tmp_path / "whole", **asked)
     error = KilledError() if how == "killed" else KeyboardInterrupt()
     with monkeypatch.context() as patch:
         patch.setattr("simscope.learn.loop.SECONDS_AT_RISK", 0.0 if how == "killed" else 1e9)
         killed_at(7, patch, error)
         with pytest.raises(type(error)):
-            train("deepstorm-slim", source, out=tmp_path / "run", seed=4)
+            train("deepstorm-slim", source, out=tmp_path / "run", **asked)
     assert not (tmp_path / "run" / "run.json").exists()
     with pytest.raises(TrainingError, match="seed=4, now seed=5"):
-        train("deepstorm-slim", source, out=tmp_path / "run", seed=5)
-    again = train("deepstorm-slim", source, out=tmp_path / "run", seed=4)
+        train("deepstorm-slim", source, out=tmp_path / "run", **asked | {"seed": 5})
+    again = train("deepstorm-slim", source, out=tmp_path / "run", **asked)
     assert again.record["resumed_at_step"] == 7
     for name in ("step", "learning_rate", "train_loss", "validation_loss", "jaccard"):
         assert again.record["curves"][name] == whole.record["curves"][name]

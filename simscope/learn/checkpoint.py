@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from simscope.dataset.output import replacing
 from simscope.errors import TrainingError
+from simscope.learn.optimiser import Optimiser
 
 CHECKPOINT = "checkpoint.safetensors"
 Weights = dict[str, torch.Tensor]
@@ -44,13 +45,12 @@ def save_checkpoint(
     standing: Standing,
     network: torch.nn.Module,
     best: Weights,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
 ) -> None:
     """Write where a run stands; ``identity`` says which run it is."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
-    for number, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+    tensors |= {f"optimiser.{name}": value for name, value in optimiser.state().items()}
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     header = {"identity": json.dumps(identity), "standing": json.dumps(asdict(standing))}
     write_tensors(folder / CHECKPOINT, plain, header)
@@ -78,7 +78,7 @@ def load_checkpoint(
     folder: Path,
     identity: dict[str, Any],
     network: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
 ) -> tuple[Standing, Weights] | None:
     """Where a run in ``folder`` stood and its best weights; None if it has not begun.
 
@@ -99,7 +99,7 @@ def load_checkpoint(
         _require_same(path, json.loads(header["identity"]), identity)
         standing = Standing(**json.loads(header["standing"]))
         network.load_state_dict(_under("network.", tensors))
-        _restore(optimiser, _under("optimiser.", tensors))
+        optimiser.restore(_under("optimiser.", tensors))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{path} is damaged ({error}): delete it, or force") from None
     return standing, _under("best.", tensors)
@@ -111,16 +111,6 @@ def _under(prefix: str, tensors: Weights) -> Weights:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def _restore(optimiser: torch.optim.Optimizer, moments: Weights) -> None:
-    """Put the moments, named ``<parameter>.<moment>``, into an optimiser."""
-    state: dict[int, Weights] = {}
-    for name, value in moments.items():
-        number, moment = name.split(".", 1)
-        state.setdefault(int(number), {})[moment] = value
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _require_same(path: Path, was: dict[str, Any], now: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from simscope.learn.inputs import photons_from_counts, scaled_and_roots
 from simscope.learn.layer_frames import Frames
 from simscope.learn.localizer import Localizer
 from simscope.learn.mask_design import layer_for, mean_bound_nm, plain_focus_nm
+from simscope.learn.optimiser import Optimiser
 from simscope.learn.plan import Plan
 from simscope.learn.runs import checked_folder, circumstances, occupied, origin, save, seeded_task
 from simscope.learn.stream import training_seed
@@ -133,12 +134,13 @@ def _learn(
     with torch.no_grad():
         first = frames.truth(VALIDATION_START, 2 * schedule.batch_size)
         task.fit_scales(in_counts(first, frames.noisy(frames.photons(first), 0), task.recipe))
-    adam = torch.optim.AdamW(task.network.parameters(), weight_decay=schedule.weight_decay)
+    optimiser = Optimiser(
+        task.network, schedule.optimiser, schedule.learning_rate, schedule.weight_decay
+    )
     by_mask = torch.optim.Adam([values], betas=(0.9, 0.99))
     total, curve = int(schedule.steps or 1), []
     for step in range(total):
         rate = schedule.rate(step / total)
-        adam.param_groups[0]["lr"] = rate
         by_mask.param_groups[0]["lr"] = mask_rate * rate / schedule.learning_rate
         batch = frames.truth(step * schedule.batch_size, schedule.batch_size)
         photons = frames.noisy(frames.photons(batch), step + 1)
@@ -146,14 +148,14 @@ def _learn(
         with autocast(torch.device("cpu")):
             output = task.network.train()(inputs)
         loss = task.loss(output, task.targets(batch))
-        adam.zero_grad()
+        task.network.zero_grad()
         by_mask.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(task.network.parameters(), schedule.clip_norm)
         curve.append(loss.item())
         if not math.isfinite(curve[-1]):
             raise TrainingError(f"loss={curve[-1]} at step {step} is no number: lower the rates")
-        adam.step()
+        optimiser.step(rate)
         by_mask.step()
         update(step + 1, total, curve[-1])
     return curve

@@ -137,17 +137,19 @@ class Localizer(Task):
         return judged
 
     def calibrate(self, output: torch.Tensor, batch: Batch) -> None:
-        """Choose the threshold with the best lateral efficiency (Sage et al. 2019) on a batch."""
+        """Choose the threshold with the best efficiency (Sage et al. 2019) on a batch."""
         threshold, merit = self.best_threshold(self.found(output, THRESHOLDS[0]), batch)
         if merit > -math.inf:
             self.config = self.config.model_copy(update={"threshold": threshold})
 
     def best_threshold(self, found: npt.NDArray[Any], batch: Batch) -> tuple[float, float]:
-        """Threshold with the best lateral efficiency [%], and that efficiency."""
+        """Threshold with the best efficiency [%], in 3-D if heights count, and that efficiency."""
         truth, best, choice = self.truth(batch), -math.inf, THRESHOLDS[0]
         for threshold in THRESHOLDS:
             sure = found[found["probability"] >= threshold]
-            merit = score(sure, truth, self.radius_nm, self.axial_radius_nm).efficiency_lateral
+            result = score(sure, truth, self.radius_nm, self.axial_radius_nm)
+            flat = self.axial_radius_nm is None
+            merit = result.efficiency_lateral if flat else result.efficiency_3d
             if merit > best:
                 best, choice = merit, threshold
         return choice, best

@@ -1,8 +1,8 @@
 """The training loop: one plain loop for every network.
 
 Learning rate: linear warm-up, then half a cosine down (Loshchilov and Hutter 2017, ICLR; one cycle
-as Smith 2018, arXiv:1803.09820). Optimiser: AdamW (Loshchilov and Hutter 2019, ICLR). Gradients are
-clipped to a norm. The weights with the lowest loss on validation samples are kept.
+as Smith 2018, arXiv:1803.09820). Steps: :mod:`simscope.learn.optimiser`. Gradients are clipped to
+a norm. The weights with the lowest loss on validation samples are kept.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from simscope.errors import TrainingError
 from simscope.learn.checkpoint import Standing, Weights, load_checkpoint, save_checkpoint
 from simscope.learn.compute import autocast, run_network
 from simscope.learn.feed import Feed
+from simscope.learn.optimiser import Optimiser
 from simscope.learn.plan import Plan
 from simscope.learn.task import Task
 from simscope.learn.watching import Watch
@@ -40,10 +41,9 @@ class Loop:
         self.wanted = task.targets(validation)
         self.folder, self.identity, self.stopped = folder, identity, "budget spent"
         self.device = next(task.network.parameters()).device
-        self.optimiser = torch.optim.AdamW(
-            task.network.parameters(), plan.learning_rate, (0.9, 0.99),
-            weight_decay=plan.weight_decay,
-        )  # fmt: skip
+        self.optimiser = Optimiser(
+            task.network, plan.optimiser, plan.learning_rate, plan.weight_decay
+        )
         stood = load_checkpoint(folder, identity, task.network, self.optimiser)
         fresh: tuple[Standing, Weights] = Standing(), task.network.state_dict()
         self.standing, self.best = stood or fresh
@@ -91,14 +91,12 @@ class Loop:
 
     def _update(self, inputs: torch.Tensor, targets: torch.Tensor, rate: float) -> float:
         """One step of the optimiser; the loss before it."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         torch.set_num_threads(self.threads)  # Numba shares OpenMP's count and may have changed it
         network = self.task.network.train()
         with autocast(self.device):
             output = network(inputs.to(self.device, non_blocking=True))
         loss = self.task.loss(output, targets.to(self.device, non_blocking=True))
-        self.optimiser.zero_grad()
+        network.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), self.plan.clip_norm)
         value = loss.item()
@@ -107,7 +105,7 @@ class Loop:
                 f"loss={value} at step {self.standing.step} is no number: lower learning_rate="
                 f"{self.plan.learning_rate:g}"
             )
-        self.optimiser.step()
+        self.optimiser.step(rate)
         return value
 
     def _look(self, watch: Watch) -> None:
@@ -119,7 +117,7 @@ class Loop:
             "step": standing.step,
             "seconds": standing.seconds,
             "cpu_seconds": standing.cpu_seconds,
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "learning_rate": self.optimiser.learning_rate,
             "train_loss": standing.smooth_loss,
             "validation_loss": loss,
             **self.task.judge(output, self.validation),

@@ -37,14 +37,28 @@ class MatchedFilters(nn.Module):
         super().__init__()
         self.stride, self.side_px = stride, side_px + (side_px - stride) % 2
         self.register_buffer("images", torch.zeros(filters, self.side_px, self.side_px))
+        self._kept: tuple[tuple[object, ...], torch.Tensor] | None = None
         last = (stride + self.side_px - 2) // 2 + BLOCK_PX - stride
         self.reach = last // BLOCK_PX
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Correlations as in the class's first line; sides of frames are multiples of 8."""
         blocks = functional.pixel_unshuffle(frames, BLOCK_PX)
-        correlations = functional.conv2d(blocks, self._kernel(), padding=self.reach)
+        correlations = functional.conv2d(blocks, self._kept_kernel(), padding=self.reach)
         return functional.pixel_shuffle(correlations, BLOCK_PX // self.stride)
+
+    def _kept_kernel(self) -> torch.Tensor:
+        """The kernel in the precision and layout that suit the convolution, made once."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self._kernel()
+        images, kind = self.images, self.images.device.type
+        low = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if low else images.dtype
+        state = (dtype, images.device, images.data_ptr(), images._version)
+        if self._kept is None or self._kept[0] != state:
+            kernel = self._kernel().to(dtype, memory_format=torch.channels_last)
+            self._kept = (state, kernel)
+        return self._kept[1]
 
     def _kernel(self) -> torch.Tensor:
         """The images, once for every place in a block, as weights over blocks of pixels."""

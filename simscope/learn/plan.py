@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from simscope.errors import RecipeError, TrainingError
+from simscope.learn.optimiser import OptimiserName
 from simscope.recipe import Model
 
 
@@ -18,10 +19,11 @@ class Plan(Model):
     minutes: float | None = Field(None, gt=0, description="wall time of the loop [min]")
     cpu_minutes: float | None = Field(None, gt=0, description="processor time of the loop [min]")
     batch_size: int = Field(16, ge=1, description="samples in an update")
+    optimiser: OptimiserName = Field("adamw", description="adamw, or muon for wide kernels")
     learning_rate: float = Field(4e-3, gt=0, description="highest learning rate")
     warm_up: float = Field(0.1, gt=0, lt=1, description="share of the run that warms up")
     final_rate: float = Field(0.01, gt=0, le=1, description="last over highest learning rate")
-    weight_decay: float = Field(1e-4, ge=0, description="decay of the weights (AdamW)")
+    weight_decay: float = Field(1e-4, ge=0, description="decay of the weights")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     validation_samples: int = Field(64, ge=1, description="samples to choose by, as many to judge")
     validations: int = Field(12, ge=1, description="looks at validation samples in a run")

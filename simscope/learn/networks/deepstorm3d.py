@@ -145,7 +145,8 @@ class DeepStorm3dTask(Localizer):
     axial_radius_nm: ClassVar[float | None] = 100.0
     plan: ClassVar[dict[str, Any]] = {
         "batch_size": 4,
-        "learning_rate": 2.5e-3,
+        "optimiser": "muon",
+        "learning_rate": 1.2e-3,
         "validation_samples": 48,
     }
     config: DeepStorm3dConfig

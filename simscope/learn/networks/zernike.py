@@ -95,6 +95,24 @@ def mirror_signs(
     return signs
 
 
+def swap_axes(
+    modes: tuple[int, ...],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]] | None:
+    """Whose coefficient each mode takes when x and y change places, and its factor +1 or -1.
+
+    Both ``(modes,)``; None if a mode's partner, of order -m where m is odd, is not among them.
+    ``phi -> pi / 2 - phi``.
+    """
+    degrees_orders = [osa_to_nm(mode) for mode in modes]
+    partners = [(n, -m if m % 2 else m) for n, m in degrees_orders]
+    if not set(partners) <= set(degrees_orders):
+        return None
+    orders = np.array([m for _, m in degrees_orders])
+    signs = np.where(np.abs(orders) % 4 < 2, 1, -1)  # of cos(m pi / 2), or of sin where m is odd
+    signs[(orders < 0) & (orders % 2 == 0)] *= -1
+    return np.array([degrees_orders.index(pair) for pair in partners]), signs.astype(np.float32)
+
+
 class ZernikeTask(Regressor):
     """Zernike regression for a recipe whose wavefront is drawn per sample.
 
@@ -153,10 +171,11 @@ class ZernikeTask(Regressor):
     def augment(
         self, inputs: torch.Tensor, targets: torch.Tensor, chance: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch as it is, mirrored in x, in y, and in both: four batches in one.
+        """The batch as it is, mirrored in x, in y, and in both, and these with x and y swapped.
 
-        The PSF of a freely rotating dipole mirrors with the pupil, and each mode then keeps or
-        changes its sign: four samples for the price of one.
+        The PSF of a freely rotating dipole mirrors with the pupil, and modes then keep or change
+        their signs, or change places: eight samples for the price of one. Four, without swapping,
+        if frames are not square or a mode lacks its partner.
         """
         centres, spreads = (torch.from_numpy(part.astype(np.float32)) for part in self._scales())
         values = targets * spreads + centres
@@ -165,9 +184,14 @@ class ZernikeTask(Regressor):
             axes = [axis for axis, yes in ((3, mirror_x), (2, mirror_y)) if yes]
             signs = mirror_signs(self.modes, mirror_x=mirror_x, mirror_y=mirror_y)
             images.append(torch.flip(inputs, axes))
-            numbers.append((values * torch.from_numpy(signs) - centres) / spreads)
+            numbers.append(values * torch.from_numpy(signs))
+        swap = swap_axes(self.modes)
+        if swap is not None and inputs.shape[2] == inputs.shape[3]:
+            places, factors = (torch.from_numpy(part) for part in swap)
+            images += [image.transpose(2, 3) for image in images]
+            numbers += [number[:, places] * factors for number in numbers]
         mirrored = torch.cat(images).contiguous(memory_format=torch.channels_last)
-        return mirrored, torch.cat(numbers)
+        return mirrored, (torch.cat(numbers) - centres) / spreads
 
     def judge(self, output: torch.Tensor, batch: Batch) -> dict[str, float]:
         """RMS wavefront error [nm], over all samples, beside the RMS drawn; then mode by mode."""
