@@ -378,3 +378,11 @@ def test_tiles_of_every_network_give_the_table_of_the_whole_frame(kind, config, 
     whole = ss.learn.localize(model, batch.images, threshold=0.02)
     monkeypatch.setattr(type(task), "pixels_at_once", 20**2)
     assert_same(ss.learn.localize(model, batch.images, threshold=0.02), whole)
+
+
+def test_planes_of_a_focus_stack_are_said_to_be_read_as_frames(trained, tmp_path):
+    stack = RECIPE.replace("acquisition.focus_nm", {"start_nm": -200, "stop_nm": 200, "planes": 3})
+    path = ss.generate(stack, 2, 5, tmp_path / "stacks.h5")
+    with pytest.warns(SimscopeWarning, match="every plane of a focus stack"):
+        found = ss.learn.localize(trained, path, threshold=0.1)
+    assert set(found["frame"]) <= set(range(6))

@@ -33,7 +33,7 @@ class DesignPlan(Model):
     pixels: int = Field(96, ge=8, le=256, description="pixels of the mask across the pupil")
     window_px: int = Field(41, ge=5, le=201, description="pixels that inform, each way")
     steps: int = Field(80, ge=1, description="looks at the bound from each start, at most")
-    starts: int = Field(4, ge=1, description="random starts")
+    starts: int = Field(4, ge=1, le=1000, description="random starts")
     start_rad: float = Field(1.0, gt=0, description="RMS of the random starts [rad]")
     strength_rad: float = Field(0.5, gt=0, description="phase the quadrature has room for [rad]")
     seed: int = Field(0, ge=0, description="decides the starts")

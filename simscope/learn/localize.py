@@ -35,7 +35,7 @@ from simscope.learn.localizer import Localizer, empty_table
 from simscope.learn.movies import Movies, Piece
 from simscope.learn.runs import TrainedModel, load, warn_if_trained_on
 from simscope.learn.tiles import joined, tiles_of
-from simscope.recipe import Recipe
+from simscope.recipe import FocusStack, Recipe
 from simscope.tiff import SUFFIXES, TiffStack, tiff_stack
 
 Progress = Callable[[int, int], None]
@@ -135,6 +135,13 @@ def _described(model: TrainedModel, source: Any) -> tuple[Any, Recipe | None, fl
     """Images, their own recipe if they have one, and the pixel they state [nm], if any."""
     if hasattr(source, "recipe"):
         warn_if_trained_on(model, source)
+        if isinstance(source.recipe.acquisition.focus_nm, FocusStack):
+            warnings.warn(
+                "every plane of a focus stack is read as a frame of its own: one molecule comes "
+                "out once a plane",
+                SimscopeWarning,
+                stacklevel=3,
+            )
         return source.images, source.recipe, source.recipe.pixel_nm
     return source, None, source.pixel_nm if isinstance(source, TiffStack) else None
 
