@@ -141,4 +141,7 @@ class Feed:
         pair: Pair = next(self._batches)
         if not self._augmented:
             return pair
-        return self._task.augment(*pair, float(self._key.uniform(number, step=epoch)))
+        begun = time.perf_counter()
+        augmented = self._task.augment(*pair, float(self._key.uniform(number, step=epoch)))
+        self.seconds_preparing += time.perf_counter() - begun
+        return augmented

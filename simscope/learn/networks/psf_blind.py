@@ -144,6 +144,7 @@ class PsfBlindTask(Regressor):
     kind = "psf-blind"
     plan: ClassVar[dict[str, Any]] = {
         "batch_size": 16,
+        "optimiser": "muon",
         "learning_rate": 1e-3,
         "validation_samples": 128,
     }

@@ -124,7 +124,8 @@ class ZernikeTask(Regressor):
 
     kind = "zernike"
     plan: ClassVar[dict[str, Any]] = {
-        "batch_size": 64,
+        "batch_size": 32,
+        "optimiser": "muon",
         "learning_rate": 1e-3,
         "validation_samples": 256,
     }
