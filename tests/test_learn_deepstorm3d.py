@@ -98,8 +98,23 @@ def test_filters_follow_their_images_and_the_precision_asked_for():
         rough = filters(frame)
     assert rough.dtype == torch.bfloat16
     torch.testing.assert_close(rough.float(), whole, rtol=0.05, atol=0.05)
-    filters.load_state_dict({"images": 2 * filters.images})
-    torch.testing.assert_close(filters(frame), 2 * whole)
+    for factor in (2, 4):  # twice without use between
+        filters.load_state_dict({"images": factor * filters.images}, assign=True)
+    torch.testing.assert_close(filters(frame), 8 * whole)
+
+
+def test_a_kernel_kept_without_gradients_serves_with_them():
+    filters, frame = MatchedFilters(2, 8, 2), torch.ones(1, 1, 16, 16)
+    filters.images.fill_(1.0)
+    with torch.inference_mode():
+        filters(frame)
+        inside = MatchedFilters(2, 8, 2)
+        inside.images.fill_(1.0)
+        assert torch.equal(inside(frame), filters(frame))
+    frame.requires_grad_()
+    filters(frame).sum().backward()
+    assert frame.grad is not None
+    assert frame.grad.any()
 
 
 def test_a_few_images_span_the_tetrapod_at_heights_between_those_they_were_made_from():

@@ -54,6 +54,24 @@ def test_muon_moves_kernels_along_all_singular_directions_of_the_gradient_alike(
     assert along.diagonal().max() < 1.3
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch below 2.9 has no Muon")
+@pytest.mark.parametrize("shape", [(8, 5, 3, 3), (64, 2, 3, 3), (6, 1, 5, 5)])
+def test_muon_takes_the_steps_of_pytorchs_own(shape):
+    generator = torch.Generator().manual_seed(4)
+    layers = nn.Sequential(nn.Conv2d(shape[1], shape[0], shape[2], bias=False))
+    layers.to(memory_format=torch.channels_last)
+    kernel = layers[0].weight
+    matrix = nn.Parameter(kernel.detach().movedim(1, 3).flatten(1).clone())
+    other = torch.optim.Muon([matrix], RATE, 0.1, adjust_lr_fn="match_rms_adamw")
+    ours = Optimiser(layers, "muon", RATE, 0.1, torch.bfloat16)
+    for _ in range(3):
+        kernel.grad = torch.randn(shape, generator=generator)
+        matrix.grad = kernel.grad.movedim(1, 3).flatten(1)
+        ours.step(RATE)
+        other.step()
+        assert torch.equal(kernel.detach().movedim(1, 3).flatten(1), matrix.detach())
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_everything_but_wide_kernels_takes_steps_of_adamw(name):
     layers = network()

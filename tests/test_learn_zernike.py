@@ -77,6 +77,22 @@ def test_a_batch_is_trained_on_with_its_eight_mirror_images():
     assert torch.equal(numbers[8:], numbers[:8][:, places] * torch.from_numpy(swapped))
 
 
+@pytest.mark.parametrize(
+    ("change", "copies"),
+    [
+        ({"optics.wavefront": {"coefficients_nm": {3: {"uniform": [0, 9]}, 12: 60}}}, 8),
+        ({"optics.wavefront": {"coefficients_nm": {3: {"uniform": [0, 9]}, 5: 60}}}, 1),
+        ({"optics.mask": {"kind": "vortex"}}, 1),
+        ({"optics.analyser": {"channels": "parallel"}}, 1),
+        ({"dipoles": {"kind": "cone", "half_angle_deg": 30}}, 1),
+    ],
+)
+def test_optics_lopsided_in_another_way_are_not_mirrored(change, copies):
+    task = ZernikeTask(ss.load_recipe("psf-zernike").replace_all(change))
+    images, _ = task.augment(torch.rand(2, 4, 6, 6), torch.rand(2, len(task.modes)), 0.5)
+    assert len(images) == copies * 2
+
+
 def test_samples_fresh_from_the_simulator_are_mirrored_too():
     recipe = ss.load_recipe("psf-zernike").replace("acquisition.shape", [8, 8])
     task, plan = ZernikeTask(recipe), ss.learn.Plan(steps=1, batch_size=3)

@@ -32,10 +32,16 @@ def run_network(task: Task, images: npt.NDArray[Any], *, fast: bool = False) -> 
 
 
 def autocast(device: torch.device, fast: bool = True) -> torch.autocast:
-    """bfloat16 for convolutions where the processor has it in hardware, else float32."""
+    """bfloat16 for convolutions where :func:`quick_dtype` says so, else float32."""
+    has_it = quick_dtype(device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast and has_it)
+
+
+def quick_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor has it in hardware, else float32."""
     cpu_has_it = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     has_it = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_it
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(fast and has_it))
+    return torch.bfloat16 if has_it else torch.float32
 
 
 def checked_device(name: str) -> torch.device:

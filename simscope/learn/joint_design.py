@@ -22,7 +22,7 @@ import torch
 
 from simscope.acquire import Batch, Simulator
 from simscope.errors import TrainingError
-from simscope.learn.compute import autocast, enough_memory, run_network, using_threads
+from simscope.learn.compute import autocast, enough_memory, quick_dtype, run_network, using_threads
 from simscope.learn.design_plan import DesignPlan, mask_of, new_phase, random_start
 from simscope.learn.feed import HELD_OUT_START, VALIDATION_START
 from simscope.learn.inputs import photons_from_counts, scaled_and_roots
@@ -119,7 +119,7 @@ def design_jointly(
         task.recipe = masked
         held_out = _judged(task, masked, plan.seed)
     record = {"source": recipe.name, "data": origin(masked.sha256, training_seed(plan.seed))}
-    record |= circumstances(task, schedule, plan.seed, "cpu", count)
+    record |= circumstances(task, schedule, plan.seed, "cpu", count) | {"mask_rate": mask_rate}
     with occupied(folder, force):
         save(task, record | {"curves": {"train_loss": curve}, "held_out": held_out}, folder)
     moved = float((values.detach() - start).square().sum().sqrt())
@@ -135,7 +135,11 @@ def _learn(
         first = frames.truth(VALIDATION_START, 2 * schedule.batch_size)
         task.fit_scales(in_counts(first, frames.noisy(frames.photons(first), 0), task.recipe))
     optimiser = Optimiser(
-        task.network, schedule.optimiser, schedule.learning_rate, schedule.weight_decay
+        task.network,
+        schedule.optimiser,
+        schedule.learning_rate,
+        schedule.weight_decay,
+        quick_dtype(torch.device("cpu")),
     )
     by_mask = torch.optim.Adam([values], betas=(0.9, 0.99))
     total, curve = int(schedule.steps or 1), []

@@ -8,6 +8,7 @@ Inf. Theory* 6:311) is a weighted sum of these.
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,14 @@ BLOCK_PX = 8
 """Side of the blocks of pixels that the filters take as channels; a tile's stride."""
 
 
+class Kept(NamedTuple):
+    """A kernel, and the images it was made of, as they were then."""
+
+    images: torch.Tensor
+    state: tuple[int, torch.dtype]
+    kernel: torch.Tensor
+
+
 class MatchedFilters(nn.Module):
     """Frames (n, 1, y, x) to their correlation with fixed images, (n, filters, y / s, x / s).
 
@@ -37,7 +46,7 @@ class MatchedFilters(nn.Module):
         super().__init__()
         self.stride, self.side_px = stride, side_px + (side_px - stride) % 2
         self.register_buffer("images", torch.zeros(filters, self.side_px, self.side_px))
-        self._kept: tuple[tuple[object, ...], torch.Tensor] | None = None
+        self._kept: Kept | None = None
         last = (stride + self.side_px - 2) // 2 + BLOCK_PX - stride
         self.reach = last // BLOCK_PX
 
@@ -49,16 +58,18 @@ class MatchedFilters(nn.Module):
 
     def _kept_kernel(self) -> torch.Tensor:
         """The kernel in the precision and layout that suit the convolution, made once."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return self._kernel()
         images, kind = self.images, self.images.device.type
         low = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if low else images.dtype
-        state = (dtype, images.device, images.data_ptr(), images._version)
-        if self._kept is None or self._kept[0] != state:
-            kernel = self._kernel().to(dtype, memory_format=torch.channels_last)
-            self._kept = (state, kernel)
-        return self._kept[1]
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or images.is_inference():
+            return self._kernel()
+        kept = self._kept
+        if kept is None or kept.images is not images or kept.state != (images._version, dtype):
+            state = images._version, dtype
+            with torch.inference_mode(False), torch.no_grad():
+                kernel = self._kernel().to(dtype, memory_format=torch.channels_last)
+            self._kept = kept = Kept(images, state, kernel)
+        return kept.kernel
 
     def _kernel(self) -> torch.Tensor:
         """The images, once for every place in a block, as weights over blocks of pixels."""

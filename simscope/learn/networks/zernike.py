@@ -30,7 +30,7 @@ from simscope.learn.inputs import photons_and_roots, photons_from_counts, scales
 from simscope.learn.layers import ResidualBlock
 from simscope.learn.regressor import Regressor, RegressorConfig
 from simscope.optics import osa_to_nm
-from simscope.recipe import FocusStack, Recipe
+from simscope.recipe import Distribution, FocusStack, Recipe
 from simscope.recipe.draws import COEFFICIENT, parameter_units
 
 
@@ -113,6 +113,31 @@ def swap_axes(
     return np.array([degrees_orders.index(pair) for pair in partners]), signs.astype(np.float32)
 
 
+def mirrors_with_the_pupil(recipe: Recipe) -> bool:
+    """Whether images mirror and swap their axes as the drawn modes alone do.
+
+    So they do in a widefield microscope of molecules that rotate freely, if nothing lopsided
+    stands in the pupil but the drawn modes.
+    """
+    optics, waves = recipe.optics, recipe.optics.wavefront
+    fixed = {} if waves is None else waves.coefficients_nm
+    lopsided = [
+        mode
+        for mode, value in fixed.items()
+        if not isinstance(value, Distribution) and value != 0 and osa_to_nm(mode)[1] != 0
+    ]
+    others = (
+        optics.wavefront_map, optics.amplitude_map, optics.field_dependence, optics.mask,
+        optics.slm, optics.measured, optics.analyser,
+    )  # fmt: skip
+    return (
+        optics.modality.kind == "widefield"
+        and recipe.dipoles.kind == "free"
+        and not lopsided
+        and all(other is None for other in others)
+    )
+
+
 class ZernikeTask(Regressor):
     """Zernike regression for a recipe whose wavefront is drawn per sample.
 
@@ -176,8 +201,11 @@ class ZernikeTask(Regressor):
 
         The PSF of a freely rotating dipole mirrors with the pupil, and modes then keep or change
         their signs, or change places: eight samples for the price of one. Four, without swapping,
-        if frames are not square or a mode lacks its partner.
+        if frames are not square or a mode lacks its partner; only itself if the optics mirror in
+        another way (:func:`mirrors_with_the_pupil`).
         """
+        if not mirrors_with_the_pupil(self.recipe):
+            return inputs, targets
         centres, spreads = (torch.from_numpy(part.astype(np.float32)) for part in self._scales())
         values = targets * spreads + centres
         images, numbers = [], []
