@@ -101,9 +101,10 @@ class Feed:
     """Inputs and targets of one update after another, without end; used as a context.
 
     Streamed, or from a file, shuffled anew each epoch; ``first`` is the update to begin with.
-    Batches of a file, which come again, are augmented. On a GPU, and from a file, batches are
-    made in a thread of their own while the network works. ``seconds_preparing`` is the time spent
-    on inputs and targets rather than on simulating or reading.
+    Batches of a file, which come again, are augmented, streamed ones where the task asks for it.
+    On a GPU, and from a file, batches are made in a thread of their own while the network works.
+    ``seconds_preparing`` is the time spent on inputs, targets and augmenting rather than on
+    simulating or reading.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 After Nehme et al. 2020, *Nat. Methods* 17:734, "DeepSTORM3D: dense 3D localization microscopy and
 PSF design by deep learning": dilated residual convolutions see a PSF as large as the Tetrapod's
 whole, and the planes of the voxel grid come out as channels. Three things differ, so that twenty
-minutes on a processor suffice:
+minutes of two cores suffice:
 
 - **The optics are known.** The first layer correlates the frame, its noise evened by a square root,
   with a basis of the recipe's own PSFs: the leading singular vectors of the images at all heights
