@@ -150,8 +150,6 @@ SIMULATED = """
 import numpy as np
 from simscope.device import CPU, device
 from simscope.keys import Key
-from simscope.sample.textures import MOST_OCTAVES
-from simscope.sample.textures import MOST_OCTAVES
 gpu, key, n = device("cuda"), Key(11).child("laws"), 120
 places = dict(sample=np.arange(n) % 3, step=np.arange(n) // 7, draw=2)
 means = np.geomspace(0.01, 1e7, n)
