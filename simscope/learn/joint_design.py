@@ -22,7 +22,7 @@ import torch
 
 from simscope.acquire import Batch, Simulator
 from simscope.errors import TrainingError
-from simscope.learn.compute import autocast, enough_memory, quick_dtype, run_network, using_threads
+from simscope.learn.compute import autocast, enough_memory, run_network, using_threads
 from simscope.learn.design_plan import DesignPlan, mask_of, new_phase, random_start
 from simscope.learn.feed import HELD_OUT_START, VALIDATION_START
 from simscope.learn.inputs import photons_from_counts, scaled_and_roots
@@ -134,13 +134,7 @@ def _learn(
     with torch.no_grad():
         first = frames.truth(VALIDATION_START, 2 * schedule.batch_size)
         task.fit_scales(in_counts(first, frames.noisy(frames.photons(first), 0), task.recipe))
-    optimiser = Optimiser(
-        task.network,
-        schedule.optimiser,
-        schedule.learning_rate,
-        schedule.weight_decay,
-        quick_dtype(torch.device("cpu")),
-    )
+    optimiser = Optimiser.of(task.network, schedule)
     by_mask = torch.optim.Adam([values], betas=(0.9, 0.99))
     total, curve = int(schedule.steps or 1), []
     for step in range(total):

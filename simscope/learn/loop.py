@@ -19,7 +19,7 @@ import torch
 from simscope.acquire import Batch
 from simscope.errors import TrainingError
 from simscope.learn.checkpoint import Standing, Weights, load_checkpoint, save_checkpoint
-from simscope.learn.compute import autocast, quick_dtype, run_network
+from simscope.learn.compute import autocast, run_network
 from simscope.learn.feed import Feed
 from simscope.learn.optimiser import Optimiser
 from simscope.learn.plan import Plan
@@ -41,13 +41,7 @@ class Loop:
         self.wanted = task.targets(validation)
         self.folder, self.identity, self.stopped = folder, identity, "budget spent"
         self.device = next(task.network.parameters()).device
-        self.optimiser = Optimiser(
-            task.network,
-            plan.optimiser,
-            plan.learning_rate,
-            plan.weight_decay,
-            quick_dtype(self.device),
-        )
+        self.optimiser = Optimiser.of(task.network, plan)
         stood = load_checkpoint(folder, identity, task.network, self.optimiser)
         fresh: tuple[Standing, Weights] = Standing(), task.network.state_dict()
         self.standing, self.best = stood or fresh

@@ -14,10 +14,15 @@ step on processors without it; where bfloat16 is at hand both take the same step
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
+
+from simscope.learn.compute import quick_dtype
+
+if TYPE_CHECKING:
+    from simscope.learn.plan import Plan
 
 OptimiserName = Literal["adamw", "muon"]
 BETAS = (0.9, 0.99)
@@ -50,6 +55,12 @@ class Optimiser:
         self._adamw = torch.optim.AdamW(
             [{"params": others}], learning_rate, BETAS, weight_decay=weight_decay
         )
+
+    @classmethod
+    def of(cls, network: nn.Module, plan: Plan) -> Optimiser:
+        """The optimiser a plan names, quick on the network's device."""
+        dtype = quick_dtype(next(network.parameters()).device)
+        return cls(network, plan.optimiser, plan.learning_rate, plan.weight_decay, dtype)
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters by their gradients."""
